@@ -1,0 +1,62 @@
+"""One branch: a stack of layers, each a Comba followed by a transformer, joined by a gate. Causal along its strand."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from crossdna_interpret.hooks import HookPoint
+from crossdna_interpret.models.crossdna.attention import Attention, GatedMLP
+from crossdna_interpret.models.crossdna.comba import Comba
+from crossdna_interpret.models.crossdna.config import CrossDNAConfig
+from crossdna_interpret.strand import Locus
+
+__all__ = ["Branch", "Layer"]
+
+# The published transformer scales its normed input by s and divides its output by s again.
+SCALE = 2**-0.5
+
+
+class Layer(nn.Module):
+    """(B, l, H) -> (B, l, H)."""
+
+    def __init__(self, config: CrossDNAConfig) -> None:
+        super().__init__()
+        width = config.d_model
+        self.eps = config.transformer_norm_eps
+        self.comba = Comba(config)
+        self.mixer_norm = nn.Parameter(torch.ones(width))
+        self.attention = Attention(config)
+        self.mlp_norm = nn.Parameter(torch.ones(width))
+        self.mlp = GatedMLP(config)
+        self.gate = nn.Linear(2 * width, width)
+        self.out_norm = nn.LayerNorm(width, eps=1e-5)
+        self.hook_comba = HookPoint()  # (B, l, H), m
+        self.hook_attention = HookPoint()  # (B, l, H), before it is divided by s and added
+        self.hook_mlp = HookPoint()  # (B, l, H), before it is added
+        self.hook_out = HookPoint()  # (B, l, H), after the gate and the norm
+
+    def forward(self, x: Tensor, where: Locus | None = None) -> Tensor:
+        m = self.hook_comba(self.comba(x), where)
+        normed = F.rms_norm(m, m.shape[-1:], self.mixer_norm, self.eps) * SCALE
+        h = m + self.hook_attention(self.attention(normed), where) / SCALE
+        normed = F.rms_norm(h, h.shape[-1:], self.mlp_norm, self.eps)
+        t = h + self.hook_mlp(self.mlp(normed), where)
+        g = torch.sigmoid(self.gate(torch.cat([m, t], dim=-1)))
+        return self.hook_out(self.out_norm(torch.lerp(m, t, g)), where)
+
+
+class Branch(nn.Module):
+    """(B, l, H) -> (B, l, H), on one block, in the order of the strand that the block is given in."""
+
+    def __init__(self, config: CrossDNAConfig) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.depth))
+        self.output_norm = nn.LayerNorm(config.d_model, eps=1e-5)
+        self.hook_out = HookPoint()  # (B, l, H), in the order of its strand
+
+    def forward(self, x: Tensor, where: Locus | None = None) -> Tensor:
+        for layer in self.layers:
+            x = layer(x, where)
+        return self.hook_out(self.output_norm(x), where)

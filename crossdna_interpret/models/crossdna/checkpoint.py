@@ -1,0 +1,253 @@
+"""Reading and writing CrossDNA weights: the published layout, and our own. Strict, and never executes a checkpoint.
+
+Published: a Hugging Face style folder with `config.json` and `model.safetensors` (or a PyTorch file), keys prefixed
+``backbone.``. Ours: `config.json` with the model's config, target names and provenance, `model.safetensors`, and the
+model card `README.md`.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from crossdna_interpret.models.crossdna.config import CrossDNAConfig
+from crossdna_interpret.models.crossdna.model import CrossDNA
+
+__all__ = ["FORMAT", "load_crossdna", "save_crossdna"]
+
+FORMAT = "crossdna_interpret/1"
+WEIGHTS = ("model.safetensors", "pytorch_model.bin", "model.pt", "model.pth", "model.ckpt")
+
+# Stored with published weights and not needed for inference: the self-distillation teacher, and a permutation that is
+# not the complement.
+_SKIPPED = re.compile(r"^(branchA_core_ema|branchB_core_ema|bridge_ema)\.|^P_comp$")
+
+
+def _published_names(config: CrossDNAConfig) -> Iterator[tuple[str, list[str]]]:
+    """(our name, the published names whose rows make it up, in order), for every tensor of the model."""
+    for side in "AB":
+        yield f"branch_{side.lower()}.output_norm.weight", [f"branch{side}_core.output_norm.weight"]
+        yield f"branch_{side.lower()}.output_norm.bias", [f"branch{side}_core.output_norm.bias"]
+        for index in range(config.depth):
+            ours, theirs = f"branch_{side.lower()}.layers.{index}.", f"branch{side}_core.layers.{index}."
+            for name, parts in _published_layer(config):
+                yield ours + name, [theirs + part for part in parts]
+    for name in ("weight", "bias"):
+        yield f"stem.conv_forward.{name}", [f"linear.{name}"]
+        yield f"stem.conv_reverse.{name}", [f"rc_linear.{name}"]
+        yield f"lm_head.{name}", [f"out_linear.{name}"]
+        yield f"fusion.gate.{name}", [f"gate_fuse.{name}"]
+        for side in "AB":
+            for linear in ("linear1", "linear2"):
+                yield f"fusion.project_{side.lower()}.{linear}.{name}", [f"proj_{side}.{linear}.{name}"]
+    yield "fusion.steps", ["g_step"]
+    if config.use_bridge:
+        yield from _published_bridge()
+
+
+def _published_layer(config: CrossDNAConfig) -> Iterator[tuple[str, list[str]]]:
+    comba = "comba."
+    rows = ("q_proj", "k_proj", "v_proj", "g_proj", "a_proj", "b_proj")
+    yield comba + "in_proj.weight", [f"{comba}{row}.weight" for row in rows]
+    if config.conv_size is not None:
+        yield comba + "conv", [f"{comba}{row}_conv1d.weight" for row in "qkv"]
+    for name in ("A_log", "dt_bias", "decay", "D"):
+        yield comba + name, [comba + name]
+    yield comba + "o_norm", [comba + "o_norm.weight"]
+    yield comba + "o_proj.weight", [comba + "o_proj.weight"]
+    yield "mixer_norm", ["transformer.mixer_norm.weight"]
+    yield "mlp_norm", ["transformer.mlp_norm.weight"]
+    yield "attention.qkv_proj.weight", [f"transformer.mixer.{row}_proj.weight" for row in "qkv"]
+    yield "attention.o_proj.weight", ["transformer.mixer.o_proj.weight"]
+    yield "mlp.gate_up_proj.weight", ["transformer.mlp.gate_proj.weight", "transformer.mlp.up_proj.weight"]
+    yield "mlp.down_proj.weight", ["transformer.mlp.down_proj.weight"]
+    for name in ("weight", "bias"):
+        yield f"gate.{name}", [f"gate.{name}"]
+        yield f"out_norm.{name}", [f"out_norm.{name}"]
+
+
+def _published_bridge() -> Iterator[tuple[str, list[str]]]:
+    pairs = {"gate": "gate", "norm_a": "normA", "norm_b": "normB"}
+    pairs |= {"project_b_to_a": "proj_B2A", "project_a_to_b": "proj_A2B"}
+    pairs |= {"pool_b_to_a": "glb_B2A", "pool_a_to_b": "glb_A2B"}
+    pairs |= {"context_of_a.mix": "mix_A", "context_of_b.mix": "mix_B"}
+    for ours, theirs in pairs.items():
+        for name in ("weight", "bias"):
+            yield f"bridge.{ours}.{name}", [f"bridge.{theirs}.{name}"]
+    for side in "AB":
+        for index in range(5):
+            yield f"bridge.context_of_{side.lower()}.convs.{index}.weight", [f"bridge.dw_{side}.{index}.weight"]
+
+
+def _row_counts(config: CrossDNAConfig) -> dict[str, list[int]]:
+    """Rows that each published part contributes to a fused matrix, so that a misshapen part is caught by name."""
+    key, value = config.comba_heads * config.comba_head_dim, config.comba_heads * config.comba_value_dim
+    dim = config.d_model // config.attention_heads * config.key_value_heads
+    return {
+        "comba.in_proj.weight": [key, key, value, value, config.comba_heads, config.comba_heads],
+        "comba.conv": [key, key, value],
+        "attention.qkv_proj.weight": [config.d_model, dim, dim],
+        "mlp.gate_up_proj.weight": [config.mlp_width, config.mlp_width],
+    }
+
+
+def _from_published(stored: Mapping[str, Tensor], model: CrossDNA) -> dict[str, Tensor]:
+    """Published tensors under our names; raises on missing, unknown and misshapen keys, listing each."""
+    bare = {key.removeprefix("backbone."): value for key, value in stored.items()}
+    expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    rows = _row_counts(model.config)
+    result: dict[str, Tensor] = {}
+    used: set[str] = set()
+    missing, misshapen = [], []
+    for ours, parts in _published_names(model.config):
+        shape = expected[ours]
+        counts = next((count for suffix, count in rows.items() if ours.endswith(suffix)), [shape[0]])
+        tensors = []
+        for part, count in zip(parts, counts, strict=True):
+            used.add(part)
+            if part not in bare:
+                missing.append(part)
+            elif _squeezed(bare[part].shape) != _squeezed(torch.Size([count, *shape[1:]])):
+                misshapen.append(f"{part} is {tuple(bare[part].shape)}, expected {(count, *shape[1:])}")
+            else:
+                tensors.append(bare[part])
+        if len(tensors) == len(parts):
+            result[ours] = torch.cat(tensors).reshape(shape)
+    unknown = [key for key in bare if key not in used and not _SKIPPED.match(key)]
+    _refuse(missing, unknown, misshapen)
+    return result
+
+
+def _squeezed(shape: torch.Size) -> list[int]:
+    """Shape without trailing axes of size 1: a 1x1 convolution is a matrix."""
+    sizes = list(shape)
+    while len(sizes) > 1 and sizes[-1] == 1:
+        sizes.pop()
+    return sizes
+
+
+def _from_ours(stored: Mapping[str, Tensor], model: CrossDNA) -> dict[str, Tensor]:
+    expected = model.state_dict()
+    missing = [key for key in expected if key not in stored]
+    unknown = [key for key in stored if key not in expected]
+    misshapen = [
+        f"{key} is {tuple(stored[key].shape)}, expected {tuple(expected[key].shape)}"
+        for key in expected
+        if key in stored and stored[key].shape != expected[key].shape
+    ]
+    _refuse(missing, unknown, misshapen)
+    return dict(stored)
+
+
+def _refuse(missing: list[str], unknown: list[str], misshapen: list[str]) -> None:
+    problems = {"missing": missing, "unknown": unknown, "of the wrong shape": misshapen}
+    lines = [f"{len(keys)} {what}: {'; '.join(keys)}" for what, keys in problems.items() if keys]
+    if lines:
+        raise ValueError("The checkpoint does not fit its config. Keys " + ". Keys ".join(lines) + ".")
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    if path.suffix == ".safetensors":
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{path} holds more than tensors and was refused: loading it could run code. Save it as safetensors. "
+            f"({str(error).splitlines()[0]})"
+        ) from error
+    except (RuntimeError, EOFError) as error:
+        raise ValueError(f"{path} is not a readable PyTorch file: {error}") from error
+    for key in ("state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise ValueError(f"{path} must hold a mapping from names to tensors.")
+    return dict(content)
+
+
+def _locate(path: Path) -> tuple[Path, Path]:
+    """(config file, weights file) of a folder or of a weights file."""
+    if path.is_dir():
+        weights = next((path / name for name in WEIGHTS if (path / name).is_file()), None)
+        if weights is None:
+            raise FileNotFoundError(f"{path} holds no weights; expected one of {', '.join(WEIGHTS)}.")
+    else:
+        weights = path
+    config = weights.parent / "config.json"
+    if not config.is_file():
+        raise FileNotFoundError(f"{weights} has no config.json beside it, which gives the model its shape.")
+    return config, weights
+
+
+def load_crossdna(path: str | Path) -> CrossDNA:
+    """Load a CrossDNA model, in the published layout or ours, on the CPU in float32, in evaluation mode.
+
+    Args:
+        path: a folder with `config.json` and weights, or a weights file with `config.json` beside it.
+
+    Raises:
+        FileNotFoundError: no weights or no config there.
+        ValueError: a config key we do not know; keys missing, unknown or misshapen; weights that are not finite; a
+            file that is not a plain set of tensors.
+    """
+    config_path, weights_path = _locate(Path(path))
+    try:
+        stored_config: dict[str, Any] = json.loads(config_path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{config_path} is not valid JSON: {error}") from error
+    tensors = _read_tensors(weights_path)
+    ours = stored_config.get("format") == FORMAT
+    if ours:
+        model = CrossDNA(CrossDNAConfig.from_dict(stored_config["config"]), stored_config["targets"])
+        model.name = stored_config["name"]
+        state = _from_ours(tensors, model)
+    else:
+        model = CrossDNA(CrossDNAConfig.from_published(stored_config))
+        model.name = Path(path).stem
+        state = _from_published(tensors, model)
+    broken = [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]
+    if broken:
+        raise ValueError(f"{weights_path} holds NaN or infinite weights in: {', '.join(broken)}.")
+    model.load_state_dict(state, strict=True)
+    return model.eval().requires_grad_(False)
+
+
+def save_crossdna(model: CrossDNA, folder: str | Path, *, card: str, provenance: Mapping[str, Any] | None = None) -> Path:
+    """Write a model in our layout; loading it gives the same weights to the bit (in float32).
+
+    Args:
+        model: the model; `model.name` and `model.targets` are stored with it.
+        folder: made if it does not exist.
+        card: the model card, Markdown, written to `README.md`.
+        provenance: JSON-ready facts about how the weights came to be, stored in `config.json`.
+
+    Returns:
+        The folder.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {
+        "format": FORMAT,
+        "name": model.name,
+        "targets": [] if model.head is None else list(model.targets),
+        "config": model.config.to_dict(),
+        "provenance": dict(provenance or {}),
+    }
+    save_file({key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()},
+              folder / "model.safetensors")  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    return folder

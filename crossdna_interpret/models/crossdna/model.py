@@ -1,0 +1,170 @@
+"""CrossDNA: two strand branches, the bridge between them, their fusion, and a head.
+
+    N  sequences    L  positions of a sequence    H  channels (d_model)
+    T  targets      l  positions of a block       5  bases, in the order ACGTN
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from crossdna_interpret import alphabet, strand
+from crossdna_interpret.hooks import HookPoint
+from crossdna_interpret.models.crossdna.branch import Branch
+from crossdna_interpret.models.crossdna.bridge import Fusion, TokenBridge
+from crossdna_interpret.models.crossdna.comba import Backend, Comba
+from crossdna_interpret.models.crossdna.config import CrossDNAConfig
+
+__all__ = ["LOG_LIKELIHOOD", "CrossDNA", "Head"]
+
+LOG_LIKELIHOOD = "log_likelihood"
+
+
+class Stem(nn.Module):
+    """One convolution for each strand: (N, 5, L) twice -> (N, L, H) twice, each in the order of its own strand."""
+
+    def __init__(self, config: CrossDNAConfig) -> None:
+        super().__init__()
+        width = config.d_model
+        self.conv_forward = nn.Conv1d(len(alphabet.ALPHABET), width, 9, padding=4)
+        self.conv_reverse = nn.Conv1d(len(alphabet.ALPHABET), width, 9, padding=4)
+        self.dropout = nn.Dropout(config.dropout)
+        self.hook_forward = HookPoint()  # (N, L, H)
+        self.hook_reverse = HookPoint()  # (N, L, H), in reverse-complement order
+
+    def forward(self, x_forward: Tensor, x_reverse: Tensor) -> tuple[Tensor, Tensor]:
+        length = x_forward.shape[-1]
+        forward = self.dropout(F.gelu(self.conv_forward(x_forward)).transpose(1, 2))
+        reverse = self.dropout(F.gelu(self.conv_reverse(x_reverse)).transpose(1, 2))
+        return (
+            self.hook_forward(forward, strand.whole("forward", length)),
+            self.hook_reverse(reverse, strand.whole("reverse", length)),
+        )
+
+
+class Head(nn.Module):
+    """Mean over positions, then a linear layer: (N, L, H) -> (N, T)."""
+
+    def __init__(self, width: int, targets: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, targets)
+        self.dropout = nn.Dropout(dropout)
+        self.hook_pooled = HookPoint()  # (N, H)
+        self.hook_out = HookPoint()  # (N, T)
+
+    def forward(self, fused: Tensor) -> Tensor:
+        where = strand.Locus("both", 0, fused.shape[1])
+        pooled = self.hook_pooled(fused.mean(1), where)
+        return self.hook_out(self.linear(self.dropout(pooled)), where)
+
+
+class CrossDNA(nn.Module):
+    """The published CrossDNA function, differentiable from its one-hot input through both strand paths.
+
+    Args:
+        config: dimensions and switches.
+        targets: names of the outputs of a regression head. Without any, the model is a language model and its one
+            target is "log_likelihood", the mean log-probability of the observed bases in one pass; N counts as unobserved.
+
+    Example:
+        >>> config = CrossDNAConfig(d_model=8, depth=1, comba_heads=2, comba_head_dim=4, attention_heads=2)
+        >>> model = CrossDNA(config, targets=["activity"]).eval()
+        >>> model.embed("ACGTN").shape
+        torch.Size([1, 5, 8])
+    """
+
+    def __init__(self, config: CrossDNAConfig, targets: Sequence[str] = ()) -> None:
+        super().__init__()
+        self.config = config
+        self.name = "crossdna"
+        self.stem = Stem(config)
+        self.branch_a, self.branch_b = Branch(config), Branch(config)
+        self.bridge = TokenBridge(config) if config.use_bridge else None
+        self.fusion = Fusion(config)
+        self.lm_head = nn.Linear(config.d_model, len(alphabet.ALPHABET))
+        self.head = Head(config.d_model, len(targets)) if targets else None
+        self.targets: tuple[str, ...] = tuple(targets) or (LOG_LIKELIHOOD,)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.lm_head.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating-point type of the weights, and so of the scores."""
+        return self.lm_head.weight.dtype
+
+    def set_backend(self, backend: Backend) -> None:
+        """Choose what computes the recurrence: "torch", "fla" (CUDA), or "auto" (fla where it can run)."""
+        for module in self.modules():
+            if isinstance(module, Comba):
+                module.backend = backend
+
+    def represent(self, x_forward: Tensor, x_reverse: Tensor) -> Tensor:
+        """Fused representation (N, L, H), from the two strands' channels (N, 5, L), each read 5' to 3'."""
+        length = x_forward.shape[-1]
+        features = dict(zip(("forward", "reverse"), self.stem(x_forward, x_reverse), strict=True))
+        fused = []
+        for pair in strand.block_pairs(length, self.config.block_size, self.config.rc_blocks):
+            at_a, at_b = pair.branch_a, pair.branch_b
+            a = self.branch_a(features[at_a.strand][:, at_a.own_slice(length)], at_a)
+            b = self.branch_b(features[at_b.strand][:, at_b.own_slice(length)], at_b)
+            a, b = strand.flip(a, at_a), strand.flip(b, at_b)
+            if self.bridge is not None:
+                a, b = self.bridge(a, b, pair)
+            fused.append(self.fusion(a, b, pair))
+        return fused[0] if len(fused) == 1 else torch.cat(fused, dim=1)
+
+    def forward_strands(self, x_forward: Tensor, x_reverse: Tensor) -> Tensor:
+        """Scores (N, T) as a function of each strand's channels (N, 5, L), which attribution treats apart.
+
+        The log-likelihood reads the observed bases off `x_forward`, so that direct path counts as the forward strand's.
+        """
+        fused = self.represent(x_forward, x_reverse)
+        if self.head is not None:
+            return self.head(fused)
+        log_probability = self.lm_head(fused)[..., :4].log_softmax(-1)
+        observed = x_forward.transpose(1, 2)
+        count = observed.shape[1] - observed[..., 4].sum(-1)
+        total = (observed[..., :4] * log_probability).sum((1, 2))
+        return (total / count.clamp(min=1)).unsqueeze(-1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scores (N, T) of one-hot sequences (N, 5, L), channel order ACGTN.
+
+        Raises:
+            ValueError: `x` has another shape.
+        """
+        if x.ndim != 3 or x.shape[1] != len(alphabet.ALPHABET) or x.shape[2] == 0:
+            raise ValueError(f"`x` must be channels of shape (N, 5, L), in the order ACGTN, but got {tuple(x.shape)}.")
+        return self.forward_strands(x, strand.reverse_complement(x))
+
+    def one_hot(self, seqs: str | Sequence[str]) -> Tensor:
+        """(N, 5, L) one-hot input, in the model's dtype and on its device, for strings of one length.
+
+        Raises:
+            ValueError: the strings differ in length, or one is not DNA.
+        """
+        normal = alphabet.normalize_many(seqs)
+        lengths = {len(seq) for seq in normal}
+        if len(lengths) > 1:
+            raise ValueError(f"`seqs` must be of equal length, but got lengths {sorted(lengths)}.")
+        ids = torch.from_numpy(np.stack([alphabet.encode(seq) for seq in normal])).to(self.device)
+        return F.one_hot(ids, len(alphabet.ALPHABET)).transpose(1, 2).to(self.dtype)
+
+    @torch.no_grad()
+    def embed(self, seqs: str | Sequence[str]) -> Tensor:
+        """Fused representation (N, L, H) of strings of equal length, in the order of the sequence."""
+        x = self.one_hot(seqs)
+        return self.represent(x, strand.reverse_complement(x))
+
+    def token_logits(self, seqs: str | Sequence[str]) -> Tensor:
+        """Masked-language-model logits (N, L, 5) over ACGTN of strings of equal length; N marks a masked position."""
+        with torch.no_grad():
+            return self.lm_head(self.embed(seqs))
