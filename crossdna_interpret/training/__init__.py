@@ -1,0 +1,1 @@
+"""Training. Needs the extra ``train``; nothing at inference imports it."""
