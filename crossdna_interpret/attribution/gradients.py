@@ -1,0 +1,261 @@
+"""Integrated gradients, split by the strand path through which each base acts."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any, Literal, overload
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from crossdna_interpret import alphabet, strand
+from crossdna_interpret.progress import progress
+from crossdna_interpret.results import Attribution
+from crossdna_interpret.scoring import (
+    ModelLike,
+    SequenceModel,
+    certify,
+    evaluation_mode,
+    require_memory,
+    resolve_batch_size,
+    resolve_model,
+    resolve_target,
+)
+
+__all__ = ["CompletenessWarning", "integrated_gradients"]
+
+BaselineName = Literal["shuffle", "zeros", "uniform"]
+Baseline = BaselineName | np.ndarray
+
+
+class CompletenessWarning(UserWarning):
+    """The attributions do not add up to the change in prediction as closely as was asked."""
+
+
+@overload
+def integrated_gradients(
+    seq: str,
+    model: ModelLike = None,
+    *,
+    target: str | int | None = None,
+    baseline: Baseline = "shuffle",
+    shuffles: int = 8,
+    seed: int = 0,
+    steps: int = 16,
+    max_steps: int = 256,
+    tolerance: float = 0.01,
+    batch_size: int | None = None,
+) -> Attribution: ...
+@overload
+def integrated_gradients(
+    seq: Sequence[str],
+    model: ModelLike = None,
+    *,
+    target: str | int | None = None,
+    baseline: Baseline = "shuffle",
+    shuffles: int = 8,
+    seed: int = 0,
+    steps: int = 16,
+    max_steps: int = 256,
+    tolerance: float = 0.01,
+    batch_size: int | None = None,
+) -> list[Attribution]: ...
+def integrated_gradients(
+    seq: str | Sequence[str],
+    model: ModelLike = None,
+    *,
+    target: str | int | None = None,
+    baseline: Baseline = "shuffle",
+    shuffles: int = 8,
+    seed: int = 0,
+    steps: int = 16,
+    max_steps: int = 256,
+    tolerance: float = 0.01,
+    batch_size: int | None = None,
+) -> Attribution | list[Attribution]:
+    """Share a prediction out over the bases by integrating gradients from baselines to the sequence.
+
+    The line integral is taken by Gauss-Legendre quadrature along both strands' inputs at once, as in Sundararajan et al.
+    2017 (arXiv 1703.01365). Steps are doubled, for each baseline by itself, until its sum is off by at most `tolerance`
+    of its change in prediction. Every baseline keeps N where the sequence has N, so N gets nothing.
+
+    Args:
+        seq: one sequence of length L, or a list of them.
+        model: a model, a name or path for `load_model`, or None for the bundled one.
+        target: name or number of the target; may be left out when there is one.
+        baseline: "shuffle" (mean over several dinucleotide shuffles), "zeros" (no base at all), "uniform" (a quarter of
+            each base), or an array (L, 4) or (K, L, 4) of ACGT channels.
+        shuffles: number of dinucleotide shuffles.
+        seed: of the shuffles. The global random state is neither read nor changed.
+        steps: quadrature points at first.
+        max_steps: quadrature points at most; as many as `steps` gives fixed quadrature.
+        tolerance: relative completeness error that is good enough.
+        batch_size: points at once; chosen from the length if not given.
+
+    Returns:
+        Attribution with `forward` and `reverse` (L, 4) in the units of the target; a list for a list.
+
+    Raises:
+        ValueError, TypeError: a bad sequence, target, model, baseline or number.
+        MemoryError: a sequence too long for the memory at hand, with the estimate.
+
+    Warns:
+        CompletenessWarning: `max_steps` did not reach `tolerance`; the message gives the error that is left.
+
+    Example:
+        >>> a = integrated_gradients("ACGTACGTAC", baseline="uniform")
+        >>> a.values.shape, a.completeness_error < 0.05
+        ((10, 4), True)
+    """
+    resolved = resolve_model(model)
+    index = resolve_target(resolved, target)
+    options = {"shuffles": shuffles, "steps": steps, "max_steps": max_steps}
+    for name, value in options.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"`{name}` must be an integer of at least 1, but got {value!r}.")
+    if not tolerance > 0:
+        raise ValueError(f"`tolerance` must be above 0, but got {tolerance!r}.")
+    if isinstance(seq, str):
+        sequences = [alphabet.normalize(seq)]
+    else:
+        sequences = alphabet.normalize_many(seq, name="seq")
+    results = []
+    with evaluation_mode(resolved):
+        for sequence in sequences:
+            size = resolve_batch_size(resolved, len(sequence), batch_size)
+            require_memory(resolved, size, len(sequence), gradients=True)
+            channels, label = _baselines(sequence, baseline, shuffles, seed)
+            settings = {"baseline": label, "seed": seed, "tolerance": tolerance, "batch_size": size}
+            path = _PathIntegral(resolved, index, sequence, channels, size)
+            results.append(path.attribution(steps, max(steps, max_steps), tolerance, settings))
+    return results[0] if isinstance(seq, str) else results
+
+
+def _baselines(sequence: str, baseline: Baseline, shuffles: int, seed: int) -> tuple[np.ndarray, str]:
+    """Channels (K, 5, L) float64 to start from, with N wherever the sequence has N, and a label."""
+    own = alphabet.one_hot(alphabet.encode(sequence), np.float64)
+    length = len(sequence)
+    if isinstance(baseline, np.ndarray):
+        stack = baseline[None] if baseline.ndim == 2 else baseline
+        if stack.ndim != 3 or stack.shape[1:] != (length, 4) or len(stack) == 0:
+            raise ValueError(
+                f"`baseline` must be of shape ({length}, 4) or (K, {length}, 4), in the order ACGT, "
+                f"but got {baseline.shape}."
+            )
+        if not np.isfinite(stack).all():
+            raise ValueError("`baseline` must be finite, but holds NaN or infinity.")
+        channels = np.concatenate([stack.transpose(0, 2, 1), np.zeros((len(stack), 1, length))], axis=1)
+        label = "array"
+    elif baseline == "shuffle":
+        channels, label = alphabet.one_hot(_shuffled(alphabet.encode(sequence), shuffles, seed), np.float64), "shuffle"
+    elif baseline in ("zeros", "uniform"):
+        channels = np.zeros((1, 5, length))
+        channels[:, :4] = 0.25 if baseline == "uniform" else 0.0
+        label = baseline
+    else:
+        raise ValueError(f"`baseline` must be 'shuffle', 'zeros', 'uniform' or an array, but got {baseline!r}.")
+    unknown = own[4] == 1
+    channels[:, :, unknown] = own[:, unknown]
+    return channels, label
+
+
+def _shuffled(ids: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """(count, L) dinucleotide shuffles; each stretch between Ns is shuffled by itself."""
+    from tangermeme.ersatz import dinucleotide_shuffle
+
+    result = np.repeat(ids[None], count, axis=0)
+    edges = np.flatnonzero(np.diff(np.concatenate([[True], ids == alphabet.N_ID, [True]])))
+    for start, end in zip(edges[::2], edges[1::2], strict=True):
+        if end - start < 3:  # a dinucleotide shuffle keeps both ends
+            continue
+        channels = torch.from_numpy(alphabet.one_hot(ids[None, start:end])[:, :4].astype(np.int8))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a stretch such as AAAA has one shuffle only, and need not be reported
+            shuffled = dinucleotide_shuffle(channels, n=count, random_state=[seed + int(start)])
+        result[:, start:end] = shuffled[0].argmax(dim=1).numpy()
+    return result
+
+
+class _PathIntegral:
+    """The straight line from K baselines to one sequence, for one target of one model."""
+
+    def __init__(self, model: SequenceModel, target: int, sequence: str, baselines: np.ndarray, batch: int) -> None:
+        self.model, self.target, self.sequence, self.batch = model, target, sequence, batch
+        own = torch.from_numpy(alphabet.one_hot(alphabet.encode(sequence), np.float64))
+        self.start = torch.from_numpy(baselines).to(device=model.device, dtype=model.dtype)
+        self.step = own.to(device=model.device, dtype=model.dtype) - self.start  # (K, 5, L)
+        ends = torch.cat([self.start, self.start[:1] + self.step[:1]])
+        with torch.no_grad():
+            scores = torch.cat([model(part)[:, target] for part in ends.split(batch)]).double().cpu()
+        self.baseline_scores, self.score = scores[:-1], scores[-1]
+
+    def _gradients(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients (n, 5, L) of the target by the forward and the reverse strand's input, both in forward order."""
+        forward = x.detach().requires_grad_()
+        split = getattr(self.model, "forward_strands", None)
+        with torch.enable_grad():
+            if split is None:
+                (gradient,) = torch.autograd.grad(self.model(forward)[:, self.target].sum(), forward)
+                return gradient, torch.zeros_like(gradient)
+            reverse = strand.reverse_complement(x).detach().requires_grad_()
+            total = split(forward, reverse)[:, self.target].sum()
+            by_forward, by_reverse = torch.autograd.grad(total, (forward, reverse))
+        return by_forward, strand.reverse_complement(by_reverse)
+
+    def integrate(self, which: Tensor, steps: int) -> Tensor:
+        """Contributions (len(which), 2, 5, L), float64, of the baselines numbered `which`."""
+        nodes, weights = np.polynomial.legendre.leggauss(steps)
+        alpha = torch.from_numpy((nodes + 1) / 2).to(self.start)
+        weight = torch.from_numpy(weights / 2)
+        total = torch.zeros(len(which), 2, *self.start.shape[1:], dtype=torch.float64)
+        points = torch.cartesian_prod(torch.arange(len(which)), torch.arange(steps))
+        with progress(len(points), f"integrated gradients, {steps} steps", "point") as bar:
+            for part in points.split(self.batch):
+                row, node = part.unbind(1)
+                k = which[row]
+                gradients = self._gradients(self.start[k] + alpha[node, None, None] * self.step[k])
+                stacked = torch.stack(gradients, dim=1).double().cpu()
+                total.index_add_(0, row, stacked * weight[node, None, None, None])
+                bar.update(len(part))
+        return total * self.step[which].double().cpu().unsqueeze(1)
+
+    def attribution(self, steps: int, max_steps: int, tolerance: float, settings: dict[str, Any]) -> Attribution:
+        """Refine each baseline until it is complete, and average."""
+        change = self.score - self.baseline_scores  # (K,)
+        # A change near zero by cancellation has no relative error of its own: the typical change is the scale then.
+        scale = torch.maximum(change.abs(), change.abs().mean())
+        parts = torch.zeros(len(self.start), 2, *self.start.shape[1:], dtype=torch.float64)
+        open_rows = torch.arange(len(self.start))
+        while True:
+            parts[open_rows] = self.integrate(open_rows, steps)
+            error = (parts.sum((1, 2, 3)) - change).abs()
+            open_rows = torch.nonzero(error > tolerance * scale).flatten()
+            if len(open_rows) == 0 or steps >= max_steps:
+                break
+            steps = min(2 * steps, max_steps)
+        if len(open_rows):
+            worst = float((error / scale).nan_to_num(posinf=float("inf")).max())
+            warnings.warn(
+                f"Integrated gradients with {steps} steps: the worst of {len(change)} baselines is off by {worst:.2%} of "
+                f"its change in prediction, more than `tolerance`={tolerance:.2%}. Raise `max_steps`, or use float64.",
+                CompletenessWarning,
+                stacklevel=4,
+            )
+        forward, reverse = parts.mean(0)[:, :4].transpose(1, 2).numpy()
+        dtype = np.float64 if self.model.dtype == torch.float64 else np.float32
+        relative = (error / scale)[scale > 0]
+        checks = {"worst_relative_completeness_error": float(relative.max()) if len(relative) else 0.0}
+        return Attribution(
+            sequence=self.sequence,
+            target=self.model.targets[self.target],
+            forward=forward.astype(dtype),
+            reverse=reverse.astype(dtype),
+            prediction=float(self.score),
+            baseline_prediction=float(self.baseline_scores.mean()),
+            baseline=settings["baseline"],
+            certificate=certify(
+                self.model, "integrated gradients", settings=settings | {"steps": steps}, checks=checks
+            ),
+        )

@@ -1,0 +1,76 @@
+"""Example enhancers that come with the package, with what the laboratory measured for them."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import json
+from dataclasses import dataclass
+from importlib import resources
+
+__all__ = ["ExampleLocus", "example", "example_names"]
+
+
+@dataclass(frozen=True)
+class ExampleLocus:
+    """A measured regulatory sequence.
+
+    Attributes:
+        name: short name, as `example` takes it.
+        description: one sentence on what it shows.
+        chrom, start, end: coordinates in the mouse genome as given in the source, 0-based half-open.
+        sequence: as it was measured, 5' to 3'.
+        measured: log2 activity relative to the basal Rho promoter, mean over barcodes and replicates.
+        library: number of the library that it was measured in.
+        citation: where the measurement comes from.
+    """
+
+    name: str
+    description: str
+    chrom: str
+    start: int
+    end: int
+    sequence: str
+    measured: float
+    library: int
+    citation: str
+
+
+@functools.lru_cache(maxsize=1)
+def _loci() -> dict[str, ExampleLocus]:
+    text = resources.files("crossdna_interpret").joinpath("assets/loci.json").read_text(encoding="utf-8")
+    content = json.loads(text)
+    loci = [ExampleLocus(citation=content["citation"], **locus) for locus in content["loci"]]
+    return {locus.name: locus for locus in loci}
+
+
+def example_names() -> list[str]:
+    """Names of the bundled example loci; the first is the default of `example`.
+
+    Example:
+        >>> example_names()[0]
+        'strong-enhancer'
+    """
+    return list(_loci())
+
+
+def example(name: str | None = None) -> ExampleLocus:
+    """A bundled example locus; no training sequence is among them.
+
+    Args:
+        name: one of `example_names`; the first if not given.
+
+    Raises:
+        ValueError: unknown name; near matches are listed.
+
+    Example:
+        >>> len(example().sequence)
+        164
+    """
+    loci = _loci()
+    if name is None:
+        return next(iter(loci.values()))
+    if name not in loci:
+        near = difflib.get_close_matches(name, loci, cutoff=0.4) or list(loci)
+        raise ValueError(f"`name` {name!r} is not an example locus. Near matches: {', '.join(near)}.")
+    return loci[name]

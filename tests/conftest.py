@@ -1,0 +1,67 @@
+"""Fixtures shared by all tests: small random models, and the folder with reference numbers where it is present."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from crossdna_interpret.models.crossdna.config import CrossDNAConfig
+from crossdna_interpret.models.crossdna.model import CrossDNA
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+# Widths differ wherever they can, so that a transposition shows.
+TINY = {
+    "d_model": 12, "depth": 2, "block_size": 24, "comba_heads": 3, "comba_head_dim": 4, "expand_v": 2.0,
+    "attention_heads": 2, "window_size": 10, "dropout": 0.3,
+}  # fmt: skip
+
+
+def random_model(targets: tuple[str, ...] = ("activity",), seed: int = 0, **changes: object) -> CrossDNA:
+    """A small model with random weights everywhere, also where training starts from constants; evaluation mode."""
+    generator = torch.Generator().manual_seed(seed)
+    state = torch.random.get_rng_state()
+    model = CrossDNA(CrossDNAConfig(**{**TINY, **changes}), targets)  # type: ignore[arg-type]
+    torch.random.set_rng_state(state)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            scale = 0.5 if parameter.ndim == 1 else parameter[0].numel() ** -0.5
+            parameter.copy_(scale * torch.randn(parameter.shape, generator=generator))
+    return model.eval().requires_grad_(False)
+
+
+def random_sequence(length: int, seed: int = 0, n_at: tuple[int, ...] = ()) -> str:
+    """Random bases, with N at the given positions."""
+    bases = np.random.default_rng(seed).choice(list("ACGT"), length)
+    bases[list(n_at)] = "N"
+    return "".join(bases)
+
+
+@pytest.fixture
+def make_model() -> Callable[..., CrossDNA]:
+    """`random_model`, as a fixture."""
+    return random_model
+
+
+@pytest.fixture
+def make_sequence() -> Callable[..., str]:
+    """`random_sequence`, as a fixture."""
+    return random_sequence
+
+
+@pytest.fixture
+def model() -> CrossDNA:
+    """Two layers, blocks of 24, one target, float32."""
+    return random_model()
+
+
+@pytest.fixture
+def shared() -> Path:
+    """Reference numbers and measured data, which the repository does not contain."""
+    if not SHARED.is_dir():
+        pytest.skip("the reference numbers in ../shared are not part of the repository and are not here")
+    return SHARED
