@@ -109,10 +109,17 @@ def evaluation_mode(model: SequenceModel) -> Iterator[None]:
             module.training = mode
 
 
-def resolve_batch_size(model: SequenceModel, length: int, batch_size: int | None) -> int:
-    """The number of sequences of `length` to run at once, as asked for or chosen."""
+def resolve_batch_size(
+    model: SequenceModel, length: int, batch_size: int | None, *, gradients: bool = False
+) -> int:
+    """The number of sequences of `length` to run at once, as asked for, or chosen for speed within half the memory."""
     if batch_size is None:
-        return max(1, _POSITIONS.get(model.device.type, 4096) // length)
+        size = max(1, _POSITIONS.get(model.device.type, 4096) // length)
+        estimate = getattr(model, "memory_estimate", None)
+        if estimate is not None and size > 1:
+            fitting = available_memory(model.device) // 2 // max(1, estimate(1, length, gradients=gradients))
+            size = max(1, min(size, fitting))
+        return size
     if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
         raise ValueError(f"`batch_size` must be an integer of at least 1, but got {batch_size!r}.")
     return batch_size

@@ -124,7 +124,7 @@ def integrated_gradients(
     results = []
     with evaluation_mode(resolved):
         for sequence in sequences:
-            size = resolve_batch_size(resolved, len(sequence), batch_size)
+            size = resolve_batch_size(resolved, len(sequence), batch_size, gradients=True)
             require_memory(resolved, size, len(sequence), gradients=True)
             channels, label = _baselines(sequence, baseline, shuffles, seed)
             settings = {"baseline": label, "seed": seed, "tolerance": tolerance, "batch_size": size}

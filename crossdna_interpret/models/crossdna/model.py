@@ -19,6 +19,7 @@ from crossdna_interpret.models.crossdna.branch import Branch
 from crossdna_interpret.models.crossdna.bridge import Fusion, TokenBridge
 from crossdna_interpret.models.crossdna.comba import Backend, Comba
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
+from crossdna_interpret.models.crossdna.memory import memory_estimate
 
 __all__ = ["LOG_LIKELIHOOD", "CrossDNA", "Head"]
 
@@ -105,6 +106,10 @@ class CrossDNA(nn.Module):
         for module in self.modules():
             if isinstance(module, Comba):
                 module.backend = backend
+
+    def memory_estimate(self, n: int, length: int, *, gradients: bool = False) -> int:
+        """Bytes that scoring `n` sequences of `length` bases at once needs above the weights, roughly."""
+        return memory_estimate(self.config, n, length, self.lm_head.weight.element_size(), gradients=gradients)
 
     def represent(self, x_forward: Tensor, x_reverse: Tensor) -> Tensor:
         """Fused representation (N, L, H), from the two strands' channels (N, 5, L), each read 5' to 3'."""

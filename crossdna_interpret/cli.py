@@ -1,0 +1,159 @@
+"""The command ``crossdna-interpret``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from crossdna_interpret import __version__, loci
+from crossdna_interpret.fasta import read_fasta
+from crossdna_interpret.models.store import DEFAULT, list_models, load_model, model_card
+
+__all__ = ["main"]
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="crossdna-interpret", description="Ask a CrossDNA model why it says what it says.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    model = argparse.ArgumentParser(add_help=False)
+    model.add_argument("--model", help="bundled name, folder, file, or hub id on disk (default: %(default)s)", default=DEFAULT)
+    model.add_argument("--target", help="name of the target, where the model has several")
+    model.add_argument("--device", default="cpu", help="where to compute, such as cuda (default: %(default)s)")
+
+    report = commands.add_parser("report", parents=[model], help="explain sequences in one HTML page and a table")
+    report.add_argument("sequence", nargs="?", metavar="SEQ|FASTA", help="bases, or a FASTA file (default: an example)")
+    report.add_argument("-o", "--out", type=Path, default=Path("crossdna_report.html"), help="page (default: %(default)s)")
+    report.set_defaults(run=_report)
+
+    mutate = commands.add_parser("ism", parents=[model], help="in-silico mutagenesis of each record of a FASTA file")
+    mutate.add_argument("fasta", metavar="FASTA", type=Path)
+    mutate.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="folder for one table a record")
+    mutate.set_defaults(run=_ism)
+
+    models = commands.add_parser("models", help="list the bundled models, or show the card of one")
+    models.add_argument("name", nargs="?", help="show this model's card")
+    models.set_defaults(run=_models)
+
+    lab = commands.add_parser("lab", help="open JupyterLab in a copy of the tutorials")
+    lab.add_argument("folder", nargs="?", type=Path, default=Path("crossdna_tutorials"),
+                     help="where to copy them; files already there are kept (default: %(default)s)")  # fmt: skip
+    lab.add_argument("--no-browser", action="store_true", help="start the server only")
+    lab.add_argument("--copy-only", action="store_true", help="copy the tutorials and stop")
+    lab.set_defaults(run=_lab)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status. Errors in what the user gave are one line on stderr, status 2."""
+    options = _parser().parse_args(argv)
+    try:
+        return options.run(options)
+    except (ValueError, TypeError, FileNotFoundError, NotADirectoryError, MemoryError, RuntimeError) as error:
+        print(f"crossdna-interpret: {error}", file=sys.stderr)
+        return 2
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
+def _given(text: str) -> dict[str, str]:
+    """Named sequences from what stands for them on the command line: a file if there is one, else the bases."""
+    path = Path(text)
+    looks_like_a_path = path.suffix != "" or "/" in text or "\\" in text
+    if len(text) < 4096 and (path.is_file() or looks_like_a_path):
+        return read_fasta(path)
+    return {"sequence": text}
+
+
+def _report(options: argparse.Namespace) -> int:
+    from crossdna_interpret.report import write_report
+
+    known = {}
+    if options.sequence is None:
+        locus = loci.example()
+        known = {locus.name: locus}
+        sequences = {locus.name: locus.sequence}
+    else:
+        sequences = _given(options.sequence)
+    model = load_model(options.model, device=options.device)
+    page, table = write_report(sequences, options.out, model, target=options.target, loci=known)
+    _say(f"{page}\n{table}")
+    return 0
+
+
+def _ism(options: argparse.Namespace) -> int:
+    from crossdna_interpret.attribution.mutagenesis import ism
+
+    records = read_fasta(options.fasta)
+    files = _file_names(list(records))
+    model = load_model(options.model, device=options.device)
+    options.out.mkdir(parents=True, exist_ok=True)
+    for name, sequence in records.items():
+        result = ism(sequence, model, target=options.target)
+        path = options.out / f"{files[name]}.tsv"
+        table = result.to_dataframe()
+        table.insert(0, "name", name)
+        table.to_csv(path, sep="\t", index=False, float_format="%.7g")
+        path.with_suffix(".json").write_text(json.dumps(result.certificate.to_dict(), indent=1), encoding="utf-8")
+        _say(str(path))
+    return 0
+
+
+def _file_names(names: list[str]) -> dict[str, str]:
+    """A file name for each record: its name with what file systems dislike replaced, and a number where two meet."""
+    taken: dict[str, str] = {}
+    for name in names:
+        stem = re.sub(r"[^A-Za-z0-9._-]+", "_", name).lstrip(".")[:120] or "record"
+        unique, number = stem, 2
+        while unique.lower() in taken:
+            unique, number = f"{stem}_{number}", number + 1
+        taken[unique.lower()] = name
+    return {name: file for file, name in taken.items()}
+
+
+def _models(options: argparse.Namespace) -> int:
+    if options.name is not None:
+        _say(model_card(options.name))
+        return 0
+    for name in list_models():
+        model = load_model(name)
+        count = sum(parameter.numel() for parameter in model.parameters())
+        _say(f"{name}\t{count:,} parameters\ttargets: {', '.join(model.targets)}")
+    return 0
+
+
+def _tutorials() -> Path:
+    """The tutorials: inside an installed package, or beside it in a clone."""
+    installed, clone = _PACKAGE / "assets" / "tutorials", _PACKAGE.parent / "tutorials"
+    return installed if installed.is_dir() else clone
+
+
+def _lab(options: argparse.Namespace) -> int:
+    source = _tutorials()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    for notebook in sorted(source.glob("*.ipynb")):
+        if not (options.folder / notebook.name).exists():  # the user's own changes are never overwritten
+            shutil.copyfile(notebook, options.folder / notebook.name)
+    _say(f"Tutorials are in {options.folder.resolve()}")
+    if options.copy_only:
+        return 0
+    if importlib.util.find_spec("jupyterlab") is None:
+        raise RuntimeError("JupyterLab is not installed; install it with: pip install 'crossdna_interpret[lab]'")
+    command = [sys.executable, "-m", "jupyterlab", *(["--no-browser"] if options.no_browser else [])]
+    return subprocess.run(command, cwd=options.folder, check=False).returncode
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

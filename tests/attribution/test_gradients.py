@@ -1,0 +1,468 @@
+"""`integrated_gradients` against captum, and against linear models for which the path integral is known exactly."""
+
+from __future__ import annotations
+
+import random
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from captum.attr import LayerIntegratedGradients
+from torch import Tensor, nn
+
+from crossdna_interpret import Attribution, CompletenessWarning, alphabet, integrated_gradients, predict
+from crossdna_interpret.attribution.gradients import _shuffled
+
+TARGETS = ("rods", "cones", "amacrine")
+# Fixed quadrature that is content with any error, to compare with other quadratures of as many points.
+FIXED = {"tolerance": 1e6}
+
+
+def captum_by_strand(model: nn.Module, sequence: str, baseline: np.ndarray, target: int) -> tuple[np.ndarray, ...]:
+    """Two (L, 4) arrays: what captum gives each stem convolution for its input, both in forward coordinates.
+
+    `baseline` is (L, 4); as in the package, an N of the sequence is an N of the baseline too.
+    """
+    x = torch.from_numpy(alphabet.one_hot(alphabet.encode(sequence), np.float64))[None]
+    start = torch.zeros_like(x)
+    start[0, :4] = torch.from_numpy(baseline).T
+    unknown = torch.from_numpy(np.array(list(sequence)) == "N")
+    start[:, :, unknown] = x[:, :, unknown]
+    with warnings.catch_warnings():
+        # The two convolutions stand side by side, which is what this warning asks to make sure of.
+        warnings.filterwarnings("ignore", message="Multiple layers provided")
+        method = LayerIntegratedGradients(model, [model.stem.conv_forward, model.stem.conv_reverse])
+    forward, reverse = method.attribute(
+        x, baselines=start, n_steps=50, method="gausslegendre", attribute_to_layer_input=True, target=target
+    )
+    forward, reverse = forward[0, :4].detach().numpy(), reverse[0, :4].detach().numpy()
+    return forward.T, reverse[::-1, ::-1].T  # ACGT reversed is its complement
+
+
+class LinearModel(nn.Module):
+    """score[t] = sum of w[t, channel, position]: one set of weights, and nothing known about strands."""
+
+    name = "linear"
+    device = torch.device("cpu")
+    dtype = torch.float64
+
+    def __init__(self, length: int, targets: tuple[str, ...] = ("a", "b"), seed: int = 7) -> None:
+        super().__init__()
+        self.targets = targets
+        weight = np.random.default_rng(seed).normal(size=(len(targets), 5, length))
+        self.weight = nn.Parameter(torch.from_numpy(weight), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.einsum("ncl,tcl->nt", x, self.weight)
+
+
+class LinearStrands(LinearModel):
+    """The same with other weights for the reverse complement, read 5' to 3'."""
+
+    def __init__(self, length: int, targets: tuple[str, ...] = ("a", "b")) -> None:
+        super().__init__(length, targets)
+        self.reverse = LinearModel(length, targets, seed=8)
+
+    def forward_strands(self, x_forward: Tensor, x_reverse: Tensor) -> Tensor:
+        return super().forward(x_forward) + self.reverse(x_reverse)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_strands(x, x[:, [3, 2, 1, 0, 4]].flip(-1))
+
+
+class Broken(LinearModel):
+    """A model with a wrong answer, of which the gradients are as good as any."""
+
+    def __init__(self, answer: Callable[[Tensor], Tensor]) -> None:
+        super().__init__(8, ("a",))
+        self.answer = answer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.answer(super().forward(x))
+
+
+def channels(sequence: str) -> np.ndarray:
+    """(L, 4) one-hot channels ACGT; zeros at an N."""
+    return alphabet.one_hot(alphabet.encode(sequence), np.float64)[:4].T
+
+
+@pytest.fixture
+def smooth(make_model: Callable) -> Callable[..., nn.Module]:
+    """Float64 models whose path integral converges with few steps.
+
+    The keys and queries of the tiny models are so short that somewhere on a path one passes near zero, where its
+    normalisation has a kink; wide keys and a weak stem keep them away from there.
+    """
+
+    def build(**options: object) -> nn.Module:
+        model = make_model(**{"comba_head_dim": 24, "depth": 1, **options}).double()
+        for convolution in (model.stem.conv_forward, model.stem.conv_reverse):
+            convolution.weight.mul_(0.3)
+        return model
+
+    return build
+
+
+CAPTUM_CASES = {
+    "one target": ({}, 17, ()),
+    "N": ({"targets": TARGETS}, 19, (0, 7, 8, 18)),
+    "several blocks": ({"targets": TARGETS}, 31, (24,)),
+    "mirrored": ({"targets": TARGETS, "rc_blocks": "mirrored"}, 31, (24,)),
+}
+
+
+@pytest.mark.parametrize("baseline", ["zeros", "uniform", "array"])
+@pytest.mark.parametrize("case", CAPTUM_CASES)
+def test_equals_captum(case: str, baseline: str, make_model: Callable, make_sequence: Callable) -> None:
+    options, length, n_at = CAPTUM_CASES[case]
+    model = make_model(depth=1, **options).double()
+    sequence = make_sequence(length, n_at=n_at)
+    index = len(model.targets) - 1
+    array = {
+        "zeros": np.zeros((length, 4)),
+        "uniform": np.full((length, 4), 0.25),
+        "array": np.random.default_rng(3).dirichlet(np.ones(4), length),
+    }[baseline]
+    forward, reverse = captum_by_strand(model, sequence, array, index)
+    given = array if baseline == "array" else baseline
+    a = integrated_gradients(sequence, model, target=index, baseline=given, steps=50, max_steps=50, **FIXED)
+    np.testing.assert_allclose(a.forward, forward, rtol=0, atol=1e-8)
+    np.testing.assert_allclose(a.reverse, reverse, rtol=0, atol=1e-8)
+    assert a.baseline == baseline
+    assert a.certificate.settings["steps"] == 50
+    # Both paths must matter, and differ, for the comparison to tell them apart.
+    assert min(abs(forward).max(), abs(reverse).max(), abs(forward - reverse).max()) > 1e-3
+
+
+@pytest.mark.parametrize("n_at", [(), (14,)])
+def test_shuffle_is_the_mean_of_captum_over_the_shuffles(
+    n_at: tuple[int, ...], make_model: Callable, make_sequence: Callable
+) -> None:
+    model = make_model(depth=1).double()
+    sequence = make_sequence(30, n_at=n_at)
+    shuffles = [channels(alphabet.decode(ids)) for ids in _shuffled(alphabet.encode(sequence), 3, 5)]
+    parts = [captum_by_strand(model, sequence, shuffle, 0) for shuffle in shuffles]
+    forward, reverse = np.mean(parts, axis=0)
+    a = integrated_gradients(sequence, model, shuffles=3, seed=5, steps=50, max_steps=50, **FIXED)
+    np.testing.assert_allclose(a.forward, forward, rtol=0, atol=1e-8)
+    np.testing.assert_allclose(a.reverse, reverse, rtol=0, atol=1e-8)
+    assert a.baseline == "shuffle"
+    scores = predict([alphabet.decode(ids) for ids in _shuffled(alphabet.encode(sequence), 3, 5)], model)
+    assert a.baseline_prediction == pytest.approx(scores.mean(), abs=1e-12)
+    assert a.prediction == pytest.approx(predict(sequence, model).item(), abs=1e-12)
+
+
+def test_several_baselines_are_averaged(make_model: Callable, make_sequence: Callable) -> None:
+    model, sequence = make_model(depth=1).double(), make_sequence(13, n_at=(2,))
+    stack = np.random.default_rng(3).dirichlet(np.ones(4), (3, 13))
+    fixed = {"steps": 8, "max_steps": 8, **FIXED}
+    together = integrated_gradients(sequence, model, baseline=stack, **fixed)
+    apart = [integrated_gradients(sequence, model, baseline=one, **fixed) for one in stack]
+    for name in ("forward", "reverse", "baseline_prediction"):
+        expected = np.mean([getattr(a, name) for a in apart], axis=0)
+        np.testing.assert_allclose(getattr(together, name), expected, rtol=0, atol=1e-12)
+    assert together.baseline == "array"
+
+
+@pytest.mark.parametrize("baseline", ["zeros", "uniform", "array", "shuffle"])
+def test_linear_model_without_strands_is_exact(baseline: str, make_sequence: Callable) -> None:
+    model, sequence = LinearModel(34), make_sequence(34, n_at=(16,))
+    array = np.random.default_rng(3).dirichlet(np.ones(4), 34)
+    if baseline == "shuffle":
+        shuffles = _shuffled(alphabet.encode(sequence), 4, 1)
+        start = np.mean([channels(alphabet.decode(ids)) for ids in shuffles], axis=0)
+    else:
+        start = {"zeros": np.zeros((34, 4)), "uniform": np.full((34, 4), 0.25), "array": array}[baseline]
+    given = array if baseline == "array" else baseline
+    a = integrated_gradients(sequence, model, target="b", baseline=given, shuffles=4, seed=1, steps=1, max_steps=1)
+    expected = model.weight[1, :4].numpy().T * (channels(sequence) - start)
+    expected[16] = 0  # an N stays an N in every baseline
+    np.testing.assert_allclose(a.forward, expected, rtol=0, atol=1e-12)
+    assert not a.reverse.any()
+    assert a.target == "b"
+    assert a.completeness_error < 1e-12
+
+
+def test_linear_model_of_two_strands_is_exact(make_sequence: Callable) -> None:
+    model, sequence = LinearStrands(14), make_sequence(14, n_at=(4,))
+    array = np.random.default_rng(3).dirichlet(np.ones(4), 14)
+    a = integrated_gradients(sequence, model, target="b", baseline=array, steps=1, max_steps=1)
+    change = channels(sequence) - array
+    change[4] = 0
+    np.testing.assert_allclose(a.forward, model.weight[1, :4].numpy().T * change, rtol=0, atol=1e-12)
+    by_reverse = model.reverse.weight[1].numpy()
+    for position in range(14):
+        for base, complement in enumerate((3, 2, 1, 0)):
+            # Base b at position i is its complement at L - 1 - i of the other strand.
+            expected = by_reverse[complement, 13 - position] * change[position, base]
+            assert a.reverse[position, base] == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("targets", [TARGETS, ()], ids=["head", "log-likelihood"])
+@pytest.mark.parametrize("baseline", ["zeros", "uniform", "shuffle"])
+def test_complete_in_float64(
+    baseline: str, targets: tuple[str, ...], smooth: Callable, make_sequence: Callable
+) -> None:
+    model = smooth(targets=targets, rc_blocks="mirrored")
+    sequence = make_sequence(36, n_at=(17,))
+    # Warnings are errors here, so the tolerance was met.
+    a = integrated_gradients(sequence, model, target=0, baseline=baseline, shuffles=2, steps=32, tolerance=1e-7)
+    change = a.prediction - a.baseline_prediction
+    assert a.completeness_error < 1e-6 * abs(change)
+    assert a.values.sum() == pytest.approx(change, rel=1e-6)
+    assert a.certificate.checks["worst_relative_completeness_error"] <= 1e-7
+    assert a.prediction == pytest.approx(predict(sequence, model)[0, 0], abs=1e-12)
+
+
+def test_zeros_baseline_is_the_prediction_for_no_base(smooth: Callable, make_sequence: Callable) -> None:
+    model, sequence = smooth(), make_sequence(15)
+    a = integrated_gradients(sequence, model, baseline="zeros")
+    assert a.baseline_prediction == pytest.approx(model(torch.zeros(1, 5, 15, dtype=torch.float64)).item(), abs=1e-12)
+
+
+def test_dtype_is_the_models(smooth: Callable, make_sequence: Callable) -> None:
+    sequence = make_sequence(20, n_at=(3,))
+    fine = integrated_gradients(sequence, smooth(), baseline="uniform")
+    coarse = integrated_gradients(sequence, smooth().float(), baseline="uniform")
+    assert fine.forward.dtype == fine.reverse.dtype == fine.values.dtype == np.float64
+    assert coarse.forward.dtype == coarse.reverse.dtype == coarse.values.dtype == np.float32
+    assert (fine.certificate.dtype, coarse.certificate.dtype) == ("float64", "float32")
+    assert type(fine.prediction) is type(coarse.prediction) is float
+    np.testing.assert_allclose(coarse.values, fine.values, rtol=0, atol=1e-5)
+
+
+def test_unknown_positions_get_nothing(smooth: Callable, make_sequence: Callable) -> None:
+    sequence = make_sequence(22, n_at=(0, 9, 10))
+    for baseline in ("zeros", "uniform", np.full((22, 4), 0.1)):
+        a = integrated_gradients(sequence, smooth(), baseline=baseline)
+        assert not a.values[[0, 9, 10]].any()
+        assert (a.importance[[1, 2, 8, 11]] != 0).all()
+
+
+def test_steps_double_until_the_tolerance(smooth: Callable, make_sequence: Callable) -> None:
+    model, sequence = smooth(), make_sequence(24)
+    arguments = {"baseline": "uniform", "tolerance": 1e-7}
+    a = integrated_gradients(sequence, model, steps=1, **arguments)
+    steps = a.certificate.settings["steps"]
+    assert steps in (4, 8, 16, 32, 64)
+    # As many steps would have done alone, and half as many would not.
+    fixed = integrated_gradients(sequence, model, steps=steps, max_steps=steps, **arguments)
+    np.testing.assert_array_equal(fixed.values, a.values)
+    with pytest.warns(CompletenessWarning):
+        integrated_gradients(sequence, model, steps=steps // 2, max_steps=steps // 2, **arguments)
+
+
+def test_steps_stay_where_they_do(smooth: Callable, make_sequence: Callable) -> None:
+    a = integrated_gradients(make_sequence(24), smooth(), baseline="uniform", steps=11, tolerance=0.5)
+    assert a.certificate.settings["steps"] == 11
+
+
+def test_warning_tells_the_error_that_is_left(make_model: Callable, make_sequence: Callable) -> None:
+    model, sequence = make_model().double(), make_sequence(24)
+    with pytest.warns(CompletenessWarning) as caught:
+        a = integrated_gradients(sequence, model, baseline="zeros", steps=2, max_steps=7, tolerance=1e-3)
+    assert len(caught) == 1
+    left = a.completeness_error / abs(a.prediction - a.baseline_prediction)
+    assert left > 1e-3
+    assert a.certificate.checks["worst_relative_completeness_error"] == pytest.approx(left, rel=1e-6)
+    message = str(caught[0].message)
+    assert f"{left:.2%}" in message
+    assert "0.10%" in message
+    assert "7 steps" in message
+    assert a.certificate.settings["steps"] == 7  # 2, 4, and then not 8
+    fixed = integrated_gradients(sequence, model, baseline="zeros", steps=7, max_steps=7, **FIXED)
+    np.testing.assert_array_equal(a.values, fixed.values)
+
+
+def test_warning_points_at_the_caller(make_model: Callable, make_sequence: Callable) -> None:
+    with pytest.warns(CompletenessWarning) as caught:
+        integrated_gradients(make_sequence(24), make_model(), baseline="zeros", steps=2, max_steps=2)
+    assert caught[0].filename == __file__
+
+
+@pytest.mark.parametrize("sequence", ["N", "NNNNNN"])
+@pytest.mark.parametrize("baseline", ["zeros", "uniform", "shuffle"])
+def test_nothing_known_gives_nothing(sequence: str, baseline: str, model: nn.Module) -> None:
+    a = integrated_gradients(sequence, model, baseline=baseline)
+    assert not a.forward.any()
+    assert not a.reverse.any()
+    assert a.values.shape == (len(sequence), 4)
+    # Nothing to explain is no want of accuracy, and rounding is not a change: the first quadrature was enough.
+    assert a.certificate.settings["steps"] == 16
+
+
+@pytest.mark.parametrize("sequence", ["A", "AC", "A" * 12, "ACG", "ACNGTA", "AANCCCCNACG"])
+def test_sequences_with_one_shuffle_have_nothing_to_explain(sequence: str, model: nn.Module) -> None:
+    a = integrated_gradients(sequence, model, baseline="shuffle")
+    assert not a.values.any()
+    assert a.certificate.settings["steps"] == 16
+
+
+@pytest.mark.parametrize("sequence", ["A", "AC", "A" * 12])
+@pytest.mark.parametrize("baseline", ["zeros", "uniform"])
+def test_short_and_monotonous_sequences(sequence: str, baseline: str, smooth: Callable) -> None:
+    model = smooth()
+    a = integrated_gradients(sequence, model, baseline=baseline, tolerance=1e-6)
+    array = np.full((len(sequence), 4), 0.25 if baseline == "uniform" else 0.0)
+    forward, reverse = captum_by_strand(model, sequence, array, 0)
+    np.testing.assert_allclose(a.forward, forward, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(a.reverse, reverse, rtol=0, atol=1e-6)
+    assert abs(a.values).max() > 1e-3
+
+
+def test_seed_decides_the_shuffles(smooth: Callable, make_sequence: Callable) -> None:
+    model, sequence = smooth().float(), make_sequence(36, n_at=(17,))
+    first, again, other = (integrated_gradients(sequence, model, shuffles=2, seed=seed) for seed in (3, 3, 4))
+    np.testing.assert_array_equal(first.forward, again.forward)
+    np.testing.assert_array_equal(first.reverse, again.reverse)
+    assert first.baseline_prediction == again.baseline_prediction
+    assert not np.allclose(first.values, other.values, rtol=0, atol=1e-4)
+    assert first.certificate.settings["seed"] == 3
+
+
+def test_seed_may_be_a_numpy_integer(smooth: Callable, make_sequence: Callable) -> None:
+    model, sequence = smooth(), make_sequence(24)
+    expected = integrated_gradients(sequence, model, shuffles=2, seed=3)
+    a = integrated_gradients(sequence, model, shuffles=2, seed=np.arange(4)[3])
+    np.testing.assert_array_equal(a.values, expected.values)
+    assert a.to_xarray().attrs == expected.to_xarray().attrs  # the certificate is written as JSON
+
+
+def test_global_random_state_is_not_read(smooth: Callable, make_sequence: Callable) -> None:
+    model, sequence = smooth(), make_sequence(24)
+    results = []
+    states = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
+    try:
+        for seed in (1, 2):
+            torch.manual_seed(seed)
+            np.random.seed(seed)  # noqa: NPY002
+            random.seed(seed)
+            results.append(integrated_gradients(sequence, model, shuffles=2, tolerance=1.0))
+    finally:
+        torch.set_rng_state(states[0])
+        np.random.set_state(states[1])  # noqa: NPY002
+        random.setstate(states[2])
+    np.testing.assert_array_equal(results[0].values, results[1].values)
+
+
+@pytest.mark.parametrize("n_at", [(), (0, 39), (13, 14, 30)])
+def test_shuffles_keep_dinucleotides_and_unknown_positions(n_at: tuple[int, ...], make_sequence: Callable) -> None:
+    sequence = make_sequence(40, seed=1, n_at=n_at)
+    shuffles = [alphabet.decode(ids) for ids in _shuffled(alphabet.encode(sequence), 6, 0)]
+    assert len(set(shuffles)) > 1
+    for shuffle in shuffles:
+        assert shuffle != sequence
+        stretches, own = shuffle.split("N"), sequence.split("N")
+        assert [len(stretch) for stretch in stretches] == [len(stretch) for stretch in own]
+        for stretch, original in zip(stretches, own, strict=True):
+            assert Counter(pairwise(stretch)) == Counter(pairwise(original))
+
+
+def test_shuffles_do_not_change_their_input(make_sequence: Callable) -> None:
+    ids = alphabet.encode(make_sequence(40, n_at=(15,)))
+    before = ids.copy()
+    _shuffled(ids, 3, 0)
+    np.testing.assert_array_equal(ids, before)
+
+
+def test_works_where_gradients_are_off(smooth: Callable, make_sequence: Callable) -> None:
+    model, sequence = smooth(), make_sequence(16)
+    expected = integrated_gradients(sequence, model, baseline="uniform")
+    with torch.no_grad():
+        a = integrated_gradients(sequence, model, baseline="uniform")
+    np.testing.assert_array_equal(a.values, expected.values)
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 1000])
+def test_batch_size_does_not_matter(batch_size: int, smooth: Callable, make_sequence: Callable) -> None:
+    model, sequence, widest = smooth(), make_sequence(24, n_at=(2,)), []
+    arguments = {"shuffles": 3, "steps": 8, "max_steps": 8, **FIXED}
+    expected = integrated_gradients(sequence, model, **arguments)
+    model.stem.register_forward_pre_hook(lambda module, args: widest.append(len(args[0])))
+    a = integrated_gradients(sequence, model, batch_size=batch_size, **arguments)
+    np.testing.assert_allclose(a.forward, expected.forward, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(a.reverse, expected.reverse, rtol=0, atol=1e-12)
+    assert max(widest) <= batch_size
+    assert sum(widest) == 3 + 1 + 3 * 8  # both ends once, and every point of the path once
+
+
+def test_list_gives_list_in_order(smooth: Callable, make_sequence: Callable) -> None:
+    model = smooth(targets=TARGETS)
+    sequences = [make_sequence(length, seed=length) for length in (27, 20, 27)]
+    results = integrated_gradients(sequences, model, target="cones", shuffles=2)
+    assert isinstance(results, list)
+    assert [a.sequence for a in results] == sequences
+    for sequence, a in zip(sequences, results, strict=True):
+        single = integrated_gradients(sequence, model, target="cones", shuffles=2)
+        assert isinstance(single, Attribution)
+        np.testing.assert_array_equal(a.values, single.values)
+        assert a.target == "cones"
+    assert isinstance(integrated_gradients(sequences[:1], model, target=0, baseline="zeros"), list)
+
+
+def test_targets_are_explained_apart(smooth: Callable, make_sequence: Callable) -> None:
+    model, sequence = smooth(targets=TARGETS), make_sequence(16)
+    results = [integrated_gradients(sequence, model, target=name, baseline="zeros") for name in TARGETS]
+    assert [a.prediction for a in results] == pytest.approx(predict(sequence, model)[0].tolist(), abs=1e-12)
+    np.testing.assert_array_equal(integrated_gradients(sequence, model, target=1, baseline="zeros").values,
+                                  results[1].values)  # fmt: skip
+    with pytest.raises(ValueError, match=r"`target` 'cone' is unknown .* Near matches: cones"):
+        integrated_gradients(sequence, model, target="cone")
+    with pytest.raises(ValueError, match="`target` must be given: crossdna has 3: rods, cones, amacrine"):
+        integrated_gradients(sequence, model)
+
+
+@pytest.mark.parametrize(
+    ("baseline", "message"),
+    [
+        ("shufle", "`baseline` must be 'shuffle', 'zeros', 'uniform' or an array, but got 'shufle'"),
+        (None, "`baseline` must be .* got None"),
+        (np.zeros((4, 8)), r"`baseline` must be of shape \(8, 4\) or \(K, 8, 4\), .* got \(4, 8\)"),
+        (np.zeros((8, 5)), r"`baseline` must be of shape .* got \(8, 5\)"),
+        (np.zeros((2, 7, 4)), r"`baseline` must be of shape .* got \(2, 7, 4\)"),
+        (np.zeros((0, 8, 4)), r"`baseline` must be of shape .* got \(0, 8, 4\)"),
+        (np.zeros(8), r"`baseline` must be of shape .* got \(8,\)"),
+        (np.full((8, 4), np.nan), "`baseline` must be finite"),
+        (np.full((2, 8, 4), np.inf), "`baseline` must be finite"),
+    ],
+    ids=["typo", "None", "transposed", "five channels", "length", "none of them", "one axis", "NaN", "infinite"],
+)
+def test_bad_baselines(baseline: object, message: str, model: nn.Module) -> None:
+    with pytest.raises(ValueError, match=message):
+        integrated_gradients("ACGTACGT", model, baseline=baseline)
+
+
+@pytest.mark.parametrize("name", ["steps", "max_steps", "shuffles", "batch_size"])
+@pytest.mark.parametrize("value", [0, -1, 1.5, "8", True])
+def test_bad_numbers(name: str, value: object, model: nn.Module) -> None:
+    with pytest.raises(ValueError, match=f"`{name}` must be an integer of at least 1, but got {value!r}"):
+        integrated_gradients("ACGTACGT", model, **{name: value})
+
+
+@pytest.mark.parametrize("value", [0.0, -0.1, float("nan")])
+def test_bad_tolerance(value: float, model: nn.Module) -> None:
+    with pytest.raises(ValueError, match="`tolerance` must be above 0"):
+        integrated_gradients("ACGTACGT", model, tolerance=value)
+
+
+def test_bad_sequence_in_a_list_is_named(model: nn.Module) -> None:
+    with pytest.raises(ValueError, match=r"`seq\[1\]` has 'X' at position 2"):
+        integrated_gradients(["ACGT", "ACXT"], model)
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda scores: scores + float("inf"), "`model` linear returned scores that are NaN or infinite"),
+        (lambda scores: scores * float("nan"), "`model` linear returned scores that are NaN or infinite"),
+        (lambda scores: scores[:, 0], r"`model` must return scores of shape \(\d+, 1\)"),
+    ],
+    ids=["infinite", "NaN", "shape"],
+)
+def test_bad_scores_name_the_model(answer: Callable, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        integrated_gradients("ACGTACGT", Broken(answer), baseline="zeros")
