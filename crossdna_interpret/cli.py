@@ -22,18 +22,24 @@ _PACKAGE = Path(__file__).resolve().parent
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="crossdna-interpret", description="Ask a CrossDNA model why it says what it says.")
+    parser = argparse.ArgumentParser(
+        prog="crossdna-interpret", description="Ask a CrossDNA model why it says what it says."
+    )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     model = argparse.ArgumentParser(add_help=False)
-    model.add_argument("--model", help="bundled name, folder, file, or hub id on disk (default: %(default)s)", default=DEFAULT)
+    model.add_argument(
+        "--model", help="bundled name, folder, file, or hub id on disk (default: %(default)s)", default=DEFAULT
+    )
     model.add_argument("--target", help="name of the target, where the model has several")
     model.add_argument("--device", default="cpu", help="where to compute, such as cuda (default: %(default)s)")
 
     report = commands.add_parser("report", parents=[model], help="explain sequences in one HTML page and a table")
     report.add_argument("sequence", nargs="?", metavar="SEQ|FASTA", help="bases, or a FASTA file (default: an example)")
-    report.add_argument("-o", "--out", type=Path, default=Path("crossdna_report.html"), help="page (default: %(default)s)")
+    report.add_argument(
+        "-o", "--out", type=Path, default=Path("crossdna_report.html"), help="page (default: %(default)s)"
+    )
     report.set_defaults(run=_report)
 
     mutate = commands.add_parser("ism", parents=[model], help="in-silico mutagenesis of each record of a FASTA file")
@@ -60,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return options.run(options)
     except (ValueError, TypeError, FileNotFoundError, NotADirectoryError, MemoryError, RuntimeError) as error:
-        print(f"crossdna-interpret: {error}", file=sys.stderr)
+        sys.stderr.write(f"crossdna-interpret: {error}\n")
         return 2
 
 

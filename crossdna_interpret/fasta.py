@@ -15,7 +15,8 @@ def read_fasta(path: str | Path) -> dict[str, str]:
     """Read every record of a FASTA file.
 
     Args:
-        path: the file; gzip, bzip2 and xz are recognised by their content. Windows line ends, lower case and RNA are fine.
+        path: the file; gzip, bzip2 and xz are recognised by their content. Windows line ends, lower case and RNA are
+            fine.
 
     Returns:
         From each record's name (the header up to the first space) to its sequence over ACGTN, in file order.

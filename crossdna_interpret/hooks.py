@@ -74,7 +74,7 @@ def _unknown(pattern: str, names: Sequence[str], what: str) -> str:
 
 def _points(model: nn.Module) -> dict[str, nn.Module]:
     """Hook points by public name; a module that declares none offers the output of each of its submodules."""
-    declared = {}
+    declared: dict[str, nn.Module] = {}
     for path, module in model.named_modules():
         if isinstance(module, HookPoint):
             parent, _, own = path.rpartition(".")

@@ -34,7 +34,7 @@ def _glyph(letter: str) -> Path:
     """Outline of a letter, stretched to the unit square."""
     outline = TextPath((0, 0), letter, size=1, prop=FontProperties(family="DejaVu Sans", weight="bold"))
     box = outline.get_extents()  # of the curves: control points and closing vertices may lie outside
-    return Path((outline.vertices - box.min) / box.size, outline.codes)
+    return Path((np.asarray(outline.vertices) - box.min) / box.size, outline.codes)
 
 
 def draw_letters(
@@ -60,8 +60,9 @@ def draw_letters(
         glyph = _glyph(letter)
         scale = np.stack([np.full(len(here), 0.92), heights[here]], axis=1)
         origin = np.stack([x[here] - 0.46, np.full(len(here), baseline)], axis=1)
-        vertices = (glyph.vertices[None] * scale[:, None] + origin[:, None]).reshape(-1, 2)
-        ax.add_patch(PathPatch(Path(vertices, np.tile(glyph.codes, len(here))), facecolor=colors[letter], linewidth=0))
+        vertices = (np.asarray(glyph.vertices) * scale[:, None] + origin[:, None]).reshape(-1, 2)
+        codes = np.tile(np.asarray(glyph.codes), len(here))
+        ax.add_patch(PathPatch(Path(vertices, codes), facecolor=colors[letter], linewidth=0))
 
 
 def _colors(palette: str) -> dict[str, str]:
@@ -121,9 +122,7 @@ def logo(
     part = _window(len(result.sequence), max(start, offset), stop if end is None else min(end, stop))
     heights = result.importance[part.start - offset : part.stop - offset]
     ax = _axes(ax, len(heights), 2.4)
-    draw_letters(
-        ax, result.sequence[part], heights, x=np.arange(part.start, part.stop), baseline=0.0, palette=palette
-    )
+    draw_letters(ax, result.sequence[part], heights, x=np.arange(part.start, part.stop), baseline=0.0, palette=palette)
     ax.axhline(0, color=_INK, linewidth=0.6)
     _dress(ax, part.start, part.stop)
     low, high = min(heights.min(), 0.0), max(heights.max(), 0.0)
@@ -142,7 +141,7 @@ def strand_logo(
     end: int | None = None,
     palette: Palette = "colorblind",
 ) -> Axes:
-    """Draw both strands as two tracks: what each base adds through the forward path, and its complement through the other.
+    """Draw both strands as two tracks: what each base adds by the forward path, and its complement by the other.
 
     The upper track reads 5' to 3' from left to right, the lower one from right to left. Both have the same scale.
 
@@ -194,7 +193,12 @@ def strand_logo(
 
 
 def mutagenesis_map(
-    result: Mutagenesis, ax: Axes | None = None, *, cmap: str = "RdBu_r", limit: float | None = None, colorbar: bool = True
+    result: Mutagenesis,
+    ax: Axes | None = None,
+    *,
+    cmap: str = "RdBu_r",
+    limit: float | None = None,
+    colorbar: bool = True,
 ) -> Axes:
     """Draw a heat map of every substitution: one row for each base, colour for the change in prediction.
 

@@ -109,9 +109,7 @@ def evaluation_mode(model: SequenceModel) -> Iterator[None]:
             module.training = mode
 
 
-def resolve_batch_size(
-    model: SequenceModel, length: int, batch_size: int | None, *, gradients: bool = False
-) -> int:
+def resolve_batch_size(model: SequenceModel, length: int, batch_size: int | None, *, gradients: bool = False) -> int:
     """The number of sequences of `length` to run at once, as asked for, or chosen for speed within half the memory."""
     if batch_size is None:
         size = max(1, _POSITIONS.get(model.device.type, 4096) // length)
@@ -144,8 +142,9 @@ def require_memory(model: SequenceModel, n: int, length: int, *, gradients: bool
     need, have = estimate(n, length, gradients=gradients), available_memory(model.device)
     if need > have:
         raise MemoryError(
-            f"A sequence of {length:,} bases in batches of {n} needs about {need / 1e9:.1f} GB, and {have / 1e9:.1f} GB "
-            f"is available. About {int(length * have / need):,} bases would fit; use a smaller `batch_size` or a shorter window."
+            f"A sequence of {length:,} bases in batches of {n} needs about {need / 1e9:.1f} GB, and "
+            f"{have / 1e9:.1f} GB is available. About {int(length * have / need):,} bases would fit; "
+            "use a smaller `batch_size` or a shorter sequence."
         )
 
 
@@ -161,7 +160,9 @@ def score_ids(model: SequenceModel, ids: np.ndarray) -> np.ndarray:
     expected = (len(ids), len(model.targets))
     if not isinstance(scores, Tensor) or tuple(scores.shape) != expected:
         shape = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
-        raise ValueError(f"`model` must return scores of shape {expected}, one column per target, but returned {shape}.")
+        raise ValueError(
+            f"`model` must return scores of shape {expected}, one column per target, but returned {shape}."
+        )
     if not torch.isfinite(scores).all():
         raise ValueError(f"`model` {model.name} returned scores that are NaN or infinite.")
     return scores.cpu().numpy()
@@ -212,7 +213,7 @@ def model_hash(model: SequenceModel) -> str:
     assert isinstance(model, nn.Module)
     digest = hashlib.sha256()
     config = getattr(model, "config", None)
-    if hasattr(config, "to_dict"):
+    if config is not None and hasattr(config, "to_dict"):
         digest.update(json.dumps(config.to_dict(), sort_keys=True).encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())

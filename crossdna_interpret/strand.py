@@ -10,7 +10,7 @@ A branch is not a strand: odd blocks give branch A the reverse strand and branch
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal, TypeVar, overload
+from typing import Literal, overload
 
 import numpy as np
 import torch
@@ -22,8 +22,6 @@ __all__ = ["BlockPair", "Locus", "RcBlocks", "Strand", "block_pairs", "flip", "r
 
 Strand = Literal["forward", "reverse", "both"]
 RcBlocks = Literal["aligned", "mirrored"]
-
-_Sequence = TypeVar("_Sequence", str, np.ndarray, Tensor)
 
 
 def _by_channel_axis(shape: tuple[int, ...], channel_axis: int) -> None:
@@ -40,7 +38,7 @@ def reverse_complement(x: str, *, channel_axis: int = -2) -> str: ...
 def reverse_complement(x: np.ndarray, *, channel_axis: int = -2) -> np.ndarray: ...
 @overload
 def reverse_complement(x: Tensor, *, channel_axis: int = -2) -> Tensor: ...
-def reverse_complement(x, *, channel_axis: int = -2):
+def reverse_complement(x: str | np.ndarray | Tensor, *, channel_axis: int = -2) -> str | np.ndarray | Tensor:
     """Reverse complement of a string, of ids or of channels; N is its own complement.
 
     Args:

@@ -79,7 +79,9 @@ def test_tick_labels_of_a_strand_logo_are_values_not_places(ax: Axes, attributio
     patch = next(p for p in ax.patches if to_hex(p.get_facecolor()).upper() == plot.PALETTES["colorblind"]["A"])
     assert isinstance(patch, PathPatch)
     top = patch.get_path().get_extents().y1  # the A of value 2
-    label = next(t.get_text() for y, t in zip(ax.get_yticks(), ax.get_yticklabels(), strict=True) if abs(y - top) < 1e-9)
+    label = next(
+        t.get_text() for y, t in zip(ax.get_yticks(), ax.get_yticklabels(), strict=True) if abs(y - top) < 1e-9
+    )
     assert float(label) == 2.0
 
 

@@ -1,0 +1,1 @@
+"""Questions asked of a model: which bases matter, and how much."""

@@ -35,7 +35,7 @@ class CompletenessWarning(UserWarning):
 
 
 @overload
-def integrated_gradients(
+def integrated_gradients(  # type: ignore[overload-overlap]  # a str is a Sequence[str] to the type system
     seq: str,
     model: ModelLike = None,
     *,
@@ -77,8 +77,8 @@ def integrated_gradients(
 ) -> Attribution | list[Attribution]:
     """Share a prediction out over the bases by integrating gradients from baselines to the sequence.
 
-    The line integral is taken by Gauss-Legendre quadrature along both strands' inputs at once, as in Sundararajan et al.
-    2017 (arXiv 1703.01365). Steps are doubled, for each baseline by itself, until its sum is off by at most `tolerance`
+    The line integral is taken by Gauss-Legendre quadrature along both strands' inputs at once (Sundararajan et al.
+    2017, arXiv 1703.01365). Steps are doubled, for each baseline by itself, until its sum is off by at most `tolerance`
     of its change in prediction. Every baseline keeps N where the sequence has N, so N gets nothing.
 
     Args:
@@ -117,10 +117,7 @@ def integrated_gradients(
             raise ValueError(f"`{name}` must be an integer of at least 1, but got {value!r}.")
     if not tolerance > 0:
         raise ValueError(f"`tolerance` must be above 0, but got {tolerance!r}.")
-    if isinstance(seq, str):
-        sequences = [alphabet.normalize(seq)]
-    else:
-        sequences = alphabet.normalize_many(seq, name="seq")
+    sequences = alphabet.normalize_many(seq, name="seq")
     results = []
     with evaluation_mode(resolved):
         for sequence in sequences:
@@ -238,8 +235,8 @@ class _PathIntegral:
         if len(open_rows):
             worst = float((error / scale).nan_to_num(posinf=float("inf")).max())
             warnings.warn(
-                f"Integrated gradients with {steps} steps: the worst of {len(change)} baselines is off by {worst:.2%} of "
-                f"its change in prediction, more than `tolerance`={tolerance:.2%}. Raise `max_steps`, or use float64.",
+                f"Integrated gradients with {steps} steps: the worst of {len(change)} baselines is off by {worst:.2%} "
+                f"of its change in prediction, more than `tolerance`={tolerance:.2%}. Raise `max_steps`.",
                 CompletenessWarning,
                 stacklevel=4,
             )

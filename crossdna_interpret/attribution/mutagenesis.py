@@ -26,7 +26,7 @@ __all__ = ["ism"]
 
 
 @overload
-def ism(
+def ism(  # type: ignore[overload-overlap]  # a str is a Sequence[str] to the type system
     seq: str,
     model: ModelLike = None,
     *,
@@ -80,10 +80,7 @@ def ism(
     """
     resolved = resolve_model(model)
     index = resolve_target(resolved, target)
-    if isinstance(seq, str):
-        sequences = [alphabet.normalize(seq)]
-    else:
-        sequences = alphabet.normalize_many(seq, name="seq")
+    sequences = alphabet.normalize_many(seq, name="seq")
     windows = [_window(sequence, start, end) for sequence in sequences]
     for sequence in sequences:
         require_memory(resolved, resolve_batch_size(resolved, len(sequence), batch_size), len(sequence))

@@ -49,7 +49,7 @@ def test_every_bundled_model_loads_and_has_a_card(name: str) -> None:
     assert not model.training
     assert model.name == name
     assert len(model.targets) >= 1
-    assert model_card(name).startswith("# ")
+    assert f"\n# {name}\n" in f"\n{model_card(name)}"
 
 
 def test_no_source_is_the_default() -> None:

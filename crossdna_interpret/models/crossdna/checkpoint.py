@@ -225,7 +225,9 @@ def load_crossdna(path: str | Path) -> CrossDNA:
     return model.eval().requires_grad_(False)
 
 
-def save_crossdna(model: CrossDNA, folder: str | Path, *, card: str, provenance: Mapping[str, Any] | None = None) -> Path:
+def save_crossdna(
+    model: CrossDNA, folder: str | Path, *, card: str, provenance: Mapping[str, Any] | None = None
+) -> Path:
     """Write a model in our layout; loading it gives the same weights to the bit (in float32).
 
     Args:

@@ -24,7 +24,7 @@ _NO_EFFECT = {
 }  # fmt: skip
 
 # Published key -> our field. `use_s_scan`, `use_bridge` and `use_short_conv` are read apart.
-_PUBLISHED = {
+_PUBLISHED: dict[str, dict[str, str | None]] = {
     "": {
         "d_model": "d_model", "block_size": "block_size", "depth": "depth", "dropout": "dropout",
         "gate_freeze_steps": "gate_freeze_steps", "gate_temp": "gate_temp", "use_bridge": "use_bridge",

@@ -1,4 +1,4 @@
-"""How much memory a forward pass takes: an estimate from the config, so that a hopeless run is refused before it starts.
+"""How much memory a forward pass takes, estimated from the config: a hopeless run is refused before it starts.
 
 Calibrated against peak resident memory at 164 bp to 256 kb, with and without gradients, on two configurations: it was
 between 1.0 and 1.6 times what was measured.

@@ -1,7 +1,7 @@
 """CrossDNA: two strand branches, the bridge between them, their fusion, and a head.
 
-    N  sequences    L  positions of a sequence    H  channels (d_model)
-    T  targets      l  positions of a block       5  bases, in the order ACGTN
+N  sequences    L  positions of a sequence    H  channels (d_model)
+T  targets      l  positions of a block       5  bases, in the order ACGTN
 """
 
 from __future__ import annotations
@@ -34,6 +34,9 @@ class Stem(nn.Module):
         width = config.d_model
         self.conv_forward = nn.Conv1d(len(alphabet.ALPHABET), width, 9, padding=4)
         self.conv_reverse = nn.Conv1d(len(alphabet.ALPHABET), width, 9, padding=4)
+        for conv in (self.conv_forward, self.conv_reverse):
+            # One channel in five is on: this gives features of unit variance, where the default assumes dense input.
+            nn.init.normal_(conv.weight, std=conv.kernel_size[0] ** -0.5)
         self.dropout = nn.Dropout(config.dropout)
         self.hook_forward = HookPoint()  # (N, L, H)
         self.hook_reverse = HookPoint()  # (N, L, H), in reverse-complement order
@@ -70,7 +73,7 @@ class CrossDNA(nn.Module):
     Args:
         config: dimensions and switches.
         targets: names of the outputs of a regression head. Without any, the model is a language model and its one
-            target is "log_likelihood", the mean log-probability of the observed bases in one pass; N counts as unobserved.
+            target is "log_likelihood", the mean log-probability of the observed bases in one pass, N apart.
 
     Example:
         >>> config = CrossDNAConfig(d_model=8, depth=1, comba_heads=2, comba_head_dim=4, attention_heads=2)
