@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -64,10 +65,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status. Errors in what the user gave are one line on stderr, status 2."""
     options = _parser().parse_args(argv)
     try:
-        return options.run(options)
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            return options.run(options)
     except (ValueError, TypeError, FileNotFoundError, NotADirectoryError, MemoryError, RuntimeError) as error:
         sys.stderr.write(f"crossdna-interpret: {error}\n")
         return 2
+
+
+def _warn(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+    sys.stderr.write(f"crossdna-interpret: {category.__name__}: {message}\n")
 
 
 def _say(text: str) -> None:

@@ -43,7 +43,7 @@ def integrated_gradients(  # type: ignore[overload-overlap]  # a str is a Sequen
     baseline: Baseline = "shuffle",
     shuffles: int = 8,
     seed: int = 0,
-    steps: int = 16,
+    steps: int = 32,
     max_steps: int = 256,
     tolerance: float = 0.01,
     batch_size: int | None = None,
@@ -57,7 +57,7 @@ def integrated_gradients(
     baseline: Baseline = "shuffle",
     shuffles: int = 8,
     seed: int = 0,
-    steps: int = 16,
+    steps: int = 32,
     max_steps: int = 256,
     tolerance: float = 0.01,
     batch_size: int | None = None,
@@ -70,7 +70,7 @@ def integrated_gradients(
     baseline: Baseline = "shuffle",
     shuffles: int = 8,
     seed: int = 0,
-    steps: int = 16,
+    steps: int = 32,
     max_steps: int = 256,
     tolerance: float = 0.01,
     batch_size: int | None = None,
@@ -115,6 +115,8 @@ def integrated_gradients(
     for name, value in options.items():
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ValueError(f"`{name}` must be an integer of at least 1, but got {value!r}.")
+    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+        raise ValueError(f"`seed` must be an integer of at least 0, but got {seed!r}.")
     if not tolerance > 0:
         raise ValueError(f"`tolerance` must be above 0, but got {tolerance!r}.")
     sequences = alphabet.normalize_many(seq, name="seq")

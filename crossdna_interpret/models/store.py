@@ -55,7 +55,7 @@ def load_model(
     Raises:
         ValueError: an unknown name (near matches are listed), dtype or backend, or a checkpoint that does not fit.
         FileNotFoundError: a path without a model.
-        RuntimeError: `backend="fla"` where it cannot run.
+        RuntimeError: `backend="fla"` or a CUDA `device` where there is none.
 
     Example:
         >>> load_model().targets
@@ -65,6 +65,8 @@ def load_model(
         raise ValueError(f"`dtype` must be one of {get_args(Precision)}, but got {dtype!r}.")
     if backend not in get_args(Backend):
         raise ValueError(f"`backend` must be one of {get_args(Backend)}, but got {backend!r}.")
+    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+        raise RuntimeError(f"`device` {str(device)!r} cannot be used: PyTorch sees no CUDA device here.")
     model = load_crossdna(_resolve(source)).to(device=device, dtype=getattr(torch, dtype))
     select_recurrence(backend, model.lm_head.weight)
     model.set_backend(backend)

@@ -1,11 +1,11 @@
 """The retina MPRA table: enhancer activity of 164-bp sequences in explanted newborn mouse retinas.
 
 Source: Friedman et al. 2021 (eLife 10:e67403) and 2025 (Cell Systems, doi 10.1016/j.cels.2024.12.004), raw barcode
-counts in barakcohenlab/CRX-Active-Learning (BSD 3-Clause). The table is rebuilt from the counts so: keep barcodes with
-at least 50 DNA counts; RNA and DNA as counts per million; RNA/DNA; mean over the barcodes of a sequence, relative to
-the basal Rho promoter (libraries 6 and 7: to scrambled sequences); drop sequences whose RNA varies by more than 0.8
-(coefficient of variation) between replicates; mean over replicates; log2(x + 0.001). Chromosomes 3, 13, 16 and 17 are for validation.
-Sequences that share a 32-mer with a later split are removed.
+counts in barakcohenlab/CRX-Active-Learning (BSD 3-Clause). The table is rebuilt from the counts so: keep barcodes
+with at least 50 DNA counts; RNA and DNA as counts per million; RNA/DNA; mean over the barcodes of a sequence,
+relative to the basal Rho promoter (libraries 6 and 7: to scrambled sequences); drop sequences whose RNA varies by
+more than 0.8 (coefficient of variation) between replicates; mean over replicates; log2(x + 0.001). Chromosomes 3,
+13, 16 and 17 are for validation. Sequences that share a 32-mer with a later split are removed.
 """
 
 from __future__ import annotations

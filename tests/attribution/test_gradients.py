@@ -256,9 +256,27 @@ def test_steps_double_until_the_tolerance(smooth: Callable, make_sequence: Calla
         integrated_gradients(sequence, model, steps=steps // 2, max_steps=steps // 2, **arguments)
 
 
-def test_steps_stay_where_they_do(smooth: Callable, make_sequence: Callable) -> None:
-    a = integrated_gradients(make_sequence(24), smooth(), baseline="uniform", steps=11, tolerance=0.5)
-    assert a.certificate.settings["steps"] == 11
+def test_tolerance_is_the_relative_error(smooth: Callable, make_sequence: Callable) -> None:
+    model, sequence = smooth(), make_sequence(24)
+    coarse = integrated_gradients(sequence, model, baseline="zeros", steps=4, max_steps=4, **FIXED)
+    left = coarse.completeness_error / abs(coarse.prediction - coarse.baseline_prediction)
+    enough = integrated_gradients(sequence, model, baseline="zeros", steps=4, tolerance=1.01 * left)
+    np.testing.assert_array_equal(enough.values, coarse.values)
+    assert enough.certificate.settings["steps"] == 4
+    doubled = integrated_gradients(sequence, model, baseline="zeros", steps=4, tolerance=0.99 * left)
+    assert doubled.certificate.settings["steps"] == 8
+
+
+def test_each_baseline_is_refined_by_itself(smooth: Callable, make_sequence: Callable) -> None:
+    model, sequence, points = smooth(), make_sequence(24), []
+    # From the sequence itself there is no way to go: any number of steps will do.
+    stack = np.stack([channels(sequence), np.zeros((24, 4))])
+    model.stem.register_forward_pre_hook(lambda module, args: points.append(len(args[0])))
+    a = integrated_gradients(sequence, model, baseline=stack, steps=2, tolerance=1e-6)
+    steps = a.certificate.settings["steps"]
+    assert steps > 4
+    # Three ends, two points for the first baseline, and 2 + 4 + ... + steps for the second.
+    assert sum(points) == 3 + 2 + (2 * steps - 2)
 
 
 def test_warning_tells_the_error_that_is_left(make_model: Callable, make_sequence: Callable) -> None:
