@@ -89,6 +89,6 @@ def test_analyses_print_nothing_for_short_jobs(
     model, sequence, screen = make_model(), make_sequence(12), stderr(terminal)
     predict([sequence] * 2, model, batch_size=1)
     ism(sequence, model)
-    integrated_gradients(sequence, model, baseline="zeros", tolerance=1e6)
+    integrated_gradients(sequence, model, baseline="zeros", steps=2, max_steps=2, tolerance=1e6)
     assert screen.getvalue() == ""
     assert capsys.readouterr().out == ""

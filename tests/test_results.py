@@ -244,6 +244,6 @@ def test_results_of_an_analysis_go_through_json(make_model: Callable, make_seque
     model, sequence = make_model(), make_sequence(12)
     for result in (
         ism(sequence, model, start=np.int64(1), end=3),
-        integrated_gradients(sequence, model, baseline="zeros", tolerance=1e6),
+        integrated_gradients(sequence, model, baseline="zeros", steps=2, max_steps=2, tolerance=1e6),
     ):
         assert Certificate(**json.loads(json.dumps(result.certificate.to_dict()))) == result.certificate

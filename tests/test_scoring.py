@@ -59,7 +59,7 @@ ANALYSES = {
     "predict": (lambda seq, model, **options: predict([seq] * 3, model, **options), False),
     "ism": (lambda seq, model, **options: ism(seq, model, end=1, **options), False),
     "integrated_gradients": (
-        lambda seq, model, **options: integrated_gradients(seq, model, baseline="zeros", **options),
+        lambda seq, model, **options: integrated_gradients(seq, model, baseline="zeros", steps=2, **options),
         True,
     ),
 }
