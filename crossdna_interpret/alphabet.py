@@ -120,7 +120,7 @@ def complement_ids(ids: np.ndarray) -> np.ndarray:
         >>> complement_ids(np.array([0, 1, 4])).tolist()
         [3, 2, 4]
     """
-    return _COMPLEMENT[ids]
+    return _COMPLEMENT.astype(ids.dtype)[ids]
 
 
 def one_hot(ids: np.ndarray, dtype: np.typing.DTypeLike = np.float32) -> np.ndarray:

@@ -191,6 +191,9 @@ class Attribution:
     def __post_init__(self) -> None:
         for name in ("forward", "reverse"):
             _expect(name, getattr(self, name), (len(self.sequence), 4))
+        for name in ("prediction", "baseline_prediction"):
+            if not np.isfinite(getattr(self, name)):
+                raise ValueError(f"`{name}` must be finite, but got {getattr(self, name)}.")
 
     @property
     def values(self) -> np.ndarray:

@@ -5,6 +5,7 @@ Every model takes one-hot channels (N, 5, L) in the order ACGTN and gives scores
 
 from __future__ import annotations
 
+import bisect
 import difflib
 import functools
 import hashlib
@@ -141,9 +142,11 @@ def require_memory(model: SequenceModel, n: int, length: int, *, gradients: bool
         return
     need, have = estimate(n, length, gradients=gradients), available_memory(model.device)
     if need > have:
+        lengths = range(length)
+        fitting = bisect.bisect_right(lengths, have, key=lambda shorter: estimate(n, shorter, gradients=gradients)) - 1
         raise MemoryError(
             f"A sequence of {length:,} bases in batches of {n} needs about {need / 1e9:.1f} GB, and "
-            f"{have / 1e9:.1f} GB is available. About {int(length * have / need):,} bases would fit; "
+            f"{have / 1e9:.1f} GB is available. About {max(fitting, 0):,} bases would fit; "
             "use a smaller `batch_size` or a shorter sequence."
         )
 
@@ -155,9 +158,14 @@ def score_ids(model: SequenceModel, ids: np.ndarray) -> np.ndarray:
         ValueError: the model returned another shape, or scores that are not finite.
     """
     x = torch.from_numpy(alphabet.one_hot(ids)).to(device=model.device, dtype=model.dtype)
+    return score_channels(model, x).cpu().numpy()
+
+
+def score_channels(model: SequenceModel, x: Tensor) -> Tensor:
+    """Scores (N, T) of channels (N, 5, L) in one batch, without gradients; checked as in `score_ids`."""
     with torch.no_grad():
         scores = model(x)
-    expected = (len(ids), len(model.targets))
+    expected = (len(x), len(model.targets))
     if not isinstance(scores, Tensor) or tuple(scores.shape) != expected:
         shape = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
         raise ValueError(
@@ -165,7 +173,7 @@ def score_ids(model: SequenceModel, ids: np.ndarray) -> np.ndarray:
         )
     if not torch.isfinite(scores).all():
         raise ValueError(f"`model` {model.name} returned scores that are NaN or infinite.")
-    return scores.cpu().numpy()
+    return scores
 
 
 def predict(seqs: str | Sequence[str], model: ModelLike = None, *, batch_size: int | None = None) -> np.ndarray:
@@ -217,7 +225,7 @@ def model_hash(model: SequenceModel) -> str:
         digest.update(json.dumps(config.to_dict(), sort_keys=True).encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -22,6 +22,7 @@ from crossdna_interpret.scoring import (
     resolve_batch_size,
     resolve_model,
     resolve_target,
+    score_channels,
 )
 
 __all__ = ["CompletenessWarning", "integrated_gradients"]
@@ -171,8 +172,11 @@ def _shuffled(ids: np.ndarray, count: int, seed: int) -> np.ndarray:
             continue
         channels = torch.from_numpy(alphabet.one_hot(ids[None, start:end])[:, :4].astype(np.int8))
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a stretch such as AAAA has one shuffle only, and need not be reported
-            shuffled = dinucleotide_shuffle(channels, n=count, random_state=[seed + int(start)])
+            warnings.simplefilter("ignore")
+            try:
+                shuffled = dinucleotide_shuffle(channels, n=count, random_state=[seed + int(start)])
+            except ValueError:  # a stretch such as AAAA has one shuffle only: itself
+                continue
         result[:, start:end] = shuffled[0].argmax(dim=1).numpy()
     return result
 
@@ -186,8 +190,7 @@ class _PathIntegral:
         self.start = torch.from_numpy(baselines).to(device=model.device, dtype=model.dtype)
         self.step = own.to(device=model.device, dtype=model.dtype) - self.start  # (K, 5, L)
         ends = torch.cat([self.start, self.start[:1] + self.step[:1]])
-        with torch.no_grad():
-            scores = torch.cat([model(part)[:, target] for part in ends.split(batch)]).double().cpu()
+        scores = torch.cat([score_channels(model, part)[:, target] for part in ends.split(batch)]).double().cpu()
         self.baseline_scores, self.score = scores[:-1], scores[-1]
 
     def _gradients(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -225,12 +228,14 @@ class _PathIntegral:
         change = self.score - self.baseline_scores  # (K,)
         # A change near zero by cancellation has no relative error of its own: the typical change is the scale then.
         scale = torch.maximum(change.abs(), change.abs().mean())
+        rounding = 32 * torch.finfo(self.model.dtype).eps * max(1.0, float(self.score.abs()))
+        allowed = tolerance * scale + rounding
         parts = torch.zeros(len(self.start), 2, *self.start.shape[1:], dtype=torch.float64)
         open_rows = torch.arange(len(self.start))
         while True:
             parts[open_rows] = self.integrate(open_rows, steps)
             error = (parts.sum((1, 2, 3)) - change).abs()
-            open_rows = torch.nonzero(error > tolerance * scale).flatten()
+            open_rows = torch.nonzero(error > allowed).flatten()
             if len(open_rows) == 0 or steps >= max_steps:
                 break
             steps = min(2 * steps, max_steps)
@@ -240,7 +245,7 @@ class _PathIntegral:
                 f"Integrated gradients with {steps} steps: the worst of {len(change)} baselines is off by {worst:.2%} "
                 f"of its change in prediction, more than `tolerance`={tolerance:.2%}. Raise `max_steps`.",
                 CompletenessWarning,
-                stacklevel=4,
+                stacklevel=3,
             )
         forward, reverse = parts.mean(0)[:, :4].transpose(1, 2).numpy()
         dtype = np.float64 if self.model.dtype == torch.float64 else np.float32

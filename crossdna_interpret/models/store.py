@@ -67,7 +67,8 @@ def load_model(
         raise ValueError(f"`backend` must be one of {get_args(Backend)}, but got {backend!r}.")
     if torch.device(device).type == "cuda" and not torch.cuda.is_available():
         raise RuntimeError(f"`device` {str(device)!r} cannot be used: PyTorch sees no CUDA device here.")
-    model = load_crossdna(_resolve(source)).to(device=device, dtype=getattr(torch, dtype))
+    folder = _resolve(source)
+    model = load_crossdna(folder).to(device=device, dtype=getattr(torch, dtype))
     select_recurrence(backend, model.lm_head.weight)
     model.set_backend(backend)
     return model

@@ -380,6 +380,16 @@ def test_shuffles_keep_dinucleotides_and_unknown_positions(n_at: tuple[int, ...]
             assert Counter(pairwise(stretch)) == Counter(pairwise(original))
 
 
+def test_shuffles_that_agree_by_chance_are_shuffles() -> None:
+    # Two shuffles exist, this and AATTAGCGA, so that pairs of draws often agree, and half of those on the other one.
+    own = "ATTAAGCGA"
+    pairs = [[alphabet.decode(ids) for ids in _shuffled(alphabet.encode(own), 2, seed)] for seed in range(40)]
+    assert {shuffle for pair in pairs for shuffle in pair} == {own, "AATTAGCGA"}
+    assert ["AATTAGCGA", "AATTAGCGA"] in pairs
+    for seed, pair in enumerate(pairs):
+        assert alphabet.decode(_shuffled(alphabet.encode(own), 1, seed)[0]) == pair[0]
+
+
 def test_shuffles_do_not_change_their_input(make_sequence: Callable) -> None:
     ids = alphabet.encode(make_sequence(40, n_at=(15,)))
     before = ids.copy()

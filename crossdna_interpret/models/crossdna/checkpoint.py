@@ -168,7 +168,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
             f"{path} holds more than tensors and was refused: loading it could run code. Save it as safetensors. "
             f"({str(error).splitlines()[0]})"
         ) from error
-    except (RuntimeError, EOFError) as error:
+    except Exception as error:  # what a damaged file raises depends on where it is damaged
         raise ValueError(f"{path} is not a readable PyTorch file: {error}") from error
     for key in ("state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
@@ -208,15 +208,20 @@ def load_crossdna(path: str | Path) -> CrossDNA:
         stored_config: dict[str, Any] = json.loads(config_path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise ValueError(f"{config_path} is not valid JSON: {error}") from error
-    tensors = _read_tensors(weights_path)
+    if not isinstance(stored_config, dict):
+        raise ValueError(f"{config_path} must hold a JSON object, but holds {stored_config!r}.")
     ours = stored_config.get("format") == FORMAT
+    lacking = [key for key in ("name", "targets", "config") if ours and key not in stored_config]
+    if lacking:
+        raise ValueError(f"{config_path} lacks the keys {lacking}.")
+    tensors = _read_tensors(weights_path)
     if ours:
         model = CrossDNA(CrossDNAConfig.from_dict(stored_config["config"]), stored_config["targets"])
         model.name = stored_config["name"]
         state = _from_ours(tensors, model)
     else:
         model = CrossDNA(CrossDNAConfig.from_published(stored_config))
-        model.name = Path(path).stem
+        model.name = Path(path).name if Path(path).is_dir() else Path(path).stem
         state = _from_published(tensors, model)
     broken = [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]
     if broken:

@@ -91,10 +91,18 @@ class CrossDNAConfig:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"`{name}` must be an integer of at least 1, but got {value!r}.")
-        for name in ("expand_v", "rope_theta", "hidden_ratio", "gate_temp"):
+        for name in ("expand_v", "rope_theta", "hidden_ratio", "gate_temp", "comba_norm_eps", "transformer_norm_eps"):
             value = getattr(self, name)
             if not isinstance(value, (int, float)) or not value > 0:
                 raise ValueError(f"`{name}` must be a number above 0, but got {value!r}.")
+        if self.comba_value_dim < 1:
+            raise ValueError(f"`expand_v` must leave values of at least size 1, but {self.expand_v} gives none.")
+        if not isinstance(self.dropout, (int, float)) or not 0 <= self.dropout < 1:
+            raise ValueError(f"`dropout` must be a number from 0 to below 1, but got {self.dropout!r}.")
+        if not isinstance(self.gate_freeze_steps, int):
+            raise ValueError(f"`gate_freeze_steps` must be an integer, but got {self.gate_freeze_steps!r}.")
+        if not isinstance(self.use_bridge, bool):
+            raise ValueError(f"`use_bridge` must be true or false, but got {self.use_bridge!r}.")
         if self.d_model % self.attention_heads or (self.d_model // self.attention_heads) % 2:
             raise ValueError(
                 f"`attention_heads` must divide `d_model` into heads of even size, but got {self.attention_heads} "
