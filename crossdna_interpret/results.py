@@ -51,12 +51,16 @@ class Certificate:
         return dataclasses.asdict(self)
 
 
-def _expect(name: str, array: np.ndarray, shape: tuple[int, ...]) -> None:
+def _freeze(result: object, name: str, shape: tuple[int, ...]) -> None:
+    """Check an array of a result, and keep a read-only view of it; the caller's own array stays as it was."""
+    array = getattr(result, name)
     if not isinstance(array, np.ndarray) or array.shape != shape:
         raise ValueError(f"`{name}` must be an array of shape {shape}, but got {np.shape(array)}.")
     if not np.isfinite(array).all():
         raise ValueError(f"`{name}` must be finite, but holds NaN or infinity.")
-    array.flags.writeable = False
+    view = array.view()
+    view.flags.writeable = False
+    object.__setattr__(result, name, view)
 
 
 def _sequence_index(sequence: str, start: int, end: int) -> np.ndarray:
@@ -92,8 +96,8 @@ class Mutagenesis:
         width = len(self.predictions)
         if width < 1 or self.start < 0 or self.start + width > len(self.sequence):
             raise ValueError(f"`predictions` cover {self.start} to {self.start + width} of {len(self.sequence)} bases.")
-        _expect("reference", self.reference, (len(self.targets),))
-        _expect("predictions", self.predictions, (width, 4, len(self.targets)))
+        _freeze(self, "reference", (len(self.targets),))
+        _freeze(self, "predictions", (width, 4, len(self.targets)))
 
     @property
     def end(self) -> int:
@@ -190,7 +194,7 @@ class Attribution:
 
     def __post_init__(self) -> None:
         for name in ("forward", "reverse"):
-            _expect(name, getattr(self, name), (len(self.sequence), 4))
+            _freeze(self, name, (len(self.sequence), 4))
         for name in ("prediction", "baseline_prediction"):
             if not np.isfinite(getattr(self, name)):
                 raise ValueError(f"`{name}` must be finite, but got {getattr(self, name)}.")

@@ -247,3 +247,11 @@ def test_results_of_an_analysis_go_through_json(make_model: Callable, make_seque
         integrated_gradients(sequence, model, baseline="zeros", steps=2, max_steps=2, tolerance=1e6),
     ):
         assert Certificate(**json.loads(json.dumps(result.certificate.to_dict()))) == result.certificate
+
+
+def test_the_caller_keeps_a_writable_array() -> None:
+    forward = np.zeros((4, 4))
+    result = Attribution("ACGT", "t", forward, np.zeros((4, 4)), 0.0, 0.0, "zeros", CERTIFICATE)
+    forward[0, 0] = 1.0
+    with pytest.raises(ValueError, match="read-only"):
+        result.forward[0, 0] = 2.0

@@ -175,8 +175,8 @@ def _shuffled(ids: np.ndarray, count: int, seed: int) -> np.ndarray:
             warnings.simplefilter("ignore")
             try:
                 shuffled = dinucleotide_shuffle(channels, n=count, random_state=[seed + int(start)])
-            except ValueError:  # a stretch such as AAAA has one shuffle only: itself
-                continue
+            except ValueError:  # all draws agree: there may be one shuffle only, as of AAAA, and one draw says which
+                shuffled = dinucleotide_shuffle(channels, n=1, random_state=[seed + int(start)])
         result[:, start:end] = shuffled[0].argmax(dim=1).numpy()
     return result
 
@@ -195,13 +195,13 @@ class _PathIntegral:
 
     def _gradients(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Gradients (n, 5, L) of the target by the forward and the reverse strand's input, both in forward order."""
-        forward = x.detach().requires_grad_()
         split = getattr(self.model, "forward_strands", None)
-        with torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad():  # whatever the caller is in
+            forward = x.clone().requires_grad_()
             if split is None:
                 (gradient,) = torch.autograd.grad(self.model(forward)[:, self.target].sum(), forward)
                 return gradient, torch.zeros_like(gradient)
-            reverse = strand.reverse_complement(x).detach().requires_grad_()
+            reverse = strand.reverse_complement(x.clone()).requires_grad_()
             total = split(forward, reverse)[:, self.target].sum()
             by_forward, by_reverse = torch.autograd.grad(total, (forward, reverse))
         return by_forward, strand.reverse_complement(by_reverse)

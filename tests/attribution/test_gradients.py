@@ -495,3 +495,12 @@ def test_bad_sequence_in_a_list_is_named(model: nn.Module) -> None:
 def test_bad_scores_name_the_model(answer: Callable, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         integrated_gradients("ACGTACGT", Broken(answer), baseline="zeros")
+
+
+def test_it_works_in_inference_mode_too(model: nn.Module, make_sequence: Callable) -> None:
+    sequence = make_sequence(30)
+    with pytest.warns(CompletenessWarning):
+        expected = integrated_gradients(sequence, model, baseline="zeros", steps=2, max_steps=2)
+    with torch.inference_mode(), pytest.warns(CompletenessWarning):
+        inside = integrated_gradients(sequence, model, baseline="zeros", steps=2, max_steps=2)
+    assert np.array_equal(inside.values, expected.values)
