@@ -52,7 +52,8 @@ def _parser() -> argparse.ArgumentParser:
     models.add_argument("name", nargs="?", help="show this model's card")
     models.set_defaults(run=_models)
 
-    lab = commands.add_parser("lab", help="open JupyterLab in a copy of the tutorials")
+    lab = commands.add_parser("lab", help="open JupyterLab in a copy of the tutorials",
+                              epilog="What follows -- is passed on to JupyterLab.")  # fmt: skip
     lab.add_argument("folder", nargs="?", type=Path, default=Path("crossdna_tutorials"),
                      help="where to copy them; files already there are kept (default: %(default)s)")  # fmt: skip
     lab.add_argument("--no-browser", action="store_true", help="start the server only")
@@ -63,7 +64,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status. Errors in what the user gave are one line on stderr, status 2."""
-    options = _parser().parse_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    split = words.index("--") if words[:1] == ["lab"] and "--" in words else len(words)
+    options = _parser().parse_args(words[:split])
+    options.passed_on = words[split + 1 :]
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _warn
@@ -79,6 +83,7 @@ def _warn(message: Warning | str, category: type[Warning], *_: object, **__: obj
 
 def _say(text: str) -> None:
     sys.stdout.write(text + "\n")
+    sys.stdout.flush()  # what follows may run for hours, as JupyterLab does
 
 
 def _given(text: str) -> dict[str, str]:
@@ -164,7 +169,13 @@ def _lab(options: argparse.Namespace) -> int:
         return 0
     if importlib.util.find_spec("jupyterlab") is None:
         raise RuntimeError("JupyterLab is not installed; install it with: pip install 'crossdna_interpret[lab]'")
-    command = [sys.executable, "-m", "jupyterlab", *(["--no-browser"] if options.no_browser else [])]
+    command = [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        *(["--no-browser"] if options.no_browser else []),
+        *options.passed_on,
+    ]
     return subprocess.run(command, cwd=options.folder, check=False).returncode
 
 

@@ -70,6 +70,18 @@ def test_lab_copies_the_tutorials_and_never_overwrites(tmp_path: Path) -> None:
     assert first.read_text() == "my notes"
 
 
+def test_lab_starts_jupyterlab_in_the_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = []
+
+    def run(command: list[str], *, cwd: Path, check: bool) -> subprocess.CompletedProcess[str]:
+        started.append((command[1:], cwd))
+        return subprocess.CompletedProcess(command, 7)
+
+    monkeypatch.setattr(cli.subprocess, "run", run)
+    assert cli.main(["lab", "mine", "--no-browser", "--", "--allow-root", "--port=8123"]) == 7
+    assert started == [(["-m", "jupyterlab", "--no-browser", "--allow-root", "--port=8123"], Path("mine"))]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
