@@ -1,0 +1,37 @@
+"""What the README says is true: its code runs, its numbers are the model's, and its links lead somewhere."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+
+import crossdna_interpret as cdi
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_its_code_runs() -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    assert "path/to/checkpoint" in code
+    try:
+        exec(compile(code.replace("path/to/checkpoint", "retina-enhancer"), "README.md", "exec"), {})
+    finally:
+        plt.close("all")
+
+
+def test_its_numbers_are_those_of_the_bundled_model() -> None:
+    model = cdi.load_model()
+    assert f"{sum(p.numel() for p in model.parameters()):,} parameters" in README
+    config = Path(cdi.__file__).parent / "assets" / "models" / "retina-enhancer" / "config.json"
+    facts = json.loads(config.read_text(encoding="utf-8"))["provenance"]
+    assert f"r = {facts['valid_r']:.2f} ({facts['valid_r_both_strands']:.2f} when" in README
+
+
+def test_its_links_lead_somewhere() -> None:
+    targets = [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
+    assert len(targets) >= 3
+    assert all((ROOT / target).exists() for target in targets)
