@@ -66,6 +66,8 @@ def reverse_complement(x: str | np.ndarray | Tensor, *, channel_axis: int = -2) 
         raise ValueError(f"`channel_axis` must be -2 (channels first) or -1 (channels last), but got {channel_axis}.")
     floating = x.is_floating_point() if isinstance(x, Tensor) else np.issubdtype(x.dtype, np.floating)
     if not floating:
+        if bool(((x < 0) | (x > alphabet.N_ID)).any()):
+            raise ValueError("`x` must hold ids from 0 to 4, but got others; one-hot encodings must be floating-point.")
         if isinstance(x, Tensor):
             return torch.where(x < 4, 3 - x, x).flip(-1)
         return alphabet.complement_ids(x)[..., ::-1].copy()

@@ -295,3 +295,9 @@ def test_positions_do_not_share_memory() -> None:
 
 def test_public_names_exist() -> None:
     assert all(hasattr(strand, name) for name in strand.__all__)
+
+
+@pytest.mark.parametrize("ids", [np.array([0, 7]), np.array([-1, 2]), torch.tensor([0, 7]), torch.tensor([-1, 2])])
+def test_ids_that_stand_for_nothing_are_refused(ids: np.ndarray | torch.Tensor) -> None:
+    with pytest.raises(ValueError, match="`x` must hold ids from 0 to 4"):
+        reverse_complement(ids)

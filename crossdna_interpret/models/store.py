@@ -67,8 +67,10 @@ def load_model(
         raise ValueError(f"`backend` must be one of {get_args(Backend)}, but got {backend!r}.")
     if torch.device(device).type == "cuda" and not torch.cuda.is_available():
         raise RuntimeError(f"`device` {str(device)!r} cannot be used: PyTorch sees no CUDA device here.")
-    folder = _resolve(source)
-    model = load_crossdna(folder).to(device=device, dtype=getattr(torch, dtype))
+    path = _resolve(source)
+    model = load_crossdna(path).to(device=device, dtype=getattr(torch, dtype))
+    if "snapshots" in path.parts and not Path(str(source)).exists():
+        model.name = str(source)  # the folder of a cached hub model is named by a hash
     select_recurrence(backend, model.lm_head.weight)
     model.set_backend(backend)
     return model

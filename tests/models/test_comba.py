@@ -399,3 +399,13 @@ def test_the_layer_starts_training_with_decays_and_steps_in_range() -> None:
 
 def test_public_names_exist() -> None:
     assert all(hasattr(comba, name) for name in comba.__all__)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's own, on first use of forward mode
+def test_it_can_be_mapped_and_differentiated_forward() -> None:
+    q, *rest = inputs(40)
+    tangent = torch.randn(q.shape, generator=torch.Generator().manual_seed(1), dtype=q.dtype)
+    _, derivative = torch.func.jvp(lambda x: chunked_comba(x, *rest), (q,), (tangent,))
+    torch.testing.assert_close(derivative, chunked_comba(tangent, *rest))  # the output is linear in q
+    stacked = torch.func.vmap(lambda x: chunked_comba(x, *rest))(torch.stack([q, tangent]))
+    torch.testing.assert_close(stacked[1], derivative)

@@ -310,3 +310,8 @@ def test_dropout_acts_in_training_alone(make_model: Make, make_sequence: MakeSeq
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         assert not torch.equal(model(x), model(x))
+
+
+def test_one_string_is_no_list_of_targets() -> None:
+    with pytest.raises(TypeError, match="`targets` must be a list of names, but got the string 'activity'"):
+        CrossDNA(CrossDNAConfig(), "activity")

@@ -168,6 +168,8 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
             f"{path} holds more than tensors and was refused: loading it could run code. Save it as safetensors. "
             f"({str(error).splitlines()[0]})"
         ) from error
+    except (OSError, MemoryError):
+        raise
     except Exception as error:  # what a damaged file raises depends on where it is damaged
         raise ValueError(f"{path} is not a readable PyTorch file: {error}") from error
     for key in ("state_dict", "model"):
@@ -221,7 +223,8 @@ def load_crossdna(path: str | Path) -> CrossDNA:
         state = _from_ours(tensors, model)
     else:
         model = CrossDNA(CrossDNAConfig.from_published(stored_config))
-        model.name = Path(path).name if Path(path).is_dir() else Path(path).stem
+        place = Path(path).resolve()
+        model.name = place.name if place.is_dir() else place.stem
         state = _from_published(tensors, model)
     broken = [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]
     if broken:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -93,7 +94,7 @@ class CrossDNAConfig:
                 raise ValueError(f"`{name}` must be an integer of at least 1, but got {value!r}.")
         for name in ("expand_v", "rope_theta", "hidden_ratio", "gate_temp", "comba_norm_eps", "transformer_norm_eps"):
             value = getattr(self, name)
-            if not isinstance(value, (int, float)) or not value > 0:
+            if not isinstance(value, (int, float)) or not 0 < value < math.inf:
                 raise ValueError(f"`{name}` must be a number above 0, but got {value!r}.")
         if self.comba_value_dim < 1:
             raise ValueError(f"`expand_v` must leave values of at least size 1, but {self.expand_v} gives none.")

@@ -84,6 +84,8 @@ class CrossDNA(nn.Module):
 
     def __init__(self, config: CrossDNAConfig, targets: Sequence[str] = ()) -> None:
         super().__init__()
+        if isinstance(targets, str):
+            raise TypeError(f"`targets` must be a list of names, but got the string {targets!r}.")
         self.config = config
         self.name = "crossdna"
         self.stem = Stem(config)
