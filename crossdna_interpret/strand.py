@@ -24,7 +24,7 @@ Strand = Literal["forward", "reverse", "both"]
 RcBlocks = Literal["aligned", "mirrored"]
 
 
-def _by_channel_axis(shape: tuple[int, ...], channel_axis: int) -> None:
+def _check_channels(shape: tuple[int, ...], channel_axis: int) -> None:
     if len(shape) < 2 or shape[channel_axis] not in (4, 5):
         raise ValueError(
             "`x` must be a string, integer ids (..., L), or one-hot channels (..., 4 or 5, L) or (..., L, 4 or 5) as "
@@ -71,7 +71,7 @@ def reverse_complement(x: str | np.ndarray | Tensor, *, channel_axis: int = -2) 
         if isinstance(x, Tensor):
             return torch.where(x < 4, 3 - x, x).flip(-1)
         return alphabet.complement_ids(x)[..., ::-1].copy()
-    _by_channel_axis(tuple(x.shape), channel_axis)
+    _check_channels(tuple(x.shape), channel_axis)
     # Reversing ACGT complements it, which is why the alphabet is in that order; N, if there, stays last.
     order = [3, 2, 1, 0, 4][: x.shape[channel_axis]]
     length_axis = -1 if channel_axis == -2 else -2
