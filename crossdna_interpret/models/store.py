@@ -67,10 +67,9 @@ def load_model(
         raise ValueError(f"`backend` must be one of {get_args(Backend)}, but got {backend!r}.")
     if torch.device(device).type == "cuda" and not torch.cuda.is_available():
         raise RuntimeError(f"`device` {str(device)!r} cannot be used: PyTorch sees no CUDA device here.")
-    path = _resolve(source)
+    path, name = _resolve(source)
     model = load_crossdna(path).to(device=device, dtype=getattr(torch, dtype))
-    if "snapshots" in path.parts and not Path(str(source)).exists():
-        model.name = str(source)  # the folder of a cached hub model is named by a hash
+    model.name = name or model.name
     select_recurrence(backend, model.lm_head.weight)
     model.set_backend(backend)
     return model
@@ -87,20 +86,21 @@ def _bundled(name: str) -> Path:
     return _BUNDLED / name
 
 
-def _resolve(source: str | Path | None) -> Path:
+def _resolve(source: str | Path | None) -> tuple[Path, str | None]:
+    """Where the model is, and its name where its files do not tell: the folder of a cached hub model is a hash."""
     if source is None:
-        return _bundled(DEFAULT)
+        return _bundled(DEFAULT), None
     if not isinstance(source, (str, Path)):
         raise TypeError(f"`source` must be a name or a path, but got {type(source).__name__}.")
     path = Path(source).expanduser()
     if path.exists():
-        return path
+        return path, None
     text = str(source)
     if isinstance(source, Path) or path.is_absolute() or text.startswith((".", "~")) or path.suffix in _SUFFIXES:
         raise FileNotFoundError(f"`source` {text} does not exist.")
     if text.count("/") == 1:
-        return _cached_hub_folder(text)
-    return _bundled(text)
+        return _cached_hub_folder(text), text
+    return _bundled(text), None
 
 
 _SUFFIXES = {Path(name).suffix for name in WEIGHTS}

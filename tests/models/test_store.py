@@ -178,7 +178,9 @@ def test_a_hub_id_that_is_not_on_disk_is_not_downloaded(monkeypatch: pytest.Monk
 
 def test_a_hub_id_on_disk_is_loaded(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     hub(monkeypatch, str(folder / "config.json"))
-    assert load_model("owner/name").targets == ("activity",)
+    model = load_model("owner/name")
+    assert model.targets == ("activity",)
+    assert model.name == "owner/name"  # its folder in the cache is named by a hash
 
 
 def test_public_names_exist() -> None:

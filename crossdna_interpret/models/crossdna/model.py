@@ -170,11 +170,17 @@ class CrossDNA(nn.Module):
 
     @torch.no_grad()
     def embed(self, seqs: str | Sequence[str]) -> Tensor:
-        """Fused representation (N, L, H) of strings of equal length, in the order of the sequence."""
+        """Fused representation (N, L, H) of strings of equal length, in the order of the sequence.
+
+        Computed in the mode that the module is in: `load_model` gives evaluation mode, a new model has dropout on.
+        """
         x = self.one_hot(seqs)
         return self.represent(x, strand.reverse_complement(x))
 
     def token_logits(self, seqs: str | Sequence[str]) -> Tensor:
-        """Masked-language-model logits (N, L, 5) over ACGTN of strings of equal length; N marks a masked position."""
+        """Masked-language-model logits (N, L, 5) over ACGTN of strings of equal length; N marks a masked position.
+
+        Computed in the mode that the module is in, as `embed`.
+        """
         with torch.no_grad():
             return self.lm_head(self.embed(seqs))
