@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import torch
 
 from crossdna_interpret.models.crossdna.checkpoint import WEIGHTS, load_crossdna
-from crossdna_interpret.models.crossdna.comba import Backend, select_recurrence
+from crossdna_interpret.models.crossdna.comba import Backend, choose_backend
 from crossdna_interpret.models.crossdna.model import CrossDNA
 
 __all__ = ["DEFAULT", "list_models", "load_model"]
@@ -70,7 +70,7 @@ def load_model(
     path, name = _resolve(source)
     model = load_crossdna(path).to(device=device, dtype=getattr(torch, dtype))
     model.name = name or model.name
-    select_recurrence(backend, model.lm_head.weight)
+    choose_backend(backend, model.lm_head.weight)
     model.set_backend(backend)
     return model
 

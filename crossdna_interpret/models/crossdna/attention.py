@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
 
-__all__ = ["Attention", "GatedMLP", "rotary_table", "windowed_attention"]
+__all__ = ["Attention", "AttentionPast", "AttentionTrace", "GatedMLP", "rotary_table", "windowed_attention"]
 
 
-def rotary_table(length: int, dim: int, theta: float, like: Tensor) -> tuple[Tensor, Tensor]:
-    """cos and sin, each (length, dim / 2), of the rotary embedding; angles are computed in float64."""
+@dataclass(frozen=True)
+class AttentionPast:
+    """Rotated keys and values (1, kv_heads, start, d) of the `start` positions before the first."""
+
+    keys: Tensor
+    values: Tensor
+
+
+@dataclass
+class AttentionTrace:
+    """What a pass over one sequence leaves behind: rotated keys and values (1, kv_heads, l, d)."""
+
+    keys: Tensor | None = None
+    values: Tensor | None = None
+
+
+def rotary_table(length: int, dim: int, theta: float, like: Tensor, start: int = 0) -> tuple[Tensor, Tensor]:
+    """cos and sin, each (length, dim / 2), of the rotary embedding from position `start` on; angles are in float64."""
     frequency = theta ** (-torch.arange(0, dim, 2, dtype=torch.float64, device=like.device) / dim)
-    angle = torch.arange(length, dtype=torch.float64, device=like.device).unsqueeze(-1) * frequency
+    angle = torch.arange(start, start + length, dtype=torch.float64, device=like.device).unsqueeze(-1) * frequency
     return angle.cos().to(like.dtype), angle.sin().to(like.dtype)
 
 
@@ -24,28 +42,53 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
 
 
-def windowed_attention(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
+def windowed_attention(q: Tensor, k: Tensor, v: Tensor, window: int, past: AttentionPast | None = None) -> Tensor:
     """Attention in which position i sees j with 0 <= i - j < window; memory grows as l * window.
 
     Args:
         q: (B, heads, l, d).
         k, v: (B, kv_heads, l, d), with kv_heads dividing heads.
+        window: positions that a query sees, itself included.
+        past: keys and values before the first position, the same for the whole batch.
 
     Returns:
         (B, heads, l, d).
     """
     length = q.shape[2]
+    before_k, before_v = (None, None) if past is None else (past.keys, past.values)
     if q.shape[1] != k.shape[1]:
-        k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for x in (k, v))
+        groups = q.shape[1] // k.shape[1]
+        k, v = (x.repeat_interleave(groups, dim=1) for x in (k, v))
+        if before_k is not None and before_v is not None:
+            before_k, before_v = (x.repeat_interleave(groups, dim=1) for x in (before_k, before_v))
     if length <= window:
-        return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        if before_k is None or before_v is None:
+            return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        reach = min(window - 1, before_k.shape[2])
+        before_k, before_v = (x[:, :, x.shape[2] - reach :] for x in (before_k, before_v))
+        k, v = (torch.cat([x.expand(len(q), -1, -1, -1), y], 2) for x, y in ((before_k, k), (before_v, v)))
+        behind = torch.arange(length, device=q.device).unsqueeze(-1) + reach
+        behind = behind - torch.arange(reach + length, device=q.device)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=(behind >= 0) & (behind < window))
     # Cut into tiles of one window: a query sees only its own tile and the one before it.
     q, k, v = (F.pad(x, (0, 0, 0, -length % window)).unflatten(2, (-1, window)) for x in (q, k, v))
-    k, v = (torch.cat([F.pad(x, (0, 0, 0, 0, 1, 0))[:, :, :-1], x], dim=3) for x in (k, v))
+    missing = window
+    if before_k is None or before_v is None:
+        k, v = (torch.cat([F.pad(x, (0, 0, 0, 0, 1, 0))[:, :, :-1], x], dim=3) for x in (k, v))
+    else:
+        missing = max(0, window - before_k.shape[2])
+        before_k, before_v = (
+            F.pad(x[:, :, -window:], (0, 0, missing, 0)).unsqueeze(2).expand(len(q), -1, -1, -1, -1)
+            for x in (before_k, before_v)
+        )
+        k, v = (
+            torch.cat([torch.cat([before, x[:, :, :-1]], dim=2), x], dim=3)
+            for before, x in ((before_k, k), (before_v, v))
+        )
     row = torch.arange(window, device=q.device)
     behind = row.unsqueeze(-1) + window - torch.arange(2 * window, device=q.device)  # how far the key is behind
     mask = ((behind >= 0) & (behind < window)).expand(q.shape[2], -1, -1).clone()
-    mask[0, :, :window] = False  # nothing comes before the first tile
+    mask[0, :, :missing] = False  # where nothing comes before the first tile
     out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     return out.flatten(2, 3)[:, :, :length]
 
@@ -61,10 +104,14 @@ class Attention(nn.Module):
         self.qkv_proj = nn.Linear(config.d_model, sum(self.splits), bias=False)
         self.o_proj = nn.Linear(config.d_model, config.d_model, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, past: AttentionPast | None = None, trace: AttentionTrace | None = None) -> Tensor:
         q, k, v = (y.unflatten(-1, (-1, self.dim)).transpose(1, 2) for y in self.qkv_proj(x).split(self.splits, dim=-1))
-        cos, sin = rotary_table(x.shape[1], self.dim, self.theta, like=x)
-        out = windowed_attention(rotate(q, cos, sin), rotate(k, cos, sin), v, self.window)
+        start = 0 if past is None else past.keys.shape[2]
+        cos, sin = rotary_table(x.shape[1], self.dim, self.theta, x, start)
+        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        if trace is not None:
+            trace.keys, trace.values = k, v
+        out = windowed_attention(q, k, v, self.window, past)
         return self.o_proj(out.transpose(1, 2).flatten(2))
 
 

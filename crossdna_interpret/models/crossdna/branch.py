@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crossdna_interpret.hooks import HookPoint
-from crossdna_interpret.models.crossdna.attention import Attention, GatedMLP
+from crossdna_interpret.models.crossdna.attention import Attention, AttentionPast, AttentionTrace, GatedMLP
 from crossdna_interpret.models.crossdna.comba import Comba
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
 from crossdna_interpret.strand import Locus
@@ -38,9 +38,19 @@ class Layer(nn.Module):
         self.hook_out = HookPoint()  # (B, l, H), after the gate and the norm
 
     def forward(self, x: Tensor, where: Locus | None = None) -> Tensor:
-        m = self.hook_comba(self.comba(x), where)
+        return self.finish(self.comba(x), where)
+
+    def finish(
+        self,
+        m: Tensor,
+        where: Locus | None = None,
+        past: AttentionPast | None = None,
+        trace: AttentionTrace | None = None,
+    ) -> Tensor:
+        """The layer after its Comba, whose output is `m`."""
+        m = self.hook_comba(m, where)
         normed = F.rms_norm(m, m.shape[-1:], self.mixer_norm, self.eps) * SCALE
-        h = m + self.hook_attention(self.attention(normed), where) / SCALE
+        h = m + self.hook_attention(self.attention(normed, past, trace), where) / SCALE
         normed = F.rms_norm(h, h.shape[-1:], self.mlp_norm, self.eps)
         t = h + self.hook_mlp(self.mlp(normed), where)
         g = torch.sigmoid(self.gate(torch.cat([m, t], dim=-1)))

@@ -1,134 +1,25 @@
-"""Comba: a gated bilinear recurrence with closed-loop correction (arXiv 2506.02475), computed in chunks.
+"""Comba: projections, short convolution, the recurrence and its gated output (arXiv 2506.02475).
 
-    B  batch        n  heads        C    positions of a chunk
-    l  positions    d  key size     d_v  value size
-
-The recurrence, for one head, from S = 0 [d, d_v]:
-
-    u_t = beta_t (v_t - S_{t-1}^T p_t)           the correction reads the state before it decays
-    S_t = exp(g_t) S_{t-1} + k_t u_t^T
-    o_t = S_t^T q_t / sqrt(d)
+    B  batch        n  heads        l  positions
+    H  width        d  key size     d_v  value size
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
+from crossdna_interpret.models.crossdna.recurrence import RecurrenceTrace, chunk_size, chunked_comba, fla_comba
 
-__all__ = ["Backend", "Comba", "chunked_comba", "fla_comba"]
+__all__ = ["Backend", "Comba", "CombaPast", "CombaTrace", "causal_depthwise", "choose_backend"]
 
 Backend = Literal["auto", "torch", "fla"]
-Recurrence = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
-
-CHUNK = 32
-
-
-def _decay(log: Tensor) -> Tensor:
-    """exp(log) with exact zeros below the cube root of the smallest normal number; see `_Flush`."""
-    floor = math.log(torch.finfo(log.dtype).tiny) / 3
-    return log.masked_fill(log < floor, -math.inf).exp()
-
-
-class _Flush(torch.autograd.Function):
-    """Identity with exact zeros for what has faded away, and for gradients that have.
-
-    Denormal arithmetic is slow on x86, and a pulse in the recurrence fades through every magnitude down to zero. What
-    is cut off is below 2e-13 in float32 (3e-103 in float64) next to terms of order one, so that products of three such
-    factors stay normal; for gradients, whose scale is the caller's, below 1e-19 (1e-154).
-    """
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(x: Tensor) -> Tensor:
-        return F.hardshrink(x, torch.finfo(x.dtype).tiny ** (1 / 3))
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-        pass
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return F.hardshrink(gradient, torch.finfo(gradient.dtype).tiny ** (1 / 2))
-
-    jvp = backward  # the same map either way
-
-
-def chunked_comba(q: Tensor, k: Tensor, v: Tensor, p: Tensor, g: Tensor, beta: Tensor) -> Tensor:
-    """The recurrence over all positions, without a loop over positions.
-
-    Inside a chunk that starts from state S, with G the running sum of g, the corrections solve a unit lower-triangular
-    system, so that U = T^-1 (beta V) - T^-1 (beta exp(G_{t-1}) P) S: both right-hand sides are solved for all chunks at
-    once, and only the C-fold shorter recurrence over chunk states is sequential.
-
-    Args:
-        q, k, p: (B, n, l, d), L2-normalised over d by the caller.
-        v: (B, n, l, d_v).
-        g: (B, n, l), log-decay, at most 0.
-        beta: (B, n, l), in 0 to 1.
-
-    Returns:
-        o: (B, n, l, d_v).
-    """
-    length, d = q.shape[-2:]
-    size = min(CHUNK, length)
-    pad = -length % size
-    if pad:  # positions with k = 0, beta = 0 and g = 0 leave the state as it is
-        q, k, v, p = (F.pad(x, (0, 0, 0, pad)) for x in (q, k, v, p))
-        g, beta = (F.pad(x, (0, pad)) for x in (g, beta))
-    q, k, v, p = (x.unflatten(2, (-1, size)) for x in (q, k, v, p))  # (B, n, chunks, C, d)
-    g, beta = (x.unflatten(2, (-1, size)) for x in (g, beta))  # (B, n, chunks, C)
-
-    # Differences of running sums cancel: in float32 a strong decay would cost the digits of all that follow it.
-    exact = g.double()
-    exact_total = exact.cumsum(-1)
-    exact_before = exact_total - exact
-    total, before = exact_total.to(g.dtype), exact_before.to(g.dtype)  # G_t, G_{t-1}
-    seen = torch.ones(size, size, dtype=torch.bool, device=q.device).tril()
-    # Masked before exp: above the diagonal the exponents are positive and may overflow.
-    end = exact_total.unsqueeze(-2)
-    past = _decay((exact_before.unsqueeze(-1) - end).to(g.dtype).masked_fill(~seen.tril(-1), -math.inf))
-    upto = _decay((exact_total.unsqueeze(-1) - end).to(g.dtype).masked_fill(~seen, -math.inf))
-
-    flush: Callable[[Tensor], Tensor] = _Flush.apply
-    k_t = k.transpose(-1, -2)
-    weight = beta.unsqueeze(-1)
-    system = weight * past * (p @ k_t)  # strictly lower; the unit diagonal is implied below
-    right = torch.cat([weight * v, weight * _decay(before).unsqueeze(-1) * p], dim=-1)
-    solved = flush(torch.linalg.solve_triangular(system, right, upper=False, unitriangular=True))
-    u_own, u_state = solved.split([v.shape[-1], d], dim=-1)
-
-    read = upto * (q @ k_t)  # (B, n, chunks, C, C)
-    q_state = _decay(total).unsqueeze(-1) * q
-    k_state = (_decay((exact_total[..., -1:] - exact_total).to(g.dtype)).unsqueeze(-1) * k).transpose(-1, -2)
-    keep = _decay(total[..., -1])[..., None, None]
-
-    state = q.new_zeros(*q.shape[:2], d, v.shape[-1])
-    outputs = []
-    chunks = q.shape[2]
-    for c in range(chunks):
-        u = flush(u_own[:, :, c] - u_state[:, :, c] @ state)
-        outputs.append(q_state[:, :, c] @ state + read[:, :, c] @ u)
-        if c + 1 < chunks:
-            state = flush(keep[:, :, c] * state + k_state[:, :, c] @ u)
-    return torch.cat(outputs, dim=2)[:, :, :length] * d**-0.5
-
-
-def fla_comba(q: Tensor, k: Tensor, v: Tensor, p: Tensor, g: Tensor, beta: Tensor) -> Tensor:
-    """The same by flash-linear-attention's compiled kernel; CUDA only, shapes as in `chunked_comba`."""
-    from fla.ops.comba import chunk_comba  # an extra that trails torch; see pyproject.toml
-
-    q, k, v, p = (x.transpose(1, 2).contiguous() for x in (q, k, v, p))
-    g, beta = (x.transpose(1, 2).contiguous() for x in (g, beta))
-    out, _ = chunk_comba(q=q, k=k, v=v, p=p, g=g, beta=beta, scale=q.shape[-1] ** -0.5)
-    return out.transpose(1, 2)
 
 
 def _fla_problem(x: Tensor) -> str | None:
@@ -144,37 +35,69 @@ def _fla_problem(x: Tensor) -> str | None:
     return None
 
 
-def select_recurrence(backend: Backend, x: Tensor) -> Recurrence:
-    """The function that computes the recurrence for tensors like `x`.
+def choose_backend(backend: Backend, x: Tensor) -> Literal["torch", "fla"]:
+    """What computes the recurrence for tensors like `x`.
 
     Raises:
         RuntimeError: `backend="fla"` where it cannot run; the message says why.
     """
     if backend == "torch" or (backend == "auto" and not x.is_cuda):
-        return chunked_comba
+        return "torch"
     problem = _fla_problem(x)
     if problem is None:
-        return fla_comba
+        return "fla"
     if backend == "fla":
         raise RuntimeError(f"`backend`='fla' cannot be used: {problem}. Use backend='torch' or 'auto'.")
-    return chunked_comba
+    return "torch"
 
 
-def causal_depthwise(x: Tensor, weight: Tensor) -> Tensor:
+def causal_depthwise(x: Tensor, weight: Tensor, before: Tensor | None = None, pad: int = 0) -> Tensor:
     """Depthwise convolution over time in which the output at t sees t - width + 1 to t.
 
     Args:
         x: (B, l, channels).
         weight: (channels, 1, width), the layout of Conv1d.
+        before: (1, width - 1, channels), what came before the first position; zeros if not given.
+        pad: positions after the last to go on for, with zeros.
+
+    Returns:
+        (B, l + pad, channels).
     """
     width = weight.shape[-1]
-    padded = F.pad(x.transpose(1, 2), (width - 1, 0))
-    return F.conv1d(padded, weight, groups=weight.shape[0]).transpose(1, 2)
+    length = x.shape[1] + pad
+    if x.dtype == torch.float64 and not x.is_cuda:  # for which the CPU has only a loop over the channels
+        padded = F.pad(x, (0, 0, width - 1, pad))
+        taps = weight[:, 0].unbind(-1)
+        out = padded[:, :length] * taps[0]
+        for back in range(1, width):
+            out = torch.addcmul(out, padded[:, back : back + length], taps[back])
+    else:
+        # As an image of one row whose channels lie side by side in memory, it is convolved without being copied.
+        around = max(width - 1, pad)
+        image = x.mT.unsqueeze(2)
+        out = F.conv2d(image, weight.unsqueeze(2), padding=(0, around), groups=len(weight)).squeeze(2).mT
+        out = out[:, around - width + 1 :][:, :length]
+    if before is not None and width > 1:
+        reach = min(width - 1, length)
+        out[:, :reach] += causal_depthwise(before, weight, pad=reach)[:, -reach:]
+    return out
 
 
-def unit(x: Tensor) -> Tensor:
-    """L2-normalise over the last axis."""
-    return x * torch.rsqrt(x.square().sum(-1, keepdim=True) + 1e-6)
+@dataclass(frozen=True)
+class CombaPast:
+    """What Comba needs of the positions before the first: `tail` (1, conv_size - 1, channels) of the projections that
+    are convolved (None without convolution), and `state` (n, d, d_v) of the recurrence."""
+
+    tail: Tensor | None
+    state: Tensor
+
+
+@dataclass
+class CombaTrace:
+    """What a pass over one sequence leaves behind: all projections (1, l, ...), and the recurrence."""
+
+    projected: Tensor | None = None
+    recurrence: RecurrenceTrace = field(default_factory=RecurrenceTrace)
 
 
 class Comba(nn.Module):
@@ -201,19 +124,51 @@ class Comba(nn.Module):
         self.o_norm = nn.Parameter(torch.ones(d_v))
         self.o_proj = nn.Linear(n * d_v, config.d_model, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        n, d, d_v = self.heads, self.key_dim, self.value_dim
-        qkv, out_gate, a, b = self.in_proj(x).split(self.splits, dim=-1)
+    def past_at(self, position: int, trace: CombaTrace) -> CombaPast:
+        """What is needed to go on at `position` of the sequence that left the trace."""
+        assert trace.projected is not None
+        tail = None
         if self.conv is not None:
-            qkv = causal_depthwise(qkv, self.conv)
+            reach = self.conv.shape[-1] - 1
+            tail = trace.projected[:, max(0, position - reach) : position, : self.splits[0]]
+            tail = F.pad(tail, (0, 0, reach - tail.shape[1], 0))
+        return CombaPast(tail, trace.recurrence.state_at(position))
+
+    def forward(self, x: Tensor, past: CombaPast | None = None, trace: CombaTrace | None = None) -> Tensor:
+        return self.mix(self.in_proj(x), past, trace)
+
+    def mix(self, projected: Tensor, past: CombaPast | None = None, trace: CombaTrace | None = None) -> Tensor:
+        """(B, l, H) from the input's projections (B, l, ...)."""
+        n, d, d_v = self.heads, self.key_dim, self.value_dim
+        length = projected.shape[1]
+        qkv, out_gate, a, b = projected.split(self.splits, dim=-1)
+        pad = -length % chunk_size(length)
+        if self.conv is not None:
+            qkv = causal_depthwise(qkv, self.conv, None if past is None else past.tail, pad)
+        elif pad:
+            qkv = F.pad(qkv, (0, 0, 0, pad))
         q, k, v = F.silu(qkv).split([n * d, n * d, n * d_v], dim=-1)
-        q, k = q.unflatten(-1, (n, d)).transpose(1, 2), k.unflatten(-1, (n, d)).transpose(1, 2)
-        v = v.unflatten(-1, (n, d_v)).transpose(1, 2)
-        p = k * torch.sigmoid(self.decay).view(n, 1, 1)
-        q = q - self.D.view(n, 1, 1) * p
-        beta = torch.sigmoid(b).transpose(1, 2)
-        g = (-self.A_log.exp() * F.softplus(a + self.dt_bias)).transpose(1, 2)
-        recurrence = select_recurrence(self.backend, x)
-        o = recurrence(unit(q), unit(k), v, unit(p), g, beta).transpose(1, 2)  # (B, l, n, d_v)
-        o = F.rms_norm(o, (d_v,), self.o_norm, self.eps) * torch.sigmoid(out_gate).unflatten(-1, (n, d_v))
-        return self.o_proj(o.flatten(2))
+        q, k, v = q.unflatten(-1, (n, d)), k.unflatten(-1, (n, d)), v.unflatten(-1, (n, d_v))
+        to_p = torch.sigmoid(self.decay)  # p = to_p k
+        q = torch.addcmul(q, k, -(self.D * to_p).unsqueeze(-1))
+        k_squared = torch.linalg.vecdot(k, k)
+        scales = (
+            torch.rsqrt(torch.linalg.vecdot(q, q) + 1e-6),
+            torch.rsqrt(k_squared + 1e-6),
+            torch.rsqrt(to_p.square() * k_squared + 1e-6) * to_p,
+        )
+        a, b = (F.pad(y, (0, 0, 0, pad)) for y in (a, b))
+        g = -self.A_log.exp() * F.softplus(a + self.dt_bias)
+        beta = torch.sigmoid(b)
+        if past is None and trace is None and choose_backend(self.backend, projected) == "fla":
+            o = fla_comba(q, k, v, scales, g, beta)
+        else:
+            state, to_fill = past and past.state, trace and trace.recurrence
+            o = chunked_comba(q, k, v, scales, g, beta, state, to_fill)
+        o = o[:, :length]  # (B, l, n, d_v)
+        if trace is not None:
+            trace.projected = projected
+        rms = torch.rsqrt(torch.linalg.vecdot(o, o) / d_v + self.eps).unsqueeze(-1)
+        gated = torch.sigmoid(out_gate).unflatten(-1, (n, d_v)) * (o * rms)
+        # The norm's weight goes into the projection, which is smaller than what it is applied to.
+        return F.linear(gated.flatten(2), self.o_proj.weight * self.o_norm.repeat(n))

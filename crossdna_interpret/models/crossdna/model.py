@@ -7,6 +7,7 @@ T  targets      l  positions of a block       5  bases, in the order ACGTN
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,9 +18,12 @@ from crossdna_interpret import alphabet, strand
 from crossdna_interpret.hooks import HookPoint
 from crossdna_interpret.models.crossdna.branch import Branch
 from crossdna_interpret.models.crossdna.bridge import Fusion, TokenBridge
-from crossdna_interpret.models.crossdna.comba import Backend, Comba
+from crossdna_interpret.models.crossdna.comba import Backend, Comba, choose_backend
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
 from crossdna_interpret.models.crossdna.memory import memory_estimate
+
+if TYPE_CHECKING:
+    from crossdna_interpret.models.crossdna.incremental import Incremental
 
 __all__ = ["LOG_LIKELIHOOD", "CrossDNA", "Head"]
 
@@ -40,6 +44,10 @@ class Stem(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.hook_forward = HookPoint()  # (N, L, H)
         self.hook_reverse = HookPoint()  # (N, L, H), in reverse-complement order
+
+    def conv(self, of: strand.Strand) -> nn.Conv1d:
+        """The convolution that reads a strand."""
+        return self.conv_forward if of == "forward" else self.conv_reverse
 
     def forward(self, x_forward: Tensor, x_reverse: Tensor) -> tuple[Tensor, Tensor]:
         length = x_forward.shape[-1]
@@ -116,6 +124,23 @@ class CrossDNA(nn.Module):
         """Bytes that scoring `n` sequences of `length` bases at once needs above the weights, roughly."""
         return memory_estimate(self.config, n, length, self.lm_head.weight.element_size(), gradients=gradients)
 
+    def reuse_problem(self) -> str | None:
+        """Why `reuse` cannot serve this model as it is now, or None if it can."""
+        if type(self).forward is not CrossDNA.forward:
+            return f"{type(self).__name__} computes something else"
+        if any(module._forward_hooks or module._forward_pre_hooks for module in self.modules()):
+            return "hooks are active, and what they see or change must be computed in full"
+        comba = next(module for module in self.modules() if isinstance(module, Comba))
+        if choose_backend(comba.backend, self.lm_head.weight) == "fla":
+            return "flash-linear-attention's kernel rounds differently; set_backend('torch') allows it"
+        return None
+
+    def reuse(self, reference: np.ndarray, *, cache_bytes: int = 1 << 30) -> Incremental:
+        """A scorer of sequences near `reference` (ids (L,)) that does not compute again what they share with it."""
+        from crossdna_interpret.models.crossdna.incremental import Incremental  # which is about this class
+
+        return Incremental(self, reference, cache_bytes=cache_bytes)
+
     def represent(self, x_forward: Tensor, x_reverse: Tensor) -> Tensor:
         """Fused representation (N, L, H), from the two strands' channels (N, 5, L), each read 5' to 3'."""
         length = x_forward.shape[-1]
@@ -125,11 +150,15 @@ class CrossDNA(nn.Module):
             at_a, at_b = pair.branch_a, pair.branch_b
             a = self.branch_a(features[at_a.strand][:, at_a.own_slice(length)], at_a)
             b = self.branch_b(features[at_b.strand][:, at_b.own_slice(length)], at_b)
-            a, b = strand.flip(a, at_a), strand.flip(b, at_b)
-            if self.bridge is not None:
-                a, b = self.bridge(a, b, pair)
-            fused.append(self.fusion(a, b, pair))
+            fused.append(self.merge(a, b, pair))
         return fused[0] if len(fused) == 1 else torch.cat(fused, dim=1)
+
+    def merge(self, a: Tensor, b: Tensor, pair: strand.BlockPair) -> Tensor:
+        """Fused block (N, l, H), from what the branches give, each in the order in which it has read."""
+        a, b = strand.flip(a, pair.branch_a), strand.flip(b, pair.branch_b)
+        if self.bridge is not None:
+            a, b = self.bridge(a, b, pair)
+        return self.fusion(a, b, pair)
 
     def forward_strands(self, x_forward: Tensor, x_reverse: Tensor) -> Tensor:
         """Scores (N, T) as a function of each strand's channels (N, 5, L), which attribution treats apart.

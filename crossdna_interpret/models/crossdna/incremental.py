@@ -1,0 +1,283 @@
+"""Exact scores of sequences that are near a reference, without computing again what they share with it.
+
+Branches are causal along their own strand and blocks do not exchange state, so an edit changes what a branch gives only
+from the first affected position of a block on, in that branch's own reading order. The rest of the reference is kept:
+for each block and branch, the state of every layer wherever a reading may resume.
+
+What has changed is found by comparing letters, never from a description of the edit. So every kind of edit takes part:
+substitutions, pairs of them, insertions and deletions, with or without flanks that keep the window.
+
+    n  edited sequences    L  positions of one    H  channels    T  targets
+    m  positions of a block
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from itertools import repeat
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from crossdna_interpret import alphabet, strand
+from crossdna_interpret.hooks import capture
+from crossdna_interpret.models.crossdna.attention import AttentionPast, AttentionTrace
+from crossdna_interpret.models.crossdna.branch import Branch, Layer
+from crossdna_interpret.models.crossdna.comba import CombaTrace
+from crossdna_interpret.models.crossdna.model import CrossDNA
+
+__all__ = ["Incremental"]
+
+SPILL = 4  # positions on either side that the stem's convolution sees
+OUTSIDE = -1  # stands for what the stem's padding sees beyond the ends
+
+
+@dataclass
+class _LayerTrace:
+    comba: CombaTrace = field(default_factory=CombaTrace)
+    attention: AttentionTrace = field(default_factory=AttentionTrace)
+
+
+class _Reading:
+    """One branch's pass over one block of the reference, which other sequences can resume anywhere."""
+
+    def __init__(self, branch: Branch, features: Tensor) -> None:
+        self.branch = branch
+        self.traces = [_LayerTrace() for _ in branch.layers]
+        x = features
+        for layer, trace in zip(self._layers(), self.traces, strict=True):
+            x = layer.finish(layer.comba(x, trace=trace.comba), trace=trace.attention)
+        self.out = branch.output_norm(x)  # (1, m, H)
+
+    def _layers(self) -> list[Layer]:
+        return list(self.branch.layers)  # type: ignore[arg-type]
+
+    def resume(self, start: int, features: Tensor, length: int) -> Tensor:
+        """(n, length - start, H) from the features (n, ., H) of position `start` on.
+
+        They may end before `length`: further positions have the features of the reference.
+        """
+        x = features
+        for layer, trace in zip(self._layers(), self.traces, strict=True):
+            assert trace.comba.projected is not None
+            projected = layer.comba.in_proj(x)
+            shared = trace.comba.projected[:, start + x.shape[1] : length]
+            if shared.shape[1]:  # only in the first layer: later ones are given everything
+                projected = torch.cat([projected, shared.expand(len(x), -1, -1)], dim=1)
+            m = layer.comba.mix(projected, layer.comba.past_at(start, trace.comba) if start else None)
+            x = layer.finish(m, past=_attention_past(trace.attention, start) if start else None)
+        return self.branch.output_norm(x)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it holds."""
+        tensors = [self.out]
+        for trace in self.traces:
+            recurrence, attention = trace.comba.recurrence, trace.attention
+            tensors += [x for x in (trace.comba.projected, recurrence.keys, recurrence.total) if x is not None]
+            tensors += [x for x in (attention.keys, attention.values) if x is not None]
+            tensors += [*(recurrence.states or []), *(recurrence.updates or [])]
+        return sum(x.nbytes for x in tensors)
+
+
+def _attention_past(trace: AttentionTrace, start: int) -> AttentionPast:
+    assert trace.keys is not None and trace.values is not None
+    return AttentionPast(trace.keys[:, :, :start], trace.values[:, :, :start])
+
+
+@dataclass(frozen=True)
+class _Strand:
+    """Letters (n, L + 2 SPILL) of one strand, read 5' to 3', with `OUTSIDE` around them."""
+
+    letters: np.ndarray
+
+    @classmethod
+    def of(cls, name: strand.Strand, ids: np.ndarray) -> _Strand:
+        own = ids if name == "forward" else strand.reverse_complement(ids)
+        return cls(np.pad(own.astype(np.int8), ((0, 0), (SPILL, SPILL)), constant_values=OUTSIDE))
+
+    def around(self, place: slice) -> np.ndarray:
+        """Letters that the features of a stretch depend on."""
+        return self.letters[:, place.start : place.stop + 2 * SPILL]
+
+
+class Incremental:
+    """Scores of sequences near a reference; for evaluation mode, without gradients.
+
+    Args:
+        model: a CrossDNA for which `CrossDNA.reuse_problem` knows none.
+        reference: (L,) ids.
+        cache_bytes: for what is kept of the reference's blocks; the one in use is kept whatever it takes.
+    """
+
+    def __init__(self, model: CrossDNA, reference: np.ndarray, *, cache_bytes: int = 1 << 30) -> None:
+        self.model, self.cache_bytes = model, cache_bytes
+        self.length = len(reference)
+        self.pairs = self._pairs(self.length)
+        self.strands = self._strands(reference[None])
+        self._readings: OrderedDict[tuple[int, str], _Reading] = OrderedDict()
+        x = torch.from_numpy(alphabet.one_hot(reference[None])).to(model.device, model.dtype)
+        with capture(model, "fusion.out") as seen, torch.no_grad():
+            model(x)
+            fused = [activation.value for activation in seen["fusion.out"]]
+            self.sums = [self._sum(*block) for block in zip(fused, repeat(reference[None]), self.pairs, strict=False)]
+
+    def _pairs(self, length: int) -> list[strand.BlockPair]:
+        return strand.block_pairs(length, self.model.config.block_size, self.model.config.rc_blocks)
+
+    def _strands(self, ids: np.ndarray) -> dict[str, _Strand]:
+        return {name: _Strand.of(name, ids) for name in ("forward", "reverse")}
+
+    @torch.no_grad()
+    def score(self, ids: np.ndarray) -> Tensor:
+        """Scores (n, T) of ids (n, L'), of any length; the nearer the rows are to each other, the faster."""
+        n, length = ids.shape
+        strands = self._strands(ids)
+        pairs = self._pairs(length)
+        total = torch.stack(self.sums[: len(pairs)]).sum(0).repeat(n, 1)
+        changed = self._changed(strands) if length == self.length else None
+        for pair in pairs:
+            if changed is not None and not self._touched(pair, changed):
+                continue
+            rows, fused = self._block(strands, length, pair)
+            if not len(rows):
+                continue
+            index = torch.from_numpy(rows).to(total.device)
+            if pair.index < len(self.pairs):
+                total[index] -= self.sums[pair.index]
+            total[index] += self._sum(fused, ids[rows], pair)
+        return self._finish(total, ids)
+
+    def _changed(self, strands: dict[str, _Strand]) -> dict[str, np.ndarray]:
+        """For each strand, padded positions at which any row differs from the reference."""
+        return {
+            name: np.flatnonzero((own.letters != self.strands[name].letters).any(0)) for name, own in strands.items()
+        }
+
+    def _touched(self, pair: strand.BlockPair, changed: dict[str, np.ndarray]) -> bool:
+        for locus in (pair.branch_a, pair.branch_b):
+            place, where = locus.own_slice(self.length), changed[locus.strand]
+            if np.searchsorted(where, place.start) < np.searchsorted(where, place.stop + 2 * SPILL):
+                return True
+        return False
+
+    def _block(self, strands: dict[str, _Strand], length: int, pair: strand.BlockPair) -> tuple[np.ndarray, Tensor]:
+        """Rows that differ from the reference in a block, and their fused features (rows, m, H)."""
+        sides = []
+        for branch, locus in ((self.model.branch_a, pair.branch_a), (self.model.branch_b, pair.branch_b)):
+            old = self._old_place(pair.index, locus)
+            sides.append(_Side(branch, locus, locus.own_slice(length), old, strands, self.strands))
+        rows = np.flatnonzero(sides[0].differs | sides[1].differs)
+        if not len(rows):
+            return rows, torch.empty(0)
+        a, b = (self._read(side, rows, pair.index) for side in sides)
+        return rows, self.model.merge(a, b, pair)
+
+    def _old_place(self, index: int, locus: strand.Locus) -> slice | None:
+        """Where the reference's block of that number and strand lies, if it has one."""
+        if index >= len(self.pairs):
+            return None
+        pair = self.pairs[index]
+        old = pair.branch_a if pair.branch_a.strand == locus.strand else pair.branch_b
+        return old.own_slice(self.length)
+
+    def _read(self, side: _Side, rows: np.ndarray, index: int) -> Tensor:
+        """What a branch gives for the rows, (rows, m, H), in its reading order."""
+        first = side.first[rows]
+        moving = np.flatnonzero(side.differs[rows])
+        start = int(first[moving].min()) if len(moving) else side.size
+        if side.old is None or (len(moving) == len(rows) and not self._worth(side, start, index)):
+            features = self._features(side.locus.strand, side.letters[rows])
+            return side.branch(features)
+        reading = self._reading(side, index)
+        kept = reading.out[:, :start]
+        if start == side.size or not len(moving):
+            return reading.out[:, : side.size].expand(len(rows), -1, -1)
+        stop = max(start + 1, int(side.last[rows[moving]].max()))
+        features = self._features(side.locus.strand, side.letters[rows[moving], start : stop + 2 * SPILL])
+        new = reading.resume(start, features, side.size)
+        new = torch.cat([kept.expand(len(moving), -1, -1), new], dim=1) if start else new
+        if len(moving) == len(rows):
+            return new
+        out = reading.out.repeat(len(rows), 1, 1)  # rows that stand still are of the reference's length
+        out[torch.from_numpy(moving).to(out.device)] = new
+        return out
+
+    def _worth(self, side: _Side, start: int, index: int) -> bool:
+        """Whether what can be shared is worth a reading of the reference, if there is none yet."""
+        return (index, side.locus.strand) in self._readings or 8 * start >= side.size or side.stops_early
+
+    def _reading(self, side: _Side, index: int) -> _Reading:
+        key = (index, side.locus.strand)
+        if key not in self._readings:
+            assert side.old is not None
+            own = self.strands[side.locus.strand].around(side.old)
+            self._readings[key] = _Reading(side.branch, self._features(side.locus.strand, own))
+        self._readings.move_to_end(key)
+        while len(self._readings) > 2 and sum(kept.nbytes for kept in self._readings.values()) > self.cache_bytes:
+            self._readings.popitem(last=False)
+        return self._readings[key]
+
+    def _features(self, name: strand.Strand, letters: np.ndarray) -> Tensor:
+        """The stem's features (n, l, H) of letters (n, l + 2 SPILL)."""
+        conv = self.model.stem.conv(name)
+        known = torch.from_numpy(letters.astype(np.int64)).to(self.model.device)
+        x = F.one_hot(known + 1, len(alphabet.ALPHABET) + 1)[..., 1:].to(self.model.dtype)
+        return F.gelu(F.conv1d(x.mT, conv.weight, conv.bias)).mT
+
+    def _sum(self, fused: Tensor, ids: np.ndarray, pair: strand.BlockPair) -> Tensor:
+        """What a block adds to the total of each sequence, in float64: (n, H), or (n, 1) for a language model."""
+        if self.model.head is not None:
+            return fused.double().sum(1)
+        here = torch.from_numpy(ids[:, pair.forward.start : pair.forward.end].astype(np.int64)).to(fused.device)
+        log_probability = self.model.lm_head(fused)[..., :4].log_softmax(-1)
+        observed = log_probability.gather(-1, here.clamp(max=3).unsqueeze(-1)).squeeze(-1)
+        return observed.masked_fill(here == alphabet.N_ID, 0).double().sum(1, keepdim=True)
+
+    def _finish(self, total: Tensor, ids: np.ndarray) -> Tensor:
+        if self.model.head is not None:
+            return self.model.head.linear((total / ids.shape[1]).to(self.model.dtype))
+        count = torch.from_numpy((ids != alphabet.N_ID).sum(1, keepdims=True)).to(total.device)
+        return (total / count.clamp(min=1)).to(self.model.dtype)
+
+
+class _Side:
+    """How the rows' letters in one block, as one branch reads them, differ from the reference's."""
+
+    def __init__(
+        self,
+        branch: nn.Module,
+        locus: strand.Locus,
+        place: slice,
+        old: slice | None,
+        strands: dict[str, _Strand],
+        reference: dict[str, _Strand],
+    ) -> None:
+        self.branch, self.locus, self.old = branch, locus, old
+        self.size = place.stop - place.start
+        self.letters = strands[locus.strand].around(place)
+        n = len(self.letters)
+        self.first = np.zeros(n, dtype=np.int64)  # first position whose features are not the reference's
+        self.last = np.full(n, self.size)  # the position after the last
+        self.differs = np.ones(n, dtype=bool)
+        if old is None:
+            return
+        before = reference[locus.strand].around(old)
+        size = min(self.letters.shape[1], before.shape[1])
+        unequal = self.letters[:, :size] != before[:, :size]
+        some = unequal.any(1)
+        first = unequal.argmax(1) - 2 * SPILL
+        last = size - unequal[:, ::-1].argmax(1)
+        shorter = min(self.size, old.stop - old.start)
+        self.first = np.where(some, np.maximum(first, 0), shorter)
+        if self.size == old.stop - old.start:
+            self.differs = some
+            self.last = np.where(some, np.minimum(last, self.size), self.size)
+
+    @property
+    def stops_early(self) -> bool:
+        """Whether much of what follows the edits has the reference's features."""
+        return bool(self.last.max() < self.size // 2)

@@ -1,0 +1,200 @@
+"""The recurrence of Comba, computed in chunks of positions instead of one position after the other.
+
+    B  batch        n  heads        C    positions of a chunk
+    l  positions    d  key size     d_v  value size
+
+For one head, from the state S [d, d_v], with q, k and p of length one:
+
+    u_t = beta_t (v_t - S_{t-1}^T p_t)           the correction reads the state before it decays
+    S_t = exp(g_t) S_{t-1} + k_t u_t^T
+    o_t = S_t^T q_t / sqrt(d)
+
+p has the direction of k. So q and k come as they are, with the factors that bring q, k and p to length one: the factors
+go into products of C x C numbers, and no tensor of l x d numbers is made for them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["CHUNK", "RecurrenceTrace", "chunk_size", "chunked_comba", "fla_comba"]
+
+CHUNK = 32
+
+
+def chunk_size(length: int) -> int:
+    """Positions of a chunk: at most `CHUNK`, and such that the last chunk is nearly full."""
+    chunks = -(-length // CHUNK)
+    return min(length, -(-length // (4 * chunks)) * 4)
+
+
+def _decay(log: Tensor) -> Tensor:
+    """exp(log) for log of at most 0, but not below the cube root of the smallest normal number; see `_Flush`."""
+    return log.clamp(math.log(torch.finfo(log.dtype).tiny) / 3, 0).exp()
+
+
+class _Flush(torch.autograd.Function):
+    """Identity with exact zeros for what has faded away, and for gradients that have.
+
+    Denormal arithmetic is slow on x86, and a pulse in the recurrence fades through every magnitude down to zero. What
+    is cut off is below 2e-13 in float32 (3e-103 in float64) next to terms of order one, so that products of three such
+    factors stay normal; for gradients, whose scale is the caller's, below 1e-19 (1e-154).
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return F.hardshrink(x, torch.finfo(x.dtype).tiny ** (1 / 3))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return F.hardshrink(gradient, torch.finfo(gradient.dtype).tiny ** (1 / 2))
+
+    jvp = backward  # the same map either way
+
+
+_flush: Callable[[Tensor], Tensor] = _Flush.apply
+
+
+@dataclass
+class RecurrenceTrace:
+    """What a pass over one sequence leaves behind, so that another can start inside it. Filled by `chunked_comba`."""
+
+    size: int = 0  # C
+    states: list[Tensor] | None = None  # (n, d, d_v) before each chunk
+    keys: Tensor | None = None  # (chunks, n, C, d), as they came
+    updates: list[Tensor] | None = None  # (n, C, d_v) for each chunk: u times the factor of k
+    total: Tensor | None = None  # (chunks, n, C) float64: running sum of g within the chunk
+
+    def state_at(self, position: int) -> Tensor:
+        """(n, d, d_v) the state before `position`."""
+        assert self.states is not None and self.updates is not None and self.keys is not None
+        assert self.total is not None
+        chunk, inside = divmod(position, self.size)
+        if chunk == len(self.states):  # the very end
+            chunk, inside = chunk - 1, self.size
+        state = self.states[chunk]
+        if not inside:
+            return state
+        total = self.total[chunk, :, :inside]
+        kept = _decay(total[..., -1].to(state.dtype))[..., None, None]
+        faded = _decay((total[..., -1:] - total).to(state.dtype)).unsqueeze(-1) * self.updates[chunk][:, :inside]
+        return _flush(torch.baddbmm(kept * state, self.keys[chunk, :, :inside].transpose(-1, -2), faded))
+
+
+def chunked_comba(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    scales: tuple[Tensor, Tensor, Tensor],
+    g: Tensor,
+    beta: Tensor,
+    state: Tensor | None = None,
+    trace: RecurrenceTrace | None = None,
+) -> Tensor:
+    """The recurrence over all positions.
+
+    Inside a chunk that starts from state S, with G the running sum of g, the corrections solve a unit lower-triangular
+    system A, so that U = A^-1 (beta (V - exp(G_{t-1}) P S)). All the systems are inverted at once; only the C-fold
+    shorter recurrence over chunk states is sequential.
+
+    Args:
+        q, k: (B, l, n, d), of any length.
+        v: (B, l, n, d_v).
+        scales: three of (B, l, n): what q, k, and k again, are multiplied by to give q, k and p of length one.
+        g: (B, l, n), log-decay, at most 0.
+        beta: (B, l, n), in 0 to 1.
+        state: (n, d, d_v), before the first position, the same for the whole batch; zero if not given.
+        trace: filled, for a batch of one.
+
+    Returns:
+        o: (B, l, n, d_v).
+    """
+    batch, length, heads, d = q.shape
+    size = chunk_size(length)
+    pad = -length % size
+    if pad:  # whatever comes after the last position does not reach back
+        q, k, v = (F.pad(x, (0, 0, 0, 0, 0, pad)) for x in (q, k, v))
+        g, beta = (F.pad(x, (0, 0, 0, pad)) for x in (g, beta))
+        scales = tuple(F.pad(x, (0, 0, 0, pad)) for x in scales)  # type: ignore[assignment]
+
+    def by_chunk(x: Tensor) -> Tensor:  # (B, l, n, ...) -> (chunks, B, n, C, ...)
+        return x.unflatten(1, (-1, size)).movedim((1, 3), (0, 2))
+
+    kq = torch.cat([by_chunk(k), by_chunk(q)], dim=3).flatten(1, 2)  # (chunks, B n, 2 C, d)
+    k_t = kq[:, :, :size].mT
+    v = by_chunk(v).flatten(1, 2)
+    q_scale, k_scale, p_scale, beta = (by_chunk(x).flatten(1, 2) for x in (*scales, beta))  # (chunks, B n, C)
+    exact = by_chunk(g).flatten(1, 2).double()
+    exact_total = exact.cumsum(-1)  # G_t
+    total, before = exact_total.to(g.dtype), (exact_total - exact).to(g.dtype)
+
+    products = (kq.flatten(0, 1) @ k_t.flatten(0, 1)).unflatten(0, (-1, batch * heads))
+    kk, qk = products.split(size, dim=2)
+    # exp(G_t - G_s) for s <= t. One row up it is exp(G_{t-1} - G_s) for s < t.
+    upto = _decay((exact_total.unsqueeze(-1) - exact_total.unsqueeze(-2)).to(g.dtype)).tril() * k_scale.unsqueeze(-2)
+    system = F.pad((beta * p_scale)[..., 1:, None] * upto[:, :, :-1] * kk[:, :, 1:], (0, 0, 1, 0))
+    read = (d**-0.5 * q_scale).unsqueeze(-1) * upto * qk  # (chunks, B n, C, C)
+    identity = torch.eye(size, dtype=q.dtype, device=q.device).expand_as(system)
+    inverse = torch.linalg.solve_triangular(system, identity, upper=False, unitriangular=True) * beta.unsqueeze(-2)
+
+    p_state = -(p_scale * _decay(before)).unsqueeze(-1)  # (chunks, B n, C, 1)
+    q_state = (d**-0.5 * q_scale * _decay(total)).unsqueeze(-1)
+    k_update = k_scale.unsqueeze(-1)
+    k_fade = k_update * _decay((exact_total[..., -1:] - exact_total).to(g.dtype)).unsqueeze(-1)
+    keep = _decay(total[..., -1])[..., None, None]
+
+    if state is not None:
+        state = state.repeat(batch, 1, 1)
+    outputs = []
+    states, updates = [], []
+    chunks = len(kq)
+    for c in range(chunks):
+        states.append(state)
+        if state is None:
+            u = _flush(inverse[c] @ v[c])
+            outputs.append(read[c] @ u)
+        else:
+            from_state = kq[c] @ state  # (B n, 2 C, d_v)
+            u = _flush(inverse[c] @ torch.addcmul(v[c], p_state[c], from_state[:, :size]))
+            outputs.append(torch.baddbmm(q_state[c] * from_state[:, size:], read[c], u))
+        if trace is not None:
+            updates.append(k_update[c] * u)
+        if c + 1 < chunks:
+            update = k_fade[c] * u
+            if state is None:
+                state = _flush(k_t[c] @ update)
+            else:
+                state = _flush(torch.baddbmm(keep[c] * state, k_t[c], update))
+    if trace is not None:
+        zero = q.new_zeros(heads, d, v.shape[-1])
+        trace.size, trace.updates, trace.total = size, updates, exact_total
+        trace.states = [zero if state is None else state for state in states]
+        trace.keys = kq[:, :, :size]
+    o = torch.stack(outputs).unflatten(1, (batch, heads))  # (chunks, B, n, C, d_v)
+    return o.movedim((0, 2), (1, 3)).flatten(1, 2)[:, :length]
+
+
+def fla_comba(
+    q: Tensor, k: Tensor, v: Tensor, scales: tuple[Tensor, Tensor, Tensor], g: Tensor, beta: Tensor
+) -> Tensor:
+    """The same from a zero state by flash-linear-attention's compiled kernel; CUDA only, shapes as in `chunked_comba`."""
+    from fla.ops.comba import chunk_comba  # an extra that trails torch; see pyproject.toml
+
+    q_scale, k_scale, p_scale = (scale.unsqueeze(-1) for scale in scales)
+    q, k, p = q * q_scale, k * k_scale, k * p_scale
+    q, k, v, p, g, beta = (x.contiguous() for x in (q, k, v, p, g, beta))
+    out, _ = chunk_comba(q=q, k=k, v=v, p=p, g=g, beta=beta, scale=q.shape[-1] ** -0.5)
+    return out
