@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
+from crossdna_interpret.models.crossdna.kernels import Kernels
 
 __all__ = ["Attention", "AttentionPast", "AttentionTrace", "GatedMLP", "rotary_table", "windowed_attention"]
 
@@ -103,11 +104,16 @@ class Attention(nn.Module):
         self.window, self.theta = config.window_size, config.rope_theta
         self.qkv_proj = nn.Linear(config.d_model, sum(self.splits), bias=False)
         self.o_proj = nn.Linear(config.d_model, config.d_model, bias=False)
+        self.kernels: Kernels | None = None
 
     def forward(self, x: Tensor, past: AttentionPast | None = None, trace: AttentionTrace | None = None) -> Tensor:
-        q, k, v = (y.unflatten(-1, (-1, self.dim)).transpose(1, 2) for y in self.qkv_proj(x).split(self.splits, dim=-1))
         start = 0 if past is None else past.keys.shape[2]
         cos, sin = rotary_table(x.shape[1], self.dim, self.theta, x, start)
+        projections = self.qkv_proj(x)
+        if trace is None and self.kernels is not None and self.kernels.serves(x):
+            kv_heads = self.splits[1] // self.dim
+            return self.o_proj(self.kernels.attention(projections, kv_heads, self.window, past, (cos, sin)))
+        q, k, v = (y.unflatten(-1, (-1, self.dim)).transpose(1, 2) for y in projections.split(self.splits, dim=-1))
         q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         if trace is not None:
             trace.keys, trace.values = k, v
@@ -122,7 +128,10 @@ class GatedMLP(nn.Module):
         super().__init__()
         self.gate_up_proj = nn.Linear(config.d_model, 2 * config.mlp_width, bias=False)
         self.down_proj = nn.Linear(config.mlp_width, config.d_model, bias=False)
+        self.kernels: Kernels | None = None
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.kernels is not None and self.kernels.serves(x):
+            return self.down_proj(self.kernels.gated(self.kernels.project(x, self.gate_up_proj.weight)))
         gate, up = self.gate_up_proj(x).chunk(2, dim=-1)
         return self.down_proj(F.silu(gate) * up)

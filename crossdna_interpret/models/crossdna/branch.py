@@ -10,6 +10,7 @@ from crossdna_interpret.hooks import HookPoint
 from crossdna_interpret.models.crossdna.attention import Attention, AttentionPast, AttentionTrace, GatedMLP
 from crossdna_interpret.models.crossdna.comba import Comba
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
+from crossdna_interpret.models.crossdna.kernels import Kernels
 from crossdna_interpret.strand import Locus
 
 __all__ = ["Branch", "Layer"]
@@ -25,6 +26,7 @@ class Layer(nn.Module):
         super().__init__()
         width = config.d_model
         self.eps = config.transformer_norm_eps
+        self.kernels: Kernels | None = None
         self.comba = Comba(config)
         self.mixer_norm = nn.Parameter(torch.ones(width))
         self.attention = Attention(config)
@@ -49,12 +51,19 @@ class Layer(nn.Module):
     ) -> Tensor:
         """The layer after its Comba, whose output is `m`."""
         m = self.hook_comba(m, where)
-        normed = F.rms_norm(m, m.shape[-1:], self.mixer_norm, self.eps) * SCALE
+        normed = self._normed(m, self.mixer_norm, SCALE)
         h = m + self.hook_attention(self.attention(normed, past, trace), where) / SCALE
-        normed = F.rms_norm(h, h.shape[-1:], self.mlp_norm, self.eps)
-        t = h + self.hook_mlp(self.mlp(normed), where)
-        g = torch.sigmoid(self.gate(torch.cat([m, t], dim=-1)))
+        t = h + self.hook_mlp(self.mlp(self._normed(h, self.mlp_norm)), where)
+        logits = self.gate(torch.cat([m, t], dim=-1))
+        if self.kernels is not None and self.kernels.serves(m):
+            return self.hook_out(self.kernels.gate_norm(m, t, logits, self.out_norm), where)
+        g = torch.sigmoid(logits)
         return self.hook_out(self.out_norm(torch.lerp(m, t, g)), where)
+
+    def _normed(self, x: Tensor, weight: Tensor, scale: float = 1.0) -> Tensor:
+        if self.kernels is not None and self.kernels.serves(x):
+            return self.kernels.rms_norm(x, weight, self.eps, scale)
+        return F.rms_norm(x, x.shape[-1:], weight, self.eps) * scale
 
 
 class Branch(nn.Module):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from crossdna_interpret.hooks import HookPoint
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
+from crossdna_interpret.models.crossdna.kernels import Kernels
 from crossdna_interpret.strand import BlockPair
 
 __all__ = ["DILATIONS", "Fusion", "TokenBridge"]
@@ -29,8 +30,11 @@ class Context(nn.Module):
             for dilation in DILATIONS
         )
         self.mix = nn.Linear(len(DILATIONS) * width, width)
+        self.kernels: Kernels | None = None
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.kernels is not None and self.kernels.serves(x):
+            return self.mix(self.kernels.dilated(x, torch.stack([conv.weight[:, 0].t() for conv in self.convs])))
         channels_first = x.transpose(1, 2)
         seen = torch.cat([conv(channels_first) for conv in self.convs], dim=1)
         return self.mix(seen.transpose(1, 2))

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
+from crossdna_interpret.models.crossdna.kernels import Kernels
 from crossdna_interpret.models.crossdna.recurrence import RecurrenceTrace, chunk_size, chunked_comba, fla_comba
 
 __all__ = ["Backend", "Comba", "CombaPast", "CombaTrace", "causal_depthwise", "choose_backend"]
@@ -109,6 +110,7 @@ class Comba(nn.Module):
         self.heads, self.key_dim, self.value_dim = n, d, d_v
         self.eps = config.comba_norm_eps
         self.backend: Backend = "auto"
+        self.kernels: Kernels | None = None
         self.splits = [2 * n * d + n * d_v, n * d_v, n, n]
         self.in_proj = nn.Linear(config.d_model, sum(self.splits), bias=False)
         self.conv: nn.Parameter | None = None
@@ -135,11 +137,30 @@ class Comba(nn.Module):
         return CombaPast(tail, trace.recurrence.state_at(position))
 
     def forward(self, x: Tensor, past: CombaPast | None = None, trace: CombaTrace | None = None) -> Tensor:
-        return self.mix(self.in_proj(x), past, trace)
+        return self.mix(self.project(x, trace), past, trace)
 
-    def mix(self, projected: Tensor, past: CombaPast | None = None, trace: CombaTrace | None = None) -> Tensor:
-        """(B, l, H) from the input's projections (B, l, ...)."""
+    def project(self, x: Tensor, trace: CombaTrace | None = None) -> Tensor:
+        """(B, l, ...) the input's projections; without a trace, good until the next call."""
+        if trace is None and self.kernels is not None and self.kernels.serves(x):
+            return self.kernels.project(x, self.in_proj.weight)
+        return self.in_proj(x)
+
+    def mix(
+        self,
+        projected: Tensor,
+        past: CombaPast | None = None,
+        trace: CombaTrace | None = None,
+        shared: Tensor | None = None,
+    ) -> Tensor:
+        """(B, l, H) from the input's projections (B, l, ...); further positions `shared` are the same for the batch."""
         n, d, d_v = self.heads, self.key_dim, self.value_dim
+        if trace is None and self.kernels is not None and self.kernels.serves(projected):
+            taps = None if self.conv is None else self.conv[:, 0].t().contiguous()
+            to_p = torch.sigmoid(self.decay)
+            per_head = self.A_log.exp(), self.dt_bias, to_p, self.D * to_p
+            return self.o_proj(self.kernels.comba(projected, shared, taps, past, per_head, self.o_norm, self.eps))
+        if shared is not None:
+            projected = torch.cat([projected, shared.expand(len(projected), -1, -1)], dim=1)
         length = projected.shape[1]
         qkv, out_gate, a, b = projected.split(self.splits, dim=-1)
         pad = -length % chunk_size(length)
@@ -170,5 +191,5 @@ class Comba(nn.Module):
             trace.projected = projected
         rms = torch.rsqrt(torch.linalg.vecdot(o, o) / d_v + self.eps).unsqueeze(-1)
         gated = torch.sigmoid(out_gate).unflatten(-1, (n, d_v)) * (o * rms)
-        # The norm's weight goes into the projection, which is smaller than what it is applied to.
+        # The norm's weight goes into the projection, which is smaller than what it would be applied to.
         return F.linear(gated.flatten(2), self.o_proj.weight * self.o_norm.repeat(n))

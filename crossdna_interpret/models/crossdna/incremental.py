@@ -63,11 +63,10 @@ class _Reading:
         x = features
         for layer, trace in zip(self._layers(), self.traces, strict=True):
             assert trace.comba.projected is not None
-            projected = layer.comba.in_proj(x)
+            # Only the first layer shares positions: later ones are given everything.
             shared = trace.comba.projected[:, start + x.shape[1] : length]
-            if shared.shape[1]:  # only in the first layer: later ones are given everything
-                projected = torch.cat([projected, shared.expand(len(x), -1, -1)], dim=1)
-            m = layer.comba.mix(projected, layer.comba.past_at(start, trace.comba) if start else None)
+            past = layer.comba.past_at(start, trace.comba) if start else None
+            m = layer.comba.mix(layer.comba.project(x), past, shared=shared if shared.shape[1] else None)
             x = layer.finish(m, past=_attention_past(trace.attention, start) if start else None)
         return self.branch.output_norm(x)
 
@@ -226,7 +225,7 @@ class Incremental:
         conv = self.model.stem.conv(name)
         known = torch.from_numpy(letters.astype(np.int64)).to(self.model.device)
         x = F.one_hot(known + 1, len(alphabet.ALPHABET) + 1)[..., 1:].to(self.model.dtype)
-        return F.gelu(F.conv1d(x.mT, conv.weight, conv.bias)).mT
+        return F.gelu(F.conv1d(x.mT, conv.weight, conv.bias)).mT.contiguous()
 
     def _sum(self, fused: Tensor, ids: np.ndarray, pair: strand.BlockPair) -> Tensor:
         """What a block adds to the total of each sequence, in float64: (n, H), or (n, 1) for a language model."""

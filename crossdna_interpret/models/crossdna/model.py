@@ -51,8 +51,8 @@ class Stem(nn.Module):
 
     def forward(self, x_forward: Tensor, x_reverse: Tensor) -> tuple[Tensor, Tensor]:
         length = x_forward.shape[-1]
-        forward = self.dropout(F.gelu(self.conv_forward(x_forward)).transpose(1, 2))
-        reverse = self.dropout(F.gelu(self.conv_reverse(x_reverse)).transpose(1, 2))
+        forward = self.dropout(F.gelu(self.conv_forward(x_forward)).transpose(1, 2).contiguous())
+        reverse = self.dropout(F.gelu(self.conv_reverse(x_reverse)).transpose(1, 2).contiguous())
         return (
             self.hook_forward(forward, strand.whole("forward", length)),
             self.hook_reverse(reverse, strand.whole("reverse", length)),

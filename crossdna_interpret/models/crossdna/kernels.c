@@ -1,0 +1,469 @@
+/* The elementwise and recurrent parts of CrossDNA's forward pass on the CPU, each in one sweep through memory.
+ *
+ * Matrix products with the weights stay with the library. What is left is many short operations on tensors that do not
+ * fit the caches; here each (sequence, head) is worked through in a few tens of kilobytes. The functions compute what the
+ * PyTorch code of the same name does (recurrence.py, comba.py, attention.py, bridge.py), which is their reference.
+ *
+ * Sizes that shape the loops are fixed when this is compiled:
+ *   REAL    float or double           KEY, VALUE  sizes of a Comba head    TAPS  of Comba's convolution, 0 for none
+ *   CHUNK   positions of a chunk      HEAD        size of an attention head
+ */
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef REAL vec __attribute__((vector_size(64)));
+typedef REAL loose __attribute__((vector_size(64), aligned(sizeof(REAL)), may_alias)); /* at any address */
+
+#define LANES ((int)(64 / sizeof(REAL)))
+#define VECS(n) (((n) + LANES - 1) / LANES)
+#define PADDED(n) (VECS(n) * LANES)
+#define UNROLL _Pragma("GCC unroll 16")
+#define ROWS 4 /* rows of a register tile */
+#define INLINE static inline __attribute__((always_inline))
+#define SCRATCH(name, rows, columns) REAL name[rows][PADDED(columns)] __attribute__((aligned(64)))
+
+INLINE vec load(const REAL *p) { return *(const loose *)p; }
+INLINE void store(REAL *p, vec x) { *(loose *)p = x; }
+INLINE vec splat(REAL x) { return x - (vec){0}; }
+
+#if IS_DOUBLE
+typedef int64_t bits __attribute__((vector_size(64)));
+#define FADED 2.8126e-103 /* cube root of the smallest normal number, as in recurrence.py */
+#define FLOOR -236.13185
+INLINE vec vexp(vec x) {
+    for (int i = 0; i < LANES; i++) x[i] = exp(x[i]);
+    return x;
+}
+#else
+typedef int32_t bits __attribute__((vector_size(64)));
+#define FADED 2.2737e-13f
+#define FLOOR -29.112123f
+INLINE vec pick(bits mask, vec yes, vec no) { return (vec)((mask & (bits)yes) | (~mask & (bits)no)); }
+/* Range reduction to |r| <= ln(2)/2, where eight terms of the series are exact to half a unit in the last place. */
+INLINE vec vexp(vec x) {
+    x = pick(x < splat(-87.0f), splat(-87.0f), x);
+    x = pick(x > splat(88.0f), splat(88.0f), x);
+    const vec shift = splat(12582912.0f);
+    vec n = x * splat(1.44269504f) + shift;
+    const bits exponent = (bits)n << 23;
+    n -= shift;
+    const vec r = (x - n * splat(0.693359375f)) - n * splat(-2.12194440e-4f);
+    vec y = splat(1.0f / 5040);
+    y = y * r + splat(1.0f / 720);
+    y = y * r + splat(1.0f / 120);
+    y = y * r + splat(1.0f / 24);
+    y = y * r + splat(1.0f / 6);
+    y = y * r + splat(0.5f);
+    y = y * r + splat(1.0f);
+    y = y * r + splat(1.0f);
+    return (vec)((bits)y + exponent);
+}
+#endif
+
+INLINE vec sigmoid(vec x) { return splat(1) / (splat(1) + vexp(-x)); }
+INLINE vec flush(vec x) { /* zeros for what has faded away: denormal numbers are slow */
+    return (vec)((bits)x & ~((x < splat((REAL)FADED)) & (x > splat((REAL)-FADED))));
+}
+INLINE REAL sum(vec x) {
+    REAL s = 0;
+    for (int i = 0; i < LANES; i++) s += x[i];
+    return s;
+}
+
+/* c[rows][columns] = scale[row] c + a[rows][inner] b[inner][columns], rows a multiple of ROWS; scale NULL for none of c. */
+#define MULTIPLY(NAME, COLUMNS)                                                                                       \
+    INLINE void NAME(int rows, int inner, const REAL *a, int lda, const REAL *b, REAL *c, const REAL *scale) {          \
+        enum { N = VECS(COLUMNS), LD = PADDED(COLUMNS) };                                                             \
+        for (int i = 0; i < rows; i += ROWS) {                                                                        \
+            vec total[ROWS][N];                                                                                       \
+            UNROLL for (int r = 0; r < ROWS; r++) UNROLL for (int j = 0; j < N; j++) total[r][j] =                    \
+                scale ? splat(scale[i + r]) * load(c + (i + r) * LD + j * LANES) : splat(0);                          \
+            for (int x = 0; x < inner; x++) UNROLL for (int j = 0; j < N; j++) {                                      \
+                const vec right = load(b + x * LD + j * LANES);                                                       \
+                UNROLL for (int r = 0; r < ROWS; r++) total[r][j] += splat(a[(i + r) * lda + x]) * right;             \
+            }                                                                                                         \
+            UNROLL for (int r = 0; r < ROWS; r++) UNROLL for (int j = 0; j < N; j++)                                  \
+                store(c + (i + r) * LD + j * LANES, total[r][j]);                                                     \
+        }                                                                                                             \
+    }
+MULTIPLY(multiply_c, CHUNK)
+MULTIPLY(multiply_v, VALUE)
+
+/* One head's part of the convolved and activated projections at one position, into a padded row. */
+INLINE void project(int size, const REAL *const *rows, const REAL *taps, int channels, REAL *out) {
+    for (int x = 0; x < PADDED(size); x++) out[x] = 0;
+    if (TAPS) {
+        for (int tap = 0; tap < TAPS; tap++)
+            if (rows[tap])
+                for (int x = 0; x < size; x++) out[x] += rows[tap][x] * taps[tap * channels + x];
+    } else
+        for (int x = 0; x < size; x++) out[x] = rows[0][x];
+    for (int j = 0; j < VECS(size); j++) {
+        const vec y = load(out + j * LANES);
+        store(out + j * LANES, y * sigmoid(y));
+    }
+}
+
+/* Comba between its two matrix products. Positions before `own` have rows of their own for each sequence, in
+ * projected (sequences, own, width); from there on all sequences share shared (length - own, width). Other shapes: tail
+ * (TAPS - 1, channels) and state (heads, KEY, VALUE), or NULL; taps (TAPS, channels); out (sequences, length, heads VALUE);
+ * rate = exp(A_log), step = dt_bias, to_p = sigmoid(decay) and skip = D to_p, one for a head; weight (VALUE) of the norm. */
+void comba(int sequences, int length, int own, int heads, int width, const REAL *projected, const REAL *shared,
+           const REAL *tail, const REAL *taps, const REAL *state, const REAL *rate, const REAL *step, const REAL *to_p,
+           const REAL *skip, const REAL *weight, REAL epsilon, REAL *out, int threads) {
+#pragma omp parallel for collapse(2) num_threads(threads) schedule(dynamic, 1)
+    for (int sequence = 0; sequence < sequences; sequence++)
+        for (int head = 0; head < heads; head++) {
+            SCRATCH(q, CHUNK, KEY);
+            SCRATCH(k, CHUNK, KEY);
+            SCRATCH(v, CHUNK, VALUE);
+            SCRATCH(k_t, KEY, CHUNK);
+            SCRATCH(system, CHUNK, CHUNK);
+            SCRATCH(read, CHUNK, CHUNK);
+            SCRATCH(from_k, CHUNK, VALUE);
+            SCRATCH(o, CHUNK, VALUE);
+            REAL s[(KEY + ROWS - 1) / ROWS * ROWS][PADDED(VALUE)] __attribute__((aligned(64)));
+            REAL kt_fade[(KEY + ROWS - 1) / ROWS * ROWS][PADDED(CHUNK)] __attribute__((aligned(64)));
+            const int at_q = head * KEY, at_k = heads * KEY + head * KEY, at_v = 2 * heads * KEY + head * VALUE;
+            const int at_gate = heads * (2 * KEY + VALUE) + head * VALUE, at_a = heads * 2 * (KEY + VALUE) + head;
+            const int channels = heads * (2 * KEY + VALUE); /* of the tail */
+            int live = state != NULL;                       /* whether the state is anything but zero */
+            memset(s, 0, sizeof s);
+            memset(kt_fade, 0, sizeof kt_fade);
+            if (live)
+                for (int x = 0; x < KEY; x++)
+                    memcpy(s[x], state + ((size_t)head * KEY + x) * VALUE, VALUE * sizeof(REAL));
+
+            for (int first = 0; first < length; first += CHUNK) {
+                const int size = length - first < CHUNK ? length - first : CHUNK;
+                const int rows = (size + ROWS - 1) / ROWS * ROWS;
+                const REAL *row[CHUNK + (TAPS ? TAPS : 1)]; /* of the projections, from TAPS - 1 before the chunk on */
+                const int back = TAPS ? TAPS - 1 : 0;
+                for (int t = -back; t < size; t++) {
+                    const int p = first + t;
+                    row[t + back] = p < 0 ? (tail ? tail + (size_t)(back + p) * channels : NULL)
+                                  : p < own ? projected + ((size_t)sequence * own + p) * width
+                                            : shared + (size_t)(p - own) * width;
+                }
+                double total[CHUNK], before = 0;
+                REAL beta[CHUNK], ratio[CHUNK], at_t[CHUNK], at_before[CHUNK];
+                for (int t = 0; t < rows; t++) {
+                    if (t >= size) {
+                        memset(q[t], 0, sizeof q[t]), memset(k[t], 0, sizeof k[t]), memset(v[t], 0, sizeof v[t]);
+                        beta[t] = ratio[t] = at_t[t] = at_before[t] = 0, total[t] = before;
+                        continue;
+                    }
+                    const REAL *at[TAPS ? TAPS : 1];
+                    const int count = TAPS ? TAPS : 1;
+#define PART(size_, offset, into)                                                              \
+    for (int tap = 0; tap < count; tap++) at[tap] = row[t + tap] ? row[t + tap] + (offset) : NULL; \
+    project(size_, at, taps + (offset), channels, into)
+                    PART(KEY, at_q, q[t]);
+                    PART(KEY, at_k, k[t]);
+                    PART(VALUE, at_v, v[t]);
+                    vec qq = splat(0), kk = splat(0);
+                    for (int j = 0; j < VECS(KEY); j++) {
+                        const vec y = load(k[t] + j * LANES);
+                        const vec z = load(q[t] + j * LANES) - splat(skip[head]) * y;
+                        store(q[t] + j * LANES, z);
+                        qq += z * z, kk += y * y;
+                    }
+                    const REAL square = sum(kk);
+                    const REAL to_k = 1 / (REAL)sqrt(square + (REAL)1e-6);
+                    const REAL to_q = 1 / ((REAL)sqrt(sum(qq) + (REAL)1e-6) * (REAL)sqrt(KEY));
+                    ratio[t] = to_p[head] / (REAL)sqrt(to_p[head] * to_p[head] * square + (REAL)1e-6) / to_k;
+                    for (int j = 0; j < VECS(KEY); j++) {
+                        store(q[t] + j * LANES, load(q[t] + j * LANES) * splat(to_q));
+                        store(k[t] + j * LANES, load(k[t] + j * LANES) * splat(to_k));
+                    }
+                    const double a = row[t + back][at_a] + step[head];
+                    const double g = -(double)rate[head] * (a > 20 ? a : log1p(exp(a)));
+                    at_before[t] = (REAL)exp(before < FLOOR ? FLOOR : before);
+                    total[t] = before += (REAL)g;
+                    at_t[t] = (REAL)exp(before < FLOOR ? FLOOR : before);
+                    beta[t] = 1 / (1 + (REAL)exp(-row[t + back][at_a + heads]));
+                }
+                for (int x = 0; x < KEY; x++) {
+                    for (int t = 0; t < rows; t++) k_t[x][t] = k[t][x];
+                    for (int t = rows; t < PADDED(CHUNK); t++) k_t[x][t] = 0;
+                }
+                multiply_c(rows, KEY, k[0], PADDED(KEY), k_t[0], system[0], NULL);
+                multiply_c(rows, KEY, q[0], PADDED(KEY), k_t[0], read[0], NULL);
+                REAL decay[PADDED(CHUNK)]; /* exp(G_t - G_s) for s <= t; of the row before, exp(G_{t-1} - G_s) for s < t */
+                for (int j = 0; j < PADDED(CHUNK); j++) decay[j] = 0;
+                for (int t = 0; t < rows; t++) {
+                    for (int j = 0; j < VECS(CHUNK); j++)
+                        store(system[t] + j * LANES, load(system[t] + j * LANES) * load(decay + j * LANES) *
+                                                         splat(beta[t] * ratio[t]));
+                    for (int other = 0; other <= t; other++) {
+                        const REAL log = (REAL)(total[t] - total[other]);
+                        decay[other] = log < (REAL)FLOOR ? (REAL)FLOOR : log;
+                    }
+                    for (int j = 0; j <= t / LANES; j++) store(decay + j * LANES, vexp(load(decay + j * LANES)));
+                    for (int other = t + 1; other < PADDED(CHUNK); other++) decay[other] = 0;
+                    for (int j = 0; j < VECS(CHUNK); j++)
+                        store(read[t] + j * LANES, load(read[t] + j * LANES) * load(decay + j * LANES));
+                }
+                if (live) {
+                    multiply_v(rows, KEY, k[0], PADDED(KEY), s[0], from_k[0], NULL);
+                    multiply_v(rows, KEY, q[0], PADDED(KEY), s[0], o[0], NULL);
+                }
+                for (int t = 0; t < rows; t++)
+                    for (int j = 0; j < VECS(VALUE); j++) {
+                        vec y = load(v[t] + j * LANES);
+                        if (live) y -= splat(ratio[t] * at_before[t]) * load(from_k[t] + j * LANES);
+                        store(v[t] + j * LANES, splat(beta[t]) * y);
+                    }
+                /* U by forward substitution, in the place of V: a tile of rows first takes in all rows above it. */
+                for (int i = 0; i < rows; i += ROWS) {
+                    vec u[ROWS][VECS(VALUE)];
+                    for (int r = 0; r < ROWS; r++)
+                        for (int j = 0; j < VECS(VALUE); j++) u[r][j] = load(v[i + r] + j * LANES);
+                    for (int above = 0; above < i; above++)
+                        for (int j = 0; j < VECS(VALUE); j++) {
+                            const vec known = load(v[above] + j * LANES);
+                            for (int r = 0; r < ROWS; r++) u[r][j] -= splat(system[i + r][above]) * known;
+                        }
+                    for (int r = 0; r < ROWS; r++)
+                        for (int j = 0; j < VECS(VALUE); j++) {
+                            for (int above = 0; above < r; above++)
+                                u[r][j] -= splat(system[i + r][i + above]) * u[above][j];
+                            u[r][j] = flush(u[r][j]);
+                            store(v[i + r] + j * LANES, u[r][j]);
+                        }
+                }
+                if (live)
+                    for (int i = 0; i < rows; i += ROWS)
+                        multiply_v(ROWS, i + ROWS, read[i], PADDED(CHUNK), v[0], o[i], at_t + i);
+                else
+                    for (int i = 0; i < rows; i += ROWS)
+                        multiply_v(ROWS, i + ROWS, read[i], PADDED(CHUNK), v[0], o[i], NULL);
+                if (first + size < length) {
+                    REAL fade[PADDED(CHUNK)], keep[ROWS];
+                    for (int t = 0; t < PADDED(CHUNK); t++) {
+                        const double log = t < rows ? total[rows - 1] - total[t] : 0;
+                        fade[t] = (REAL)exp(log < FLOOR ? FLOOR : log);
+                    }
+                    for (int r = 0; r < ROWS; r++) keep[r] = at_t[rows - 1];
+                    for (int x = 0; x < KEY; x++)
+                        for (int j = 0; j < VECS(CHUNK); j++)
+                            store(kt_fade[x] + j * LANES, load(k_t[x] + j * LANES) * load(fade + j * LANES));
+                    for (int x = 0; x < KEY; x += ROWS)
+                        multiply_v(ROWS, rows, kt_fade[x], PADDED(CHUNK), v[0], s[x], keep);
+                    for (int x = 0; x < KEY; x++)
+                        for (int j = 0; j < VECS(VALUE); j++) store(s[x] + j * LANES, flush(load(s[x] + j * LANES)));
+                    live = 1;
+                }
+                for (int t = 0; t < size; t++) {
+                    vec oo = splat(0);
+                    for (int j = 0; j < VECS(VALUE); j++) oo += load(o[t] + j * LANES) * load(o[t] + j * LANES);
+                    const REAL rms = 1 / (REAL)sqrt(sum(oo) / VALUE + epsilon);
+                    REAL gate[PADDED(VALUE)] __attribute__((aligned(64)));
+                    for (int x = 0; x < PADDED(VALUE); x++) gate[x] = 0;
+                    for (int x = 0; x < VALUE; x++) gate[x] = row[t + back][at_gate + x];
+                    for (int j = 0; j < VECS(VALUE); j++)
+                        store(gate + j * LANES, sigmoid(load(gate + j * LANES)) * load(o[t] + j * LANES) * splat(rms));
+                    REAL *to = out + (((size_t)sequence * length + first + t) * heads + head) * VALUE;
+                    for (int x = 0; x < VALUE; x++) to[x] = gate[x] * weight[x];
+                }
+            }
+        }
+}
+
+/* Rotary embedding of one head at one position. */
+INLINE void rotate(const REAL *x, const REAL *cosine, const REAL *sine, REAL *out) {
+    for (int i = 0; i < HEAD / 2; i++) {
+        out[i] = x[i] * cosine[i] - x[i + HEAD / 2] * sine[i];
+        out[i + HEAD / 2] = x[i + HEAD / 2] * cosine[i] + x[i] * sine[i];
+    }
+}
+
+/* Attention between its two matrix products: projections (sequences, length, (heads + 2 kv_heads) HEAD) to out (sequences,
+ * length, heads HEAD). The reach positions before the first have keys and values (kv_heads, stride / HEAD, HEAD), already
+ * rotated, of which the last reach count; cosine and sine (length, HEAD / 2) are those of the positions themselves.
+ * Returns whether there was memory for it. */
+int attention(int sequences, int length, int heads, int kv_heads, int window, const REAL *projections,
+              const REAL *past_keys, const REAL *past_values, int reach, int stride, const REAL *cosine,
+              const REAL *sine, REAL *out, int threads) {
+    const int width = (heads + 2 * kv_heads) * HEAD;
+    const int keys = reach + length, padded = PADDED(keys + LANES);
+    int failed = 0;
+#pragma omp parallel num_threads(threads) reduction(| : failed)
+    {
+        const size_t need = ((size_t)padded * (HEAD + PADDED(HEAD) + ROWS) + LANES) * sizeof(REAL);
+        REAL *scratch = aligned_alloc(64, (need + 63) / 64 * 64);
+        failed |= scratch == NULL;
+#pragma omp for collapse(2) schedule(dynamic, 1)
+        for (int sequence = 0; sequence < sequences; sequence++)
+            for (int head = 0; head < heads; head++) {
+                if (!scratch) continue;
+                REAL *k_t = scratch, *v = k_t + (size_t)padded * HEAD, *weights = v + (size_t)padded * PADDED(HEAD);
+                const REAL *own = projections + (size_t)sequence * length * width;
+                const int kv = head / (heads / kv_heads);
+                memset(k_t, 0, (size_t)padded * (HEAD + PADDED(HEAD)) * sizeof(REAL));
+                for (int j = 0; j < keys; j++) {
+                    REAL key[HEAD];
+                    const REAL *value;
+                    if (j < reach) {
+                        const size_t at = (size_t)kv * stride + (size_t)(stride / HEAD - reach + j) * HEAD;
+                        memcpy(key, past_keys + at, sizeof key);
+                        value = past_values + at;
+                    } else {
+                        const REAL *row = own + (size_t)(j - reach) * width;
+                        rotate(row + (heads + kv) * HEAD, cosine + (j - reach) * (HEAD / 2),
+                               sine + (j - reach) * (HEAD / 2), key);
+                        value = row + (heads + kv_heads + kv) * HEAD;
+                    }
+                    for (int x = 0; x < HEAD; x++) k_t[(size_t)x * padded + j] = key[x];
+                    memcpy(v + (size_t)j * PADDED(HEAD), value, HEAD * sizeof(REAL));
+                }
+                for (int i = 0; i < length; i += ROWS) {
+                    REAL q[ROWS][HEAD];
+                    const int rows = length - i < ROWS ? length - i : ROWS;
+                    memset(q, 0, sizeof q);
+                    for (int r = 0; r < rows; r++) {
+                        rotate(own + (size_t)(i + r) * width + head * HEAD, cosine + (i + r) * (HEAD / 2),
+                               sine + (i + r) * (HEAD / 2), q[r]);
+                        for (int x = 0; x < HEAD; x++) q[r][x] /= (REAL)sqrt(HEAD);
+                    }
+                    const int oldest = i + reach - window + 1 > 0 ? i + reach - window + 1 : 0;
+                    const int from = oldest / LANES * LANES, to = i + rows + reach; /* keys that the tile can see */
+                    vec highest[ROWS], total[ROWS];
+                    for (int r = 0; r < ROWS; r++) highest[r] = splat((REAL)-INFINITY), total[r] = splat(0);
+                    for (int j = from; j < to; j += LANES) {
+                        vec score[ROWS];
+                        for (int r = 0; r < ROWS; r++) score[r] = splat(0);
+                        for (int x = 0; x < HEAD; x++) {
+                            const vec key = load(k_t + (size_t)x * padded + j);
+                            for (int r = 0; r < ROWS; r++) score[r] += splat(q[r][x]) * key;
+                        }
+                        for (int r = 0; r < ROWS; r++) {
+                            const int last = i + r + reach;
+                            if (j + LANES - 1 > last || j <= last - window)
+                                for (int lane = 0; lane < LANES; lane++)
+                                    if (j + lane > last || j + lane <= last - window) score[r][lane] = (REAL)-INFINITY;
+                            store(weights + r * padded + j, score[r]);
+                            const bits higher = score[r] > highest[r];
+                            highest[r] = (vec)((higher & (bits)score[r]) | (~higher & (bits)highest[r]));
+                        }
+                    }
+                    REAL top[ROWS], sums[ROWS];
+                    for (int r = 0; r < ROWS; r++) {
+                        top[r] = highest[r][0];
+                        for (int lane = 1; lane < LANES; lane++)
+                            if (highest[r][lane] > top[r]) top[r] = highest[r][lane];
+                    }
+                    vec mixed[ROWS][VECS(HEAD)];
+                    for (int r = 0; r < ROWS; r++)
+                        for (int h = 0; h < VECS(HEAD); h++) mixed[r][h] = splat(0);
+                    for (int j = from; j < to; j += LANES)
+                        for (int r = 0; r < ROWS; r++) {
+                            const vec score = load(weights + r * padded + j);
+                            vec weight = vexp(score - splat(top[r]));
+                            weight = (vec)((bits)weight & (score > splat((REAL)-INFINITY)));
+                            total[r] += weight;
+                            store(weights + r * padded + j, weight);
+                        }
+                    for (int j = from; j < to; j++)
+                        for (int h = 0; h < VECS(HEAD); h++) {
+                            const vec value = load(v + (size_t)j * PADDED(HEAD) + h * LANES);
+                            for (int r = 0; r < ROWS; r++) mixed[r][h] += splat(weights[r * padded + j]) * value;
+                        }
+                    for (int r = 0; r < rows; r++) {
+                        REAL row[PADDED(HEAD)];
+                        sums[r] = sum(total[r]);
+                        for (int h = 0; h < VECS(HEAD); h++) store(row + h * LANES, mixed[r][h] / splat(sums[r]));
+                        memcpy(out + (((size_t)sequence * length + i + r) * heads + head) * HEAD, row,
+                               HEAD * sizeof(REAL));
+                    }
+                }
+            }
+        free(scratch);
+    }
+    return !failed;
+}
+
+/* The bridge's dilated depthwise convolutions of x (sequences, length, width), side by side in out (sequences, length,
+ * dilations width). taps (dilations, kernel, width); positions outside of x are zero. */
+void dilated(int sequences, int length, int width, int dilations, int kernel, const REAL *x, const REAL *taps,
+             REAL *out, int threads) {
+#pragma omp parallel for collapse(2) num_threads(threads) schedule(static)
+    for (int sequence = 0; sequence < sequences; sequence++)
+        for (int t = 0; t < length; t++)
+            for (int d = 0; d < dilations; d++) {
+                const REAL *in = x + (size_t)sequence * length * width, *tap = taps + (size_t)d * kernel * width;
+                REAL *to = out + (((size_t)sequence * length + t) * dilations + d) * width;
+                int c = 0;
+                for (; c + LANES <= width; c += LANES) {
+                    vec total = splat(0);
+                    for (int i = 0; i < kernel; i++) {
+                        const int p = t + ((i - kernel / 2) << d);
+                        if (p >= 0 && p < length)
+                            total += load(in + (size_t)p * width + c) * load(tap + i * width + c);
+                    }
+                    store(to + c, total);
+                }
+                for (; c < width; c++) {
+                    to[c] = 0;
+                    for (int i = 0; i < kernel; i++) {
+                        const int p = t + ((i - kernel / 2) << d);
+                        if (p >= 0 && p < length) to[c] += in[(size_t)p * width + c] * tap[i * width + c];
+                    }
+                }
+            }
+}
+
+/* silu(gate) up, from rows (positions, 2 width) that hold both, to out (positions, width). */
+void gated(long positions, int width, const REAL *rows, REAL *out, int threads) {
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (long t = 0; t < positions; t++) {
+        const REAL *gate = rows + (size_t)t * 2 * width, *up = gate + width;
+        REAL *to = out + (size_t)t * width;
+        for (int c = 0; c < width; c += LANES) /* the width is a multiple of 256 */
+            store(to + c, load(gate + c) * sigmoid(load(gate + c)) * load(up + c));
+    }
+}
+
+/* scale x / rms(x) weight, of rows x (positions, width). */
+void rms_norm(long positions, int width, const REAL *x, const REAL *weight, REAL epsilon, REAL scale, REAL *out,
+              int threads) {
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (long t = 0; t < positions; t++) {
+        const REAL *row = x + (size_t)t * width;
+        vec squares = splat(0);
+        REAL square = 0;
+        int c = 0;
+        for (; c + LANES <= width; c += LANES) squares += load(row + c) * load(row + c);
+        for (; c < width; c++) square += row[c] * row[c];
+        const REAL rms = scale / (REAL)sqrt((sum(squares) + square) / width + epsilon);
+        for (c = 0; c < width; c++) out[(size_t)t * width + c] = row[c] * rms * weight[c];
+    }
+}
+
+/* LayerNorm of m + sigmoid(logits) (t - m), all (positions, width). */
+void gate_norm(long positions, int width, const REAL *m, const REAL *t, const REAL *logits, const REAL *weight,
+               const REAL *bias, REAL epsilon, REAL *out, int threads) {
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (long i = 0; i < positions; i++) {
+        const size_t at = (size_t)i * width;
+        REAL *to = out + at, total = 0, square = 0;
+        int c = 0;
+        vec totals = splat(0), squares = splat(0);
+        for (; c + LANES <= width; c += LANES) {
+            const vec y = load(m + at + c) + sigmoid(load(logits + at + c)) * (load(t + at + c) - load(m + at + c));
+            store(to + c, y);
+            totals += y;
+        }
+        for (; c < width; c++) total += to[c] = m[at + c] + (t[at + c] - m[at + c]) / (1 + (REAL)exp(-logits[at + c]));
+        const REAL mean = (sum(totals) + total) / width;
+        for (c = 0; c + LANES <= width; c += LANES) {
+            const vec y = load(to + c) - splat(mean);
+            squares += y * y;
+        }
+        for (; c < width; c++) square += (to[c] - mean) * (to[c] - mean);
+        const REAL scale = 1 / (REAL)sqrt((sum(squares) + square) / width + epsilon);
+        for (c = 0; c < width; c++) to[c] = (to[c] - mean) * scale * weight[c] + bias[c];
+    }
+}

@@ -1,0 +1,265 @@
+"""The CPU kernels of `kernels.c`: compiled where there is a compiler, kept for the next time, and lent to a model.
+
+Nothing is compiled or loaded by importing this, and a model is as it was when a loan ends.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from crossdna_interpret.models.crossdna.config import CrossDNAConfig
+from crossdna_interpret.models.crossdna.recurrence import CHUNK
+
+if TYPE_CHECKING:
+    from crossdna_interpret.models.crossdna.attention import AttentionPast
+    from crossdna_interpret.models.crossdna.comba import CombaPast
+
+__all__ = ["CompileError", "Kernels", "find_compiler", "load_kernels"]
+
+SOURCE = Path(__file__).with_suffix(".c")
+# The first set that the compiler takes is used: some compilers come without OpenMP, some know no -march=native.
+FLAGS = [
+    ["-O2", "-march=native", "-fopenmp"],
+    ["-O2", "-mcpu=native", "-fopenmp"],
+    ["-O2", "-march=native"],
+    ["-O2"],
+]
+ALWAYS = ["-std=gnu11", "-shared", "-fPIC", "-fno-math-errno", "-w"]
+_ITEM = {torch.float32: ("float", 0), torch.float64: ("double", 1)}
+
+
+class CompileError(RuntimeError):
+    """The kernels cannot be had here; the message says why."""
+
+
+def find_compiler() -> str | None:
+    """The C compiler that `CC` names, or the first of cc, gcc and clang, or None."""
+    named = os.environ.get("CC")
+    return shutil.which(named) if named else next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
+
+
+def _cache() -> Path:
+    """Where compiled kernels are kept: CROSSDNA_INTERPRET_CACHE, or the user's cache folder."""
+    given = os.environ.get("CROSSDNA_INTERPRET_CACHE")
+    if given:
+        return Path(given)
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "crossdna_interpret"
+
+
+def _sizes(config: CrossDNAConfig, dtype: torch.dtype) -> list[str]:
+    real, is_double = _ITEM[dtype]
+    values = {
+        "REAL": real, "IS_DOUBLE": is_double, "KEY": config.comba_head_dim, "VALUE": config.comba_value_dim,
+        "TAPS": config.conv_size or 0, "HEAD": config.d_model // config.attention_heads, "CHUNK": CHUNK,
+    }  # fmt: skip
+    return [f"-D{name}={value}" for name, value in values.items()]
+
+
+def _library(config: CrossDNAConfig, dtype: torch.dtype) -> Path:
+    """Where the kernels for these sizes and this machine are, or would be. A changed source is another file."""
+    cpu = Path("/proc/cpuinfo")
+    flags = next((line for line in cpu.read_text().splitlines() if line.startswith("flags")), "") if cpu.exists() else ""
+    told = [SOURCE.read_text(), *_sizes(config, dtype), platform.platform(), platform.processor(), flags, str(FLAGS)]
+    return _cache() / f"kernels-{hashlib.sha256(repr(told).encode()).hexdigest()[:24]}.so"
+
+
+def compiled(config: CrossDNAConfig, dtype: torch.dtype) -> bool:
+    """Whether kernels for these sizes are there already, from an earlier run."""
+    return dtype in _ITEM and _library(config, dtype).exists()
+
+
+def _compile(config: CrossDNAConfig, dtype: torch.dtype, target: Path) -> None:
+    compiler = find_compiler()
+    if compiler is None:
+        raise CompileError("there is no C compiler: none of cc, gcc and clang is on the path")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    problem = ""
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        out = Path(folder) / target.name
+        for flags in FLAGS:
+            command = [compiler, *flags, *ALWAYS, *_sizes(config, dtype), "-o", str(out), str(SOURCE), "-lm"]
+            result = subprocess.run(command, capture_output=True, text=True)
+            if result.returncode == 0:
+                out.replace(target)  # whole or not at all, whoever else is compiling
+                return
+            problem = problem or result.stderr.strip()[-500:]
+    raise CompileError(f"{compiler} failed: {problem}")
+
+
+@functools.cache
+def _load(path: Path) -> ctypes.CDLL:
+    library = ctypes.CDLL(str(path))
+    for name in ("comba", "attention", "dilated", "gated", "rms_norm", "gate_norm"):
+        getattr(library, name).restype = ctypes.c_int if name == "attention" else None
+    return library
+
+
+def load_kernels(config: CrossDNAConfig, dtype: torch.dtype) -> Kernels:
+    """Kernels for a model's sizes, compiled if they are not there yet.
+
+    Raises:
+        CompileError: no compiler, one that fails, or a dtype other than float32 and float64.
+    """
+    if dtype not in _ITEM:
+        raise CompileError(f"there are kernels for float32 and float64, not for {str(dtype).removeprefix('torch.')}")
+    try:
+        path = _library(config, dtype)
+        if not path.exists():
+            _compile(config, dtype, path)
+        return Kernels(_load(path), dtype)
+    except OSError as error:  # a folder that cannot be written, a library that cannot be loaded
+        raise CompileError(f"the kernels cannot be kept or loaded: {error}") from error
+
+
+def _pointer(x: Tensor | None) -> ctypes.c_void_p:
+    return ctypes.c_void_p(None if x is None else x.data_ptr())
+
+
+class Kernels:
+    """The compiled functions, for tensors of one dtype on the CPU; shapes as in the PyTorch code of the same name."""
+
+    def __init__(self, library: ctypes.CDLL, dtype: torch.dtype) -> None:
+        self.library, self.dtype = library, dtype
+        self.workspace: Tensor | None = None
+        self.real = ctypes.c_float if dtype == torch.float32 else ctypes.c_double
+
+    def project(self, x: Tensor, weight: Tensor) -> Tensor:
+        """x (B, l, H) times weight^T, in memory that the next call uses again: what is still in the cache is fast."""
+        rows = x.reshape(-1, x.shape[-1])
+        size = len(rows) * len(weight)
+        if self.workspace is None or self.workspace.numel() < size:
+            self.workspace = x.new_empty(size)
+        out = self.workspace[:size].view(len(rows), len(weight))
+        return torch.mm(rows, weight.t(), out=out).view(*x.shape[:-1], len(weight))
+
+    def serves(self, x: Tensor) -> bool:
+        """Whether they may compute with `x`, which they do not differentiate."""
+        return x.dtype == self.dtype and x.device.type == "cpu" and not torch.is_grad_enabled()
+
+    def comba(
+        self,
+        projected: Tensor,
+        shared: Tensor | None,
+        taps: Tensor | None,
+        past: CombaPast | None,
+        per_head: tuple[Tensor, Tensor, Tensor, Tensor],
+        norm: Tensor,
+        eps: float,
+    ) -> Tensor:
+        """(B, l, n d_v), normed and gated.
+
+        Args:
+            projected: (B, own, width), for the first positions.
+            shared: (1, l - own, width), for the positions after them, the same for all.
+            taps: (TAPS, channels).
+            past: what came before.
+            per_head: exp(A_log), dt_bias, sigmoid(decay), D sigmoid(decay), each (n,).
+            norm: (d_v,), weight of the norm.
+            eps: of the norm.
+        """
+        projected = projected.contiguous()
+        batch, own, width = projected.shape
+        rest = None if shared is None else shared.contiguous()
+        length = own + (0 if rest is None else rest.shape[1])
+        heads = len(per_head[0])
+        tail = None if past is None or past.tail is None else past.tail.contiguous()
+        state = None if past is None else past.state.contiguous()
+        kept = [x.contiguous() for x in per_head]
+        out = projected.new_empty(batch, length, heads * len(norm))
+        self.library.comba(
+            batch, length, own, heads, width, _pointer(projected), _pointer(rest), _pointer(tail), _pointer(taps),
+            _pointer(state), *map(_pointer, kept), _pointer(norm), self.real(eps), _pointer(out), torch.get_num_threads(),
+        )  # fmt: skip
+        return out
+
+    def attention(
+        self, projections: Tensor, kv_heads: int, window: int, past: AttentionPast | None, table: tuple[Tensor, Tensor]
+    ) -> Tensor:
+        """(B, l, H) from projections (B, l, (heads + 2 kv_heads) d); `table` is the rotary one of these positions."""
+        projections, (cos, sin) = projections.contiguous(), table
+        batch, length, width = projections.shape
+        dim = 2 * cos.shape[1]
+        heads = width // dim - 2 * kv_heads
+        keys, values, reach, stride = None, None, 0, 0
+        if past is not None:
+            keys, values = past.keys[:, :, -window:].contiguous(), past.values[:, :, -window:].contiguous()
+            stride = keys.shape[2] * dim
+            reach = min(window - 1, keys.shape[2])
+        out = projections.new_empty(batch, length, heads * dim)
+        done = self.library.attention(
+            batch, length, heads, kv_heads, window, _pointer(projections), _pointer(keys), _pointer(values), reach,
+            stride, _pointer(cos), _pointer(sin), _pointer(out), torch.get_num_threads(),
+        )  # fmt: skip
+        if not done:
+            raise MemoryError(f"No memory for the attention over {length:,} positions.")
+        return out
+
+    def dilated(self, x: Tensor, taps: Tensor) -> Tensor:
+        """(B, l, dilations H) of x (B, l, H), for dilations 1, 2, 4, ...; taps (dilations, kernel, H)."""
+        x = x.contiguous()
+        batch, length, width = x.shape
+        out = x.new_empty(batch, length, len(taps) * width)
+        self.library.dilated(
+            batch, length, width, len(taps), taps.shape[1], _pointer(x), _pointer(taps), _pointer(out),
+            torch.get_num_threads(),
+        )  # fmt: skip
+        return out
+
+    def gated(self, rows: Tensor) -> Tensor:
+        """silu(gate) * up (B, l, width) from both, (B, l, 2 width), the width a multiple of 256."""
+        rows = rows.contiguous()
+        out = rows.new_empty(*rows.shape[:-1], rows.shape[-1] // 2)
+        positions = rows.numel() // rows.shape[-1]
+        self.library.gated(
+            ctypes.c_long(positions), out.shape[-1], _pointer(rows), _pointer(out), torch.get_num_threads()
+        )
+        return out
+
+    def rms_norm(self, x: Tensor, weight: Tensor, eps: float, scale: float) -> Tensor:
+        """`scale` times the RMS norm of x (B, l, H)."""
+        x = x.contiguous()
+        out = torch.empty_like(x)
+        self.library.rms_norm(
+            ctypes.c_long(x.numel() // x.shape[-1]), x.shape[-1], _pointer(x), _pointer(weight), self.real(eps),
+            self.real(scale), _pointer(out), torch.get_num_threads(),
+        )  # fmt: skip
+        return out
+
+    def gate_norm(self, m: Tensor, t: Tensor, logits: Tensor, norm: torch.nn.LayerNorm) -> Tensor:
+        """LayerNorm of lerp(m, t, sigmoid(logits)), all (B, l, H)."""
+        m, t, logits = m.contiguous(), t.contiguous(), logits.contiguous()
+        out = torch.empty_like(m)
+        self.library.gate_norm(
+            ctypes.c_long(m.numel() // m.shape[-1]), m.shape[-1], _pointer(m), _pointer(t), _pointer(logits),
+            _pointer(norm.weight), _pointer(norm.bias), self.real(norm.eps), _pointer(out), torch.get_num_threads(),
+        )  # fmt: skip
+        return out
+
+
+@contextmanager
+def lent(kernels: Kernels | None, model: torch.nn.Module) -> Iterator[None]:
+    """The modules of `model` that can use kernels do so in the body."""
+    users = [module for module in model.modules() if hasattr(module, "kernels")]
+    before = [module.kernels for module in users]
+    try:
+        for module in users:
+            module.kernels = kernels
+        yield
+    finally:
+        for module, kept in zip(users, before, strict=True):
+            module.kernels = kept
