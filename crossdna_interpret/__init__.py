@@ -12,10 +12,14 @@ from importlib.metadata import version as _version
 
 from crossdna_interpret.attribution.gradients import CompletenessWarning, integrated_gradients
 from crossdna_interpret.attribution.mutagenesis import ism
+from crossdna_interpret.attribution.pairwise import pairwise_ism
+from crossdna_interpret.attribution.scans import deletion_scan, insertion_scan
+from crossdna_interpret.edits import Edit
+from crossdna_interpret.engine import ReuseWarning, score_edits
 from crossdna_interpret.hooks import capture, edit, hook_names
 from crossdna_interpret.loci import ExampleLocus, example, example_names
 from crossdna_interpret.models.store import list_models, load_model, model_card
-from crossdna_interpret.results import Attribution, Certificate, Mutagenesis
+from crossdna_interpret.results import Attribution, Certificate, EditScan, EditScores, Mutagenesis, PairwiseMutagenesis
 from crossdna_interpret.scoring import SequenceModel, predict
 from crossdna_interpret.strand import reverse_complement
 
@@ -25,19 +29,28 @@ __all__ = [
     "Attribution",
     "Certificate",
     "CompletenessWarning",
+    "Edit",
+    "EditScan",
+    "EditScores",
     "ExampleLocus",
     "Mutagenesis",
+    "PairwiseMutagenesis",
+    "ReuseWarning",
     "SequenceModel",
     "capture",
+    "deletion_scan",
     "edit",
     "example",
     "example_names",
     "hook_names",
+    "insertion_scan",
     "integrated_gradients",
     "ism",
     "list_models",
     "load_model",
     "model_card",
+    "pairwise_ism",
     "predict",
     "reverse_complement",
+    "score_edits",
 ]

@@ -22,7 +22,16 @@ import crossdna_interpret
 NAME = "crossdna_interpret"
 ROOT = Path(crossdna_interpret.__file__).parent
 
-COMPUTE = {"alphabet", "strand", "hooks", "results", "progress", "scoring"}  # below every question asked of a model
+COMPUTE = {
+    "alphabet",
+    "edits",
+    "strand",
+    "hooks",
+    "results",
+    "progress",
+    "scoring",
+    "engine",
+}  # below every question asked of a model
 LIBRARY = COMPUTE | {"models", "attribution", "exchange", "motifs", "variants", "fasta", "loci", "plot"}
 
 # Room -> rooms that it may import besides itself. `INIT` is the package's own namespace.
@@ -31,12 +40,15 @@ ALLOWED: dict[str, set[str]] = {
     "alphabet": set(),
     "strand": {"alphabet"},
     "hooks": set(),
-    "results": {"alphabet"},
+    "edits": {"alphabet"},
+    "results": {"alphabet", "edits"},
     "progress": set(),
+    "keep": set(),
     "loci": set(),
     "fasta": {"alphabet"},
     "models": {"alphabet", "strand", "hooks"},
     "scoring": {"alphabet", "strand", "results", "progress", "models"},
+    "engine": {"alphabet", "edits", "keep", "progress", "results", "scoring"},
     "attribution": COMPUTE,
     "exchange": COMPUTE,
     "motifs": COMPUTE,
@@ -66,7 +78,13 @@ OUTSIDE: dict[str, set[str]] = {
     "captum": set(),  # an oracle of the tests
 }  # fmt: skip
 # Rooms that may import nothing from outside but these.
-FRUGAL: dict[str, set[str]] = {"alphabet": {"numpy"}, "hooks": {"torch"}, "strand": {"numpy", "torch"}}
+FRUGAL: dict[str, set[str]] = {
+    "alphabet": {"numpy"},
+    "edits": {"numpy"},
+    "keep": {"numpy"},
+    "hooks": {"torch"},
+    "strand": {"numpy", "torch"},
+}
 
 # Never to be loaded by ``import crossdna_interpret``: slow, optional, or tied to a notebook.
 NOT_LOADED = ("matplotlib.pyplot", "lightning", "captum", "IPython", "ipywidgets", "anywidget")

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
-from crossdna_interpret.models.crossdna.kernels import Kernels
+from crossdna_interpret.models.crossdna.kernels import KernelUser
 
 __all__ = ["Attention", "AttentionPast", "AttentionTrace", "GatedMLP", "rotary_table", "windowed_attention"]
 
@@ -94,7 +94,7 @@ def windowed_attention(q: Tensor, k: Tensor, v: Tensor, window: int, past: Atten
     return out.flatten(2, 3)[:, :, :length]
 
 
-class Attention(nn.Module):
+class Attention(KernelUser):
     """(B, l, H) -> (B, l, H). Query, key and value projections are rows of one matrix."""
 
     def __init__(self, config: CrossDNAConfig) -> None:
@@ -104,15 +104,15 @@ class Attention(nn.Module):
         self.window, self.theta = config.window_size, config.rope_theta
         self.qkv_proj = nn.Linear(config.d_model, sum(self.splits), bias=False)
         self.o_proj = nn.Linear(config.d_model, config.d_model, bias=False)
-        self.kernels: Kernels | None = None
 
     def forward(self, x: Tensor, past: AttentionPast | None = None, trace: AttentionTrace | None = None) -> Tensor:
         start = 0 if past is None else past.keys.shape[2]
         cos, sin = rotary_table(x.shape[1], self.dim, self.theta, x, start)
         projections = self.qkv_proj(x)
-        if trace is None and self.kernels is not None and self.kernels.serves(x):
+        kernels = self.kernels_for(x) if trace is None else None
+        if kernels is not None:
             kv_heads = self.splits[1] // self.dim
-            return self.o_proj(self.kernels.attention(projections, kv_heads, self.window, past, (cos, sin)))
+            return self.o_proj(kernels.attention(projections, kv_heads, self.window, past, (cos, sin)))
         q, k, v = (y.unflatten(-1, (-1, self.dim)).transpose(1, 2) for y in projections.split(self.splits, dim=-1))
         q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         if trace is not None:
@@ -121,17 +121,17 @@ class Attention(nn.Module):
         return self.o_proj(out.transpose(1, 2).flatten(2))
 
 
-class GatedMLP(nn.Module):
+class GatedMLP(KernelUser):
     """down(silu(gate x) * up x); gate and up are rows of one matrix."""
 
     def __init__(self, config: CrossDNAConfig) -> None:
         super().__init__()
         self.gate_up_proj = nn.Linear(config.d_model, 2 * config.mlp_width, bias=False)
         self.down_proj = nn.Linear(config.mlp_width, config.d_model, bias=False)
-        self.kernels: Kernels | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.kernels is not None and self.kernels.serves(x):
-            return self.down_proj(self.kernels.gated(self.kernels.project(x, self.gate_up_proj.weight)))
+        kernels = self.kernels_for(x)
+        if kernels is not None:
+            return self.down_proj(kernels.gated(kernels.project(x, self.gate_up_proj.weight)))
         gate, up = self.gate_up_proj(x).chunk(2, dim=-1)
         return self.down_proj(F.silu(gate) * up)

@@ -10,7 +10,7 @@ from crossdna_interpret.hooks import HookPoint
 from crossdna_interpret.models.crossdna.attention import Attention, AttentionPast, AttentionTrace, GatedMLP
 from crossdna_interpret.models.crossdna.comba import Comba
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
-from crossdna_interpret.models.crossdna.kernels import Kernels
+from crossdna_interpret.models.crossdna.kernels import KernelUser
 from crossdna_interpret.strand import Locus
 
 __all__ = ["Branch", "Layer"]
@@ -19,14 +19,13 @@ __all__ = ["Branch", "Layer"]
 SCALE = 2**-0.5
 
 
-class Layer(nn.Module):
+class Layer(KernelUser):
     """(B, l, H) -> (B, l, H)."""
 
     def __init__(self, config: CrossDNAConfig) -> None:
         super().__init__()
         width = config.d_model
         self.eps = config.transformer_norm_eps
-        self.kernels: Kernels | None = None
         self.comba = Comba(config)
         self.mixer_norm = nn.Parameter(torch.ones(width))
         self.attention = Attention(config)
@@ -55,14 +54,16 @@ class Layer(nn.Module):
         h = m + self.hook_attention(self.attention(normed, past, trace), where) / SCALE
         t = h + self.hook_mlp(self.mlp(self._normed(h, self.mlp_norm)), where)
         logits = self.gate(torch.cat([m, t], dim=-1))
-        if self.kernels is not None and self.kernels.serves(m):
-            return self.hook_out(self.kernels.gate_norm(m, t, logits, self.out_norm), where)
+        kernels = self.kernels_for(m)
+        if kernels is not None:
+            return self.hook_out(kernels.gate_norm(m, t, logits, self.out_norm), where)
         g = torch.sigmoid(logits)
         return self.hook_out(self.out_norm(torch.lerp(m, t, g)), where)
 
     def _normed(self, x: Tensor, weight: Tensor, scale: float = 1.0) -> Tensor:
-        if self.kernels is not None and self.kernels.serves(x):
-            return self.kernels.rms_norm(x, weight, self.eps, scale)
+        kernels = self.kernels_for(x)
+        if kernels is not None:
+            return kernels.rms_norm(x, weight, self.eps, scale)
         return F.rms_norm(x, x.shape[-1:], weight, self.eps) * scale
 
 

@@ -5,13 +5,15 @@ Both work on one block of B sequences, l positions and H channels, with both bra
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crossdna_interpret.hooks import HookPoint
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
-from crossdna_interpret.models.crossdna.kernels import Kernels
+from crossdna_interpret.models.crossdna.kernels import Kernels, KernelUser
 from crossdna_interpret.strand import BlockPair
 
 __all__ = ["DILATIONS", "Fusion", "TokenBridge"]
@@ -20,27 +22,34 @@ DILATIONS = (1, 2, 4, 8, 16)
 KERNEL = 9
 
 
-class Context(nn.Module):
+class Context(KernelUser):
     """What a position sees of its strand's neighbourhood: (B, l, H) -> (B, l, H), up to 64 positions away."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.convs = nn.ModuleList(
+        self.convs: Iterable[nn.Conv1d] = nn.ModuleList(  # type: ignore[assignment]  # a list to whoever reads it
             nn.Conv1d(width, width, KERNEL, padding="same", dilation=dilation, groups=width, bias=False)
             for dilation in DILATIONS
         )
         self.mix = nn.Linear(len(DILATIONS) * width, width)
-        self.kernels: Kernels | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.kernels is not None and self.kernels.serves(x):
-            return self.mix(self.kernels.dilated(x, torch.stack([conv.weight[:, 0].t() for conv in self.convs])))
-        channels_first = x.transpose(1, 2)
-        seen = torch.cat([conv(channels_first) for conv in self.convs], dim=1)
-        return self.mix(seen.transpose(1, 2))
+        weights = [conv.weight for conv in self.convs]
+        kernels = self.kernels_for(x)
+        if kernels is not None:
+            return self.mix(kernels.dilated(x, torch.stack([weight[:, 0].t() for weight in weights])))
+        length = x.shape[1]
+        padded = F.pad(x, (0, 0, 0, -length % DILATIONS[-1]))
+        seen = []
+        for dilation, weight in zip(DILATIONS, weights, strict=True):
+            # As an image with `dilation` columns, positions that the kernel sees together lie in one column.
+            image = padded.unflatten(1, (-1, dilation)).permute(0, 3, 1, 2)
+            image = F.conv2d(image, weight.unsqueeze(-1), padding=(KERNEL // 2, 0), groups=x.shape[-1])
+            seen.append(image.permute(0, 2, 3, 1).flatten(1, 2)[:, :length])
+        return self.mix(torch.cat(seen, dim=-1))
 
 
-class TokenBridge(nn.Module):
+class TokenBridge(KernelUser):
     """Each branch receives a gated message from the other: two (B, l, H) -> two (B, l, H)."""
 
     def __init__(self, config: CrossDNAConfig) -> None:
@@ -58,6 +67,9 @@ class TokenBridge(nn.Module):
         self.hook_out_a, self.hook_out_b = HookPoint(), HookPoint()  # (B, l, H)
 
     def forward(self, a: Tensor, b: Tensor, pair: BlockPair) -> tuple[Tensor, Tensor]:
+        kernels = self.kernels_for(a)
+        if kernels is not None:
+            return self._by_kernels(kernels, a, b)
         at_a, at_b = pair.branch_a.ascending(), pair.branch_b.ascending()
         context_a = self.hook_context_a(self.context_of_a(a), at_a)
         context_b = self.hook_context_b(self.context_of_b(b), at_b)
@@ -65,11 +77,29 @@ class TokenBridge(nn.Module):
         global_a_to_b = self.hook_global_a_to_b(self.pool_a_to_b(a.mean(1, keepdim=True)), at_a)
         message_b_to_a = self.hook_message_b_to_a(self.project_b_to_a(b + context_b) + global_b_to_a, at_a)
         message_a_to_b = self.hook_message_a_to_b(self.project_a_to_b(a + context_a) + global_a_to_b, at_b)
-        gate_a, gate_b = torch.sigmoid(self.gate(torch.cat([a, b, a - b, a * b], dim=-1))).chunk(2, dim=-1)
+        gate_a, gate_b = torch.sigmoid(self.gate_logits(a, b)).chunk(2, dim=-1)
         gate_a, gate_b = self.hook_gate_a(gate_a, at_a), self.hook_gate_b(gate_b, at_b)
         out_a = self.hook_out_a(self.norm_a(a + gate_a * message_b_to_a), at_a)
         out_b = self.hook_out_b(self.norm_b(b + gate_b * message_a_to_b), at_b)
         return out_a, out_b
+
+    def gate_logits(self, a: Tensor, b: Tensor) -> Tensor:
+        """(B, l, 2 H), of branch A's gate and of branch B's."""
+        # The gate sees a, b, a - b and a * b; what it makes of the difference is part of what it makes of a and of b.
+        of_a, of_b, of_difference, of_product = self.gate.weight.chunk(4, dim=1)
+        weight = torch.cat([of_a + of_difference, of_b - of_difference, of_product], dim=1)
+        return F.linear(torch.cat([a, b, a * b], dim=-1), weight, self.gate.bias)
+
+    def _by_kernels(self, kernels: Kernels, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        logits_a, logits_b = self.gate_logits(a, b).chunk(2, dim=-1)
+        message_b_to_a = self.project_b_to_a(b + self.context_of_b(b))
+        message_a_to_b = self.project_a_to_b(a + self.context_of_a(a))
+        global_b_to_a = self.pool_b_to_a(b.mean(1, keepdim=True))
+        global_a_to_b = self.pool_a_to_b(a.mean(1, keepdim=True))
+        return (
+            kernels.receive(a, logits_a, message_b_to_a, global_b_to_a, self.norm_a),
+            kernels.receive(b, logits_b, message_a_to_b, global_a_to_b, self.norm_b),
+        )
 
 
 class Residual(nn.Module):
@@ -84,7 +114,7 @@ class Residual(nn.Module):
         return self.linear2(F.gelu(self.linear1(x))) + x
 
 
-class Fusion(nn.Module):
+class Fusion(KernelUser):
     """Gated mean of the two branches: two (B, l, H) -> (B, l, H).
 
     The gate is one half everywhere while the stored step counter is below the freeze, also in evaluation.
@@ -108,5 +138,8 @@ class Fusion(nn.Module):
         a, b = self.project_a(a), self.project_b(b)
         logits = self.hook_gate_logits(self.gate(torch.cat([a, b], dim=-1)), where)
         frozen = self.steps < self.freeze_steps
+        kernels = self.kernels_for(a)
+        if kernels is not None and not frozen:
+            return self.hook_out(kernels.gate_norm(b, a, logits, None, self.temperature), where)
         gate = self.hook_gate(torch.where(frozen, 0.5, torch.sigmoid(logits / self.temperature)), where)
         return self.hook_out(F.layer_norm(torch.lerp(b, a, gate), a.shape[-1:], eps=1e-5), where)

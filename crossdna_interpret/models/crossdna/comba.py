@@ -1,7 +1,7 @@
 """Comba: projections, short convolution, the recurrence and its gated output (arXiv 2506.02475).
 
-    B  batch        n  heads        l  positions
-    H  width        d  key size     d_v  value size
+B  batch        n  heads        l  positions
+H  width        d  key size     d_v  value size
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
-from crossdna_interpret.models.crossdna.kernels import Kernels
+from crossdna_interpret.models.crossdna.kernels import KernelUser
 from crossdna_interpret.models.crossdna.recurrence import RecurrenceTrace, chunk_size, chunked_comba, fla_comba
 
 __all__ = ["Backend", "Comba", "CombaPast", "CombaTrace", "causal_depthwise", "choose_backend"]
@@ -101,7 +101,7 @@ class CombaTrace:
     recurrence: RecurrenceTrace = field(default_factory=RecurrenceTrace)
 
 
-class Comba(nn.Module):
+class Comba(KernelUser):
     """(B, l, H) -> (B, l, H). All projections of the input are rows of one matrix: q, k, v, output gate, a, b."""
 
     def __init__(self, config: CrossDNAConfig) -> None:
@@ -110,7 +110,6 @@ class Comba(nn.Module):
         self.heads, self.key_dim, self.value_dim = n, d, d_v
         self.eps = config.comba_norm_eps
         self.backend: Backend = "auto"
-        self.kernels: Kernels | None = None
         self.splits = [2 * n * d + n * d_v, n * d_v, n, n]
         self.in_proj = nn.Linear(config.d_model, sum(self.splits), bias=False)
         self.conv: nn.Parameter | None = None
@@ -141,9 +140,8 @@ class Comba(nn.Module):
 
     def project(self, x: Tensor, trace: CombaTrace | None = None) -> Tensor:
         """(B, l, ...) the input's projections; without a trace, good until the next call."""
-        if trace is None and self.kernels is not None and self.kernels.serves(x):
-            return self.kernels.project(x, self.in_proj.weight)
-        return self.in_proj(x)
+        kernels = self.kernels_for(x) if trace is None else None
+        return self.in_proj(x) if kernels is None else kernels.project(x, self.in_proj.weight)
 
     def mix(
         self,
@@ -154,11 +152,12 @@ class Comba(nn.Module):
     ) -> Tensor:
         """(B, l, H) from the input's projections (B, l, ...); further positions `shared` are the same for the batch."""
         n, d, d_v = self.heads, self.key_dim, self.value_dim
-        if trace is None and self.kernels is not None and self.kernels.serves(projected):
+        kernels = self.kernels_for(projected) if trace is None else None
+        if kernels is not None:
             taps = None if self.conv is None else self.conv[:, 0].t().contiguous()
             to_p = torch.sigmoid(self.decay)
             per_head = self.A_log.exp(), self.dt_bias, to_p, self.D * to_p
-            return self.o_proj(self.kernels.comba(projected, shared, taps, past, per_head, self.o_norm, self.eps))
+            return self.o_proj(kernels.comba(projected, shared, taps, past, per_head, self.o_norm, self.eps))
         if shared is not None:
             projected = torch.cat([projected, shared.expand(len(projected), -1, -1)], dim=1)
         length = projected.shape[1]
@@ -184,8 +183,8 @@ class Comba(nn.Module):
         if past is None and trace is None and choose_backend(self.backend, projected) == "fla":
             o = fla_comba(q, k, v, scales, g, beta)
         else:
-            state, to_fill = past and past.state, trace and trace.recurrence
-            o = chunked_comba(q, k, v, scales, g, beta, state, to_fill)
+            state = None if past is None else past.state
+            o = chunked_comba(q, k, v, scales, g, beta, state, None if trace is None else trace.recurrence)
         o = o[:, :length]  # (B, l, n, d_v)
         if trace is not None:
             trace.projected = projected

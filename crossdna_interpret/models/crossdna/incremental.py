@@ -20,7 +20,7 @@ from itertools import repeat
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from crossdna_interpret import alphabet, strand
 from crossdna_interpret.hooks import capture
@@ -83,7 +83,8 @@ class _Reading:
 
 
 def _attention_past(trace: AttentionTrace, start: int) -> AttentionPast:
-    assert trace.keys is not None and trace.values is not None
+    assert trace.keys is not None
+    assert trace.values is not None
     return AttentionPast(trace.keys[:, :, :start], trace.values[:, :, :start])
 
 
@@ -230,7 +231,7 @@ class Incremental:
     def _sum(self, fused: Tensor, ids: np.ndarray, pair: strand.BlockPair) -> Tensor:
         """What a block adds to the total of each sequence, in float64: (n, H), or (n, 1) for a language model."""
         if self.model.head is not None:
-            return fused.double().sum(1)
+            return fused.sum(1, dtype=torch.float64)
         here = torch.from_numpy(ids[:, pair.forward.start : pair.forward.end].astype(np.int64)).to(fused.device)
         log_probability = self.model.lm_head(fused)[..., :4].log_softmax(-1)
         observed = log_probability.gather(-1, here.clamp(max=3).unsqueeze(-1)).squeeze(-1)
@@ -248,7 +249,7 @@ class _Side:
 
     def __init__(
         self,
-        branch: nn.Module,
+        branch: Branch,
         locus: strand.Locus,
         place: slice,
         old: slice | None,

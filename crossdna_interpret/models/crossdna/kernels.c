@@ -442,28 +442,51 @@ void rms_norm(long positions, int width, const REAL *x, const REAL *weight, REAL
     }
 }
 
-/* LayerNorm of m + sigmoid(logits) (t - m), all (positions, width). */
-void gate_norm(long positions, int width, const REAL *m, const REAL *t, const REAL *logits, const REAL *weight,
-               const REAL *bias, REAL epsilon, REAL *out, int threads) {
+/* LayerNorm of rows of width numbers, in place; weight and bias NULL for none. */
+INLINE void layer_norm(int width, REAL *row, const REAL *weight, const REAL *bias, REAL epsilon) {
+    vec totals = splat(0), squares = splat(0);
+    REAL total = 0, square = 0;
+    int c = 0;
+    for (; c + LANES <= width; c += LANES) totals += load(row + c);
+    for (; c < width; c++) total += row[c];
+    const REAL mean = (sum(totals) + total) / width;
+    for (c = 0; c + LANES <= width; c += LANES) squares += (load(row + c) - splat(mean)) * (load(row + c) - splat(mean));
+    for (; c < width; c++) square += (row[c] - mean) * (row[c] - mean);
+    const REAL scale = 1 / (REAL)sqrt((sum(squares) + square) / width + epsilon);
+    if (weight)
+        for (c = 0; c < width; c++) row[c] = (row[c] - mean) * scale * weight[c] + bias[c];
+    else
+        for (c = 0; c < width; c++) row[c] = (row[c] - mean) * scale;
+}
+
+/* LayerNorm of m + sigmoid(logits / temperature) (t - m), all (positions, width). */
+void gate_norm(long positions, int width, const REAL *m, const REAL *t, const REAL *logits, REAL temperature,
+               const REAL *weight, const REAL *bias, REAL epsilon, REAL *out, int threads) {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (long i = 0; i < positions; i++) {
         const size_t at = (size_t)i * width;
-        REAL *to = out + at, total = 0, square = 0;
         int c = 0;
-        vec totals = splat(0), squares = splat(0);
-        for (; c + LANES <= width; c += LANES) {
-            const vec y = load(m + at + c) + sigmoid(load(logits + at + c)) * (load(t + at + c) - load(m + at + c));
-            store(to + c, y);
-            totals += y;
-        }
-        for (; c < width; c++) total += to[c] = m[at + c] + (t[at + c] - m[at + c]) / (1 + (REAL)exp(-logits[at + c]));
-        const REAL mean = (sum(totals) + total) / width;
-        for (c = 0; c + LANES <= width; c += LANES) {
-            const vec y = load(to + c) - splat(mean);
-            squares += y * y;
-        }
-        for (; c < width; c++) square += (to[c] - mean) * (to[c] - mean);
-        const REAL scale = 1 / (REAL)sqrt((sum(squares) + square) / width + epsilon);
-        for (c = 0; c < width; c++) to[c] = (to[c] - mean) * scale * weight[c] + bias[c];
+        for (; c + LANES <= width; c += LANES)
+            store(out + at + c, load(m + at + c) + sigmoid(load(logits + at + c) / splat(temperature)) *
+                                                       (load(t + at + c) - load(m + at + c)));
+        for (; c < width; c++)
+            out[at + c] = m[at + c] + (t[at + c] - m[at + c]) / (1 + (REAL)exp(-logits[at + c] / temperature));
+        layer_norm(width, out + at, weight, bias, epsilon);
+    }
+}
+
+/* LayerNorm of x + sigmoid(logits) (message + whole), where a row of whole serves the length positions of a sequence, and
+ * rows of logits are stride numbers apart. */
+void receive(int sequences, int length, int width, const REAL *x, const REAL *logits, int stride, const REAL *message,
+             const REAL *whole, const REAL *weight, const REAL *bias, REAL epsilon, REAL *out, int threads) {
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (long i = 0; i < (long)sequences * length; i++) {
+        const size_t at = (size_t)i * width;
+        const REAL *logit = logits + (size_t)i * stride, *same = whole + (size_t)(i / length) * width;
+        int c = 0;
+        for (; c + LANES <= width; c += LANES)
+            store(out + at + c, load(x + at + c) + sigmoid(load(logit + c)) * (load(message + at + c) + load(same + c)));
+        for (; c < width; c++) out[at + c] = x[at + c] + (message[at + c] + same[c]) / (1 + (REAL)exp(-logit[c]));
+        layer_norm(width, out + at, weight, bias, epsilon);
     }
 }

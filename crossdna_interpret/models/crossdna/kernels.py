@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
+import math
 import os
 import platform
 import shutil
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
 from crossdna_interpret.models.crossdna.recurrence import CHUNK
@@ -28,7 +29,16 @@ if TYPE_CHECKING:
     from crossdna_interpret.models.crossdna.attention import AttentionPast
     from crossdna_interpret.models.crossdna.comba import CombaPast
 
-__all__ = ["CompileError", "Kernels", "find_compiler", "load_kernels"]
+__all__ = [
+    "WORTH_COMPILING",
+    "CompileError",
+    "KernelUser",
+    "Kernels",
+    "compiled",
+    "find_compiler",
+    "lent",
+    "load_kernels",
+]
 
 SOURCE = Path(__file__).with_suffix(".c")
 # The first set that the compiler takes is used: some compilers come without OpenMP, some know no -march=native.
@@ -39,6 +49,8 @@ FLAGS = [
     ["-O2"],
 ]
 ALWAYS = ["-std=gnu11", "-shared", "-fPIC", "-fno-math-errno", "-w"]
+# Floating-point operations at which a second of compiling is paid back: some two seconds of computing without.
+WORTH_COMPILING = 1.5e11
 _ITEM = {torch.float32: ("float", 0), torch.float64: ("double", 1)}
 
 
@@ -73,8 +85,9 @@ def _sizes(config: CrossDNAConfig, dtype: torch.dtype) -> list[str]:
 def _library(config: CrossDNAConfig, dtype: torch.dtype) -> Path:
     """Where the kernels for these sizes and this machine are, or would be. A changed source is another file."""
     cpu = Path("/proc/cpuinfo")
-    flags = next((line for line in cpu.read_text().splitlines() if line.startswith("flags")), "") if cpu.exists() else ""
-    told = [SOURCE.read_text(), *_sizes(config, dtype), platform.platform(), platform.processor(), flags, str(FLAGS)]
+    lines = cpu.read_text().splitlines() if cpu.exists() else []
+    features = next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())
+    told = [SOURCE.read_text(), *_sizes(config, dtype), platform.platform(), features, FLAGS]
     return _cache() / f"kernels-{hashlib.sha256(repr(told).encode()).hexdigest()[:24]}.so"
 
 
@@ -104,7 +117,7 @@ def _compile(config: CrossDNAConfig, dtype: torch.dtype, target: Path) -> None:
 @functools.cache
 def _load(path: Path) -> ctypes.CDLL:
     library = ctypes.CDLL(str(path))
-    for name in ("comba", "attention", "dilated", "gated", "rms_norm", "gate_norm"):
+    for name in ("comba", "attention", "dilated", "gated", "rms_norm", "gate_norm", "receive"):
         getattr(library, name).restype = ctypes.c_int if name == "attention" else None
     return library
 
@@ -135,16 +148,20 @@ class Kernels:
 
     def __init__(self, library: ctypes.CDLL, dtype: torch.dtype) -> None:
         self.library, self.dtype = library, dtype
-        self.workspace: Tensor | None = None
+        self.spaces: dict[str, Tensor] = {}
         self.real = ctypes.c_float if dtype == torch.float32 else ctypes.c_double
 
+    def _space(self, name: str, *shape: int) -> Tensor:
+        """Memory under a name, which the next call with that name uses again: what is still in the cache is fast."""
+        size = math.prod(shape)
+        if name not in self.spaces or self.spaces[name].numel() < size:
+            self.spaces[name] = torch.empty(size, dtype=self.dtype)
+        return self.spaces[name][:size].view(shape)
+
     def project(self, x: Tensor, weight: Tensor) -> Tensor:
-        """x (B, l, H) times weight^T, in memory that the next call uses again: what is still in the cache is fast."""
+        """x (B, l, H) times weight^T. Like all that goes into such a product, it lasts until the next call."""
         rows = x.reshape(-1, x.shape[-1])
-        size = len(rows) * len(weight)
-        if self.workspace is None or self.workspace.numel() < size:
-            self.workspace = x.new_empty(size)
-        out = self.workspace[:size].view(len(rows), len(weight))
+        out = self._space("project", len(rows), len(weight))
         return torch.mm(rows, weight.t(), out=out).view(*x.shape[:-1], len(weight))
 
     def serves(self, x: Tensor) -> bool:
@@ -180,10 +197,11 @@ class Kernels:
         tail = None if past is None or past.tail is None else past.tail.contiguous()
         state = None if past is None else past.state.contiguous()
         kept = [x.contiguous() for x in per_head]
-        out = projected.new_empty(batch, length, heads * len(norm))
+        out = self._space("comba", batch, length, heads * len(norm))
         self.library.comba(
             batch, length, own, heads, width, _pointer(projected), _pointer(rest), _pointer(tail), _pointer(taps),
-            _pointer(state), *map(_pointer, kept), _pointer(norm), self.real(eps), _pointer(out), torch.get_num_threads(),
+            _pointer(state), *map(_pointer, kept), _pointer(norm), self.real(eps), _pointer(out),
+            torch.get_num_threads(),
         )  # fmt: skip
         return out
 
@@ -213,7 +231,7 @@ class Kernels:
         """(B, l, dilations H) of x (B, l, H), for dilations 1, 2, 4, ...; taps (dilations, kernel, H)."""
         x = x.contiguous()
         batch, length, width = x.shape
-        out = x.new_empty(batch, length, len(taps) * width)
+        out = self._space("dilated", batch, length, len(taps) * width)
         self.library.dilated(
             batch, length, width, len(taps), taps.shape[1], _pointer(x), _pointer(taps), _pointer(out),
             torch.get_num_threads(),
@@ -223,7 +241,7 @@ class Kernels:
     def gated(self, rows: Tensor) -> Tensor:
         """silu(gate) * up (B, l, width) from both, (B, l, 2 width), the width a multiple of 256."""
         rows = rows.contiguous()
-        out = rows.new_empty(*rows.shape[:-1], rows.shape[-1] // 2)
+        out = self._space("gated", *rows.shape[:-1], rows.shape[-1] // 2)
         positions = rows.numel() // rows.shape[-1]
         self.library.gated(
             ctypes.c_long(positions), out.shape[-1], _pointer(rows), _pointer(out), torch.get_num_threads()
@@ -240,21 +258,46 @@ class Kernels:
         )  # fmt: skip
         return out
 
-    def gate_norm(self, m: Tensor, t: Tensor, logits: Tensor, norm: torch.nn.LayerNorm) -> Tensor:
-        """LayerNorm of lerp(m, t, sigmoid(logits)), all (B, l, H)."""
+    def gate_norm(
+        self, m: Tensor, t: Tensor, logits: Tensor, norm: nn.LayerNorm | None, temperature: float = 1.0
+    ) -> Tensor:
+        """LayerNorm of lerp(m, t, sigmoid(logits / temperature)), all (B, l, H); without weights if `norm` is None."""
         m, t, logits = m.contiguous(), t.contiguous(), logits.contiguous()
         out = torch.empty_like(m)
+        weight, bias, eps = (None, None, 1e-5) if norm is None else (norm.weight, norm.bias, norm.eps)
         self.library.gate_norm(
             ctypes.c_long(m.numel() // m.shape[-1]), m.shape[-1], _pointer(m), _pointer(t), _pointer(logits),
+            self.real(temperature), _pointer(weight), _pointer(bias), self.real(eps), _pointer(out),
+            torch.get_num_threads(),
+        )  # fmt: skip
+        return out
+
+    def receive(self, x: Tensor, logits: Tensor, message: Tensor, whole: Tensor, norm: nn.LayerNorm) -> Tensor:
+        """LayerNorm of x + sigmoid(logits) (message + whole): (B, l, H), and `whole` (B, 1, H)."""
+        x, message, whole = x.contiguous(), message.contiguous(), whole.contiguous()
+        batch, length, width = x.shape
+        out = torch.empty_like(x)
+        self.library.receive(
+            batch, length, width, _pointer(x), _pointer(logits), logits.stride(1), _pointer(message), _pointer(whole),
             _pointer(norm.weight), _pointer(norm.bias), self.real(norm.eps), _pointer(out), torch.get_num_threads(),
         )  # fmt: skip
         return out
 
 
+class KernelUser(nn.Module):
+    """A module that computes on kernels while it is lent some, where they serve."""
+
+    kernels: Kernels | None = None
+
+    def kernels_for(self, x: Tensor) -> Kernels | None:
+        """What to compute with `x` on, or None for PyTorch."""
+        return self.kernels if self.kernels is not None and self.kernels.serves(x) else None
+
+
 @contextmanager
-def lent(kernels: Kernels | None, model: torch.nn.Module) -> Iterator[None]:
+def lent(kernels: Kernels | None, model: nn.Module) -> Iterator[None]:
     """The modules of `model` that can use kernels do so in the body."""
-    users = [module for module in model.modules() if hasattr(module, "kernels")]
+    users = [module for module in model.modules() if isinstance(module, KernelUser)]
     before = [module.kernels for module in users]
     try:
         for module in users:

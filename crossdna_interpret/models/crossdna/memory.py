@@ -6,8 +6,8 @@ between 1.0 and 1.6 times what was measured.
 
 from __future__ import annotations
 
-from crossdna_interpret.models.crossdna.recurrence import CHUNK
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
+from crossdna_interpret.models.crossdna.recurrence import CHUNK
 
 __all__ = ["memory_estimate"]
 

@@ -6,8 +6,9 @@ T  targets      l  positions of a block       5  bases, in the order ACGTN
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from crossdna_interpret import alphabet, strand
 from crossdna_interpret.hooks import HookPoint
+from crossdna_interpret.models.crossdna import kernels
 from crossdna_interpret.models.crossdna.branch import Branch
 from crossdna_interpret.models.crossdna.bridge import Fusion, TokenBridge
 from crossdna_interpret.models.crossdna.comba import Backend, Comba, choose_backend
@@ -124,16 +126,56 @@ class CrossDNA(nn.Module):
         """Bytes that scoring `n` sequences of `length` bases at once needs above the weights, roughly."""
         return memory_estimate(self.config, n, length, self.lm_head.weight.element_size(), gradients=gradients)
 
+    def operations(self, length: int) -> float:
+        """Floating-point operations of the products with weights in a forward pass over `length` bases."""
+        return 2.0 * length * sum(parameter.numel() for parameter in self.parameters() if parameter.ndim == 2)
+
+    def _hooked(self) -> bool:
+        return any(module._forward_hooks or module._forward_pre_hooks for module in self.modules())
+
     def reuse_problem(self) -> str | None:
         """Why `reuse` cannot serve this model as it is now, or None if it can."""
         if type(self).forward is not CrossDNA.forward:
             return f"{type(self).__name__} computes something else"
-        if any(module._forward_hooks or module._forward_pre_hooks for module in self.modules()):
+        if self._hooked():
             return "hooks are active, and what they see or change must be computed in full"
         comba = next(module for module in self.modules() if isinstance(module, Comba))
         if choose_backend(comba.backend, self.lm_head.weight) == "fla":
             return "flash-linear-attention's kernel rounds differently; set_backend('torch') allows it"
         return None
+
+    @contextmanager
+    def accelerated(self, compile: bool | Literal["auto"], operations: float) -> Iterator[str]:
+        """Compute without gradients on compiled CPU kernels in the body, and give a note on whether that is so.
+
+        Args:
+            compile: True or False to insist; "auto" if they are at hand, or `operations` are many enough to pay.
+            operations: floating-point operations of the job.
+
+        Raises:
+            RuntimeError: True, and it cannot be done; the message says why.
+        """
+        problem = None
+        if self.device.type != "cpu":
+            problem = f"the kernels are for the CPU, and the model is on {self.device.type}"
+        elif self._hooked():
+            problem = "hooks are active, and the kernels would pass them by"
+        found = None
+        if compile is False:
+            problem = "not asked for"
+        elif problem is None:
+            small = compile == "auto" and operations < kernels.WORTH_COMPILING
+            if small and not kernels.compiled(self.config, self.dtype):
+                problem = "the job is too short to pay for it"
+            else:
+                try:
+                    found = kernels.load_kernels(self.config, self.dtype)
+                except kernels.CompileError as error:
+                    problem = str(error)
+        if compile is True and found is None:
+            raise RuntimeError(f"`compile`=True cannot be done: {problem}.")
+        with kernels.lent(found, self):
+            yield f"no: {problem}" if found is None else "CPU kernels"
 
     def reuse(self, reference: np.ndarray, *, cache_bytes: int = 1 << 30) -> Incremental:
         """A scorer of sequences near `reference` (ids (L,)) that does not compute again what they share with it."""

@@ -80,7 +80,9 @@ class RecurrenceTrace:
 
     def state_at(self, position: int) -> Tensor:
         """(n, d, d_v) the state before `position`."""
-        assert self.states is not None and self.updates is not None and self.keys is not None
+        assert self.states is not None
+        assert self.updates is not None
+        assert self.keys is not None
         assert self.total is not None
         chunk, inside = divmod(position, self.size)
         if chunk == len(self.states):  # the very end
@@ -174,10 +176,7 @@ def chunked_comba(
             updates.append(k_update[c] * u)
         if c + 1 < chunks:
             update = k_fade[c] * u
-            if state is None:
-                state = _flush(k_t[c] @ update)
-            else:
-                state = _flush(torch.baddbmm(keep[c] * state, k_t[c], update))
+            state = _flush(k_t[c] @ update if state is None else torch.baddbmm(keep[c] * state, k_t[c], update))
     if trace is not None:
         zero = q.new_zeros(heads, d, v.shape[-1])
         trace.size, trace.updates, trace.total = size, updates, exact_total
@@ -190,7 +189,7 @@ def chunked_comba(
 def fla_comba(
     q: Tensor, k: Tensor, v: Tensor, scales: tuple[Tensor, Tensor, Tensor], g: Tensor, beta: Tensor
 ) -> Tensor:
-    """The same from a zero state by flash-linear-attention's compiled kernel; CUDA only, shapes as in `chunked_comba`."""
+    """The same from a zero state by flash-linear-attention's kernel; CUDA only, shapes as in `chunked_comba`."""
     from fla.ops.comba import chunk_comba  # an extra that trails torch; see pyproject.toml
 
     q_scale, k_scale, p_scale = (scale.unsqueeze(-1) for scale in scales)

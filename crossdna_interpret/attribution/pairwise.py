@@ -1,0 +1,139 @@
+"""Pairs of substitutions: where two bases do something together that neither does alone."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from crossdna_interpret import alphabet
+from crossdna_interpret.edits import Edit, Editor
+from crossdna_interpret.engine import Compile, run_edits
+from crossdna_interpret.results import PairwiseMutagenesis
+from crossdna_interpret.scoring import ModelLike, resolve_model, resolve_target
+
+__all__ = ["pairwise_ism"]
+
+
+def pairwise_ism(
+    seq: str,
+    model: ModelLike = None,
+    *,
+    positions: Sequence[int] | None = None,
+    regions: tuple[tuple[int, int], tuple[int, int]] | None = None,
+    target: str | int | None = None,
+    batch_size: int | None = None,
+    compile: Compile = "auto",
+    keep: str | Path | None = None,
+) -> PairwiseMutagenesis:
+    """Predict pairs of substitutions, in all combinations of bases, and what they do beyond the two alone.
+
+    The interaction of substitutions a and b is f(ab) - f(a) - f(b) + f(0): zero where their effects add up, of the sign
+    of the effects where together they do more, and of the other sign where one makes the other superfluous.
+
+    Args:
+        seq: one sequence of length L.
+        model: a model, a name or path for `load_model`, or None for the bundled one.
+        positions: 0-based; every pair of them is made.
+        regions: two windows ((start, end), (start, end)), 0-based half-open; every position of one is paired with every
+            position of the other. Give either this or `positions`.
+        target: name or number of the target that `interaction` is about; may be left out when there is one.
+        batch_size, compile, keep: as in `score_edits`.
+
+    Returns:
+        PairwiseMutagenesis with `interaction` (P, 4, 4) for P pairs, and `strongest` (P,).
+
+    Raises:
+        ValueError, TypeError: a bad sequence, positions, regions, target, model or option.
+
+    Example:
+        >>> r = pairwise_ism("ACGTACGTAC", regions=((1, 3), (6, 8)))
+        >>> r.interaction.shape, r.matrix.shape
+        ((4, 4, 4), (4, 4))
+    """
+    sequence = alphabet.normalize(seq)
+    resolved = resolve_model(model)
+    index = resolve_target(resolved, target)
+    pairs = _pairs(len(sequence), positions, regions)
+    taking_part = np.unique(pairs)
+    ids = alphabet.encode(sequence)
+    editor = Editor(sequence)
+
+    alone = [(place, base) for place in taking_part.tolist() for base in range(4) if base != ids[place]]
+    together = [
+        (pair, first, second)
+        for pair, (one, other) in enumerate(pairs.tolist())
+        for first, second in itertools.product(range(4), repeat=2)
+        if first != ids[one] and second != ids[other]
+    ]
+    edits = [Edit(place, place + 1, alphabet.BASES[base]) for place, base in alone]
+    for pair, first, second in together:
+        one, other = pairs[pair].tolist()
+        string = alphabet.BASES[first] + sequence[one + 1 : other] + alphabet.BASES[second]
+        edits.append(Edit(one, other + 1, string))
+    run = run_edits(resolved, editor, edits, "pairwise_ism", batch_size=batch_size, compile=compile, keep=keep)
+
+    row_of = {place: row for row, place in enumerate(taking_part.tolist())}
+    singles = np.broadcast_to(run.reference, (len(taking_part), 4, len(run.reference))).copy()
+    rows = np.array([row_of[place] for place, _ in alone], dtype=np.int64)
+    singles[rows, [base for _, base in alone]] = run.predictions[: len(alone)]
+    indexed = np.vectorize(row_of.__getitem__)(pairs)
+    own = ids[pairs]
+    predictions = np.broadcast_to(run.reference, (len(pairs), 4, 4, len(run.reference))).copy()
+    for side, (mine, yours) in enumerate(((0, 1), (1, 0))):
+        has_own = np.flatnonzero(own[:, mine] < 4)
+        effect = singles[indexed[has_own, yours]]  # with the own base at one position it is the other's alone
+        if side == 0:
+            predictions[has_own, own[has_own, mine]] = effect
+        else:
+            predictions[has_own, :, own[has_own, mine]] = effect
+    if together:
+        pair, first, second = np.array(together).T
+        predictions[pair, first, second] = run.predictions[len(alone) :]
+    return PairwiseMutagenesis(
+        sequence=sequence,
+        positions=taking_part,
+        pairs=indexed,
+        targets=tuple(resolved.targets),
+        target=resolved.targets[index],
+        reference=run.reference,
+        singles=singles,
+        predictions=predictions,
+        certificate=run.certificate,
+    )
+
+
+def _pairs(
+    length: int, positions: Sequence[int] | None, regions: tuple[tuple[int, int], tuple[int, int]] | None
+) -> np.ndarray:
+    """(P, 2) positions, the smaller first, each pair once, in ascending order."""
+    if (positions is None) == (regions is None):
+        raise ValueError("Give either `positions` or `regions`, and not both.")
+    if positions is not None:
+        places = [_place("positions", place, length) for place in positions]
+        if len(set(places)) < 2:
+            raise ValueError(f"`positions` must hold at least two different positions, but got {list(positions)}.")
+        found = set(itertools.combinations(sorted(set(places)), 2))
+    else:
+        assert regions is not None
+        if len(regions) != 2 or any(len(region) != 2 for region in regions):
+            raise ValueError(f"`regions` must be two windows ((start, end), (start, end)), but got {regions!r}.")
+        for start, end in regions:
+            _place("regions", start, length)
+            if not start < end <= length:
+                raise ValueError(f"`regions` must satisfy 0 <= start < end <= {length}, but got ({start}, {end}).")
+        found = {(min(pair), max(pair)) for pair in itertools.product(*(range(*region) for region in regions))}
+        found = {pair for pair in found if pair[0] != pair[1]}
+        if not found:
+            raise ValueError(f"`regions` hold no two different positions: {regions!r}.")
+    return np.array(sorted(found), dtype=np.int64)
+
+
+def _place(name: str, value: int, length: int) -> int:
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
+        raise TypeError(f"`{name}` must hold integers, but got {value!r}.")
+    if not 0 <= value < length:
+        raise ValueError(f"`{name}` must lie from 0 to {length - 1}, but got {value}.")
+    return int(value)

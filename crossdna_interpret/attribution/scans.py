@@ -1,0 +1,116 @@
+"""The same deletion, or the same insertion, at every place of a sequence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from crossdna_interpret import alphabet
+from crossdna_interpret.edits import Edit, window
+from crossdna_interpret.engine import Compile, score_edits
+from crossdna_interpret.results import EditScan
+from crossdna_interpret.scoring import ModelLike
+
+__all__ = ["deletion_scan", "insertion_scan"]
+
+
+def deletion_scan(
+    seq: str,
+    model: ModelLike = None,
+    *,
+    width: int = 1,
+    target: str | int | None = None,
+    start: int = 0,
+    end: int | None = None,
+    step: int = 1,
+    flanks: tuple[str, str] | None = None,
+    batch_size: int | None = None,
+    compile: Compile = "auto",
+    keep: str | Path | None = None,
+) -> EditScan:
+    """Predict the deletion of `width` bases at every place of a sequence.
+
+    Args:
+        seq: one sequence of length L.
+        model: a model, a name or path for `load_model`, or None for the bundled one.
+        width: bases that each deletion takes out.
+        target: name or number of the target that `delta` is about; may be left out when there is one.
+        start, end: window in which the deletions lie, 0-based half-open; the whole sequence by default.
+        step: positions from one deletion to the next.
+        flanks, batch_size, compile, keep: as in `score_edits`. Without flanks the shortened sequence is scored.
+
+    Returns:
+        EditScan with `positions` (n,), `predictions` (n, T) and `delta` (n,).
+
+    Raises:
+        ValueError, TypeError: a bad sequence, window, width, step, target, model or option.
+
+    Example:
+        >>> r = deletion_scan("ACGTACGTAC", width=3, flanks=("TTT", "GGG"))
+        >>> r.positions.tolist(), r.window
+        ([0, 1, 2, 3, 4, 5, 6, 7], 'kept')
+    """
+    sequence = alphabet.normalize(seq)
+    _positive("width", width)
+    first, stop = window(len(sequence), start, end)
+    if width > stop - first:
+        raise ValueError(f"`width` must be at most the {stop - first} bases of the window, but got {width}.")
+    if flanks is None and width == len(sequence):
+        raise ValueError(f"`width` must leave a base of the {len(sequence)}, or `flanks` be given.")
+    places = range(first, stop - width + 1, _positive("step", step))
+    edits = [Edit(place, place + width, "") for place in places]
+    scores = score_edits(
+        sequence, edits, model, target=target, flanks=flanks, batch_size=batch_size, compile=compile, keep=keep
+    )
+    return EditScan(scores, "deletion", width)
+
+
+def insertion_scan(
+    seq: str,
+    model: ModelLike = None,
+    *,
+    insert: str,
+    target: str | int | None = None,
+    start: int = 0,
+    end: int | None = None,
+    step: int = 1,
+    flanks: tuple[str, str] | None = None,
+    batch_size: int | None = None,
+    compile: Compile = "auto",
+    keep: str | Path | None = None,
+) -> EditScan:
+    """Predict the insertion of a string before every base of a sequence, and after the last.
+
+    Args:
+        seq: one sequence of length L.
+        model: a model, a name or path for `load_model`, or None for the bundled one.
+        insert: what is put in, such as a motif.
+        target: name or number of the target that `delta` is about; may be left out when there is one.
+        start, end: places, 0-based: the insertion comes before base `start`, ..., before base `end` (or, where `end` is
+            the length, after the last base). All by default.
+        step: positions from one insertion to the next.
+        flanks, batch_size, compile, keep: as in `score_edits`. Without flanks the lengthened sequence is scored.
+
+    Returns:
+        EditScan with `positions` (n,), `predictions` (n, T) and `delta` (n,).
+
+    Raises:
+        ValueError, TypeError: a bad sequence, window, string, step, target, model or option.
+
+    Example:
+        >>> r = insertion_scan("ACGTACGTAC", insert="GATA", start=2, end=6)
+        >>> r.positions.tolist(), r.window
+        ([2, 3, 4, 5, 6], 'changed')
+    """
+    sequence, string = alphabet.normalize(seq), alphabet.normalize(insert, name="insert")
+    first, stop = window(len(sequence), start, end)
+    edits = [Edit(place, place, string) for place in range(first, stop + 1, _positive("step", step))]
+    scores = score_edits(
+        sequence, edits, model, target=target, flanks=flanks, batch_size=batch_size, compile=compile, keep=keep
+    )
+    return EditScan(scores, "insertion", len(string), string)
+
+
+def _positive(name: str, value: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"`{name}` must be an integer of at least 1, but got {value!r}.")
+    return value

@@ -1,0 +1,109 @@
+"""A prediction shared out over the bases."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from crossdna_interpret import alphabet
+from crossdna_interpret.results.certificate import Certificate, freeze
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+    from matplotlib.axes import Axes
+
+__all__ = ["Attribution"]
+
+
+@dataclass(frozen=True, eq=False)
+class Attribution:
+    """A prediction shared out over the bases, split by the strand path through which each base acts.
+
+    Attributes:
+        sequence: length L.
+        target: what is explained.
+        forward: (L, 4) contribution through the forward-strand path, order ACGT.
+        reverse: (L, 4) through the reverse-strand path, in the same coordinates and bases of `sequence` (not
+            complemented): ``reverse[i, b]`` is what base b at position i does by way of its complement.
+        prediction: of the sequence.
+        baseline_prediction: mean over the baselines.
+        baseline: name of the baseline, or "array".
+        certificate: how it was computed.
+    """
+
+    sequence: str
+    target: str
+    forward: np.ndarray
+    reverse: np.ndarray
+    prediction: float
+    baseline_prediction: float
+    baseline: str
+    certificate: Certificate
+
+    def __post_init__(self) -> None:
+        for name in ("forward", "reverse"):
+            freeze(self, name, (len(self.sequence), 4))
+        for name in ("prediction", "baseline_prediction"):
+            if not np.isfinite(getattr(self, name)):
+                raise ValueError(f"`{name}` must be finite, but got {getattr(self, name)}.")
+
+    @property
+    def values(self) -> np.ndarray:
+        """(L, 4) forward + reverse. With dinucleotide-shuffled baselines other bases than the own one count too."""
+        return self.forward + self.reverse
+
+    @property
+    def importance(self) -> np.ndarray:
+        """(L,) sum of `values` over bases: what position i adds to the prediction."""
+        return self.values.sum(axis=1)
+
+    @property
+    def completeness_error(self) -> float:
+        """|sum of values - (prediction - baseline_prediction)|: 0 for an exact path integral."""
+        total = float(self.values.sum(dtype=np.float64))
+        return abs(total - (self.prediction - self.baseline_prediction))
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """One row for each position: position, ref, importance, forward, reverse, and `values` as A, C, G, T."""
+        import pandas as pd
+
+        columns: dict[str, Any] = {
+            "position": np.arange(len(self.sequence)),
+            "ref": list(self.sequence),
+            "importance": self.importance,
+            "forward": self.forward.sum(axis=1),
+            "reverse": self.reverse.sum(axis=1),
+        }
+        return pd.DataFrame(columns | {base: self.values[:, i] for i, base in enumerate(alphabet.BASES)})
+
+    def to_xarray(self) -> xr.Dataset:
+        """`values` (strand, position, base), with coordinates and the certificate."""
+        import xarray as xr
+
+        return xr.Dataset(
+            {"values": (("strand", "position", "base"), np.stack([self.forward, self.reverse]))},
+            coords={
+                "strand": ["forward", "reverse"],
+                "position": np.arange(len(self.sequence)),
+                "base": list(alphabet.BASES),
+                "ref": ("position", list(self.sequence)),
+            },
+            attrs={
+                "sequence": self.sequence,
+                "target": self.target,
+                "prediction": self.prediction,
+                "baseline_prediction": self.baseline_prediction,
+                "baseline": self.baseline,
+                "certificate": json.dumps(self.certificate.to_dict()),
+            },
+        )
+
+    def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
+        """Both-strand logo; see `plot.strand_logo`."""
+        from crossdna_interpret import plot
+
+        return plot.strand_logo(self, ax=ax, **options)

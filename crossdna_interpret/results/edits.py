@@ -1,0 +1,195 @@
+"""Predictions for edits of a sequence: any list of them, or the same one moved along the sequence."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from crossdna_interpret.edits import Edit
+from crossdna_interpret.results.certificate import Certificate, freeze
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+    from matplotlib.axes import Axes
+
+__all__ = ["EditScan", "EditScores"]
+
+
+@dataclass(frozen=True, eq=False)
+class EditScores:
+    """Predictions for a list of edits, in the order in which they were given.
+
+    Attributes:
+        sequence: the sequence that is edited, length L.
+        edits: n of them.
+        targets: the model's T targets.
+        target: the one that `delta` is about.
+        reference: (T,) prediction for the sequence itself.
+        predictions: (n, T) prediction for each edited sequence.
+        lengths: (n,) bases of what was scored: L for all where flanks have kept the window.
+        flanks: what was pulled in where the length changed, or None where the changed length was scored.
+        certificate: how it was computed.
+    """
+
+    sequence: str
+    edits: tuple[Edit, ...]
+    targets: tuple[str, ...]
+    target: str
+    reference: np.ndarray
+    predictions: np.ndarray
+    lengths: np.ndarray
+    flanks: tuple[str, str] | None
+    certificate: Certificate
+
+    def __post_init__(self) -> None:
+        if self.target not in self.targets:
+            raise ValueError(f"`target` must be one of {self.targets}, but got {self.target!r}.")
+        freeze(self, "reference", (len(self.targets),))
+        freeze(self, "predictions", (len(self.edits), len(self.targets)))
+        freeze(self, "lengths", (len(self.edits),))
+
+    @property
+    def window(self) -> Literal["kept", "changed"]:
+        """Whether every edited sequence that was scored has the length of the sequence itself."""
+        return "kept" if bool((self.lengths == len(self.sequence)).all()) else "changed"
+
+    @property
+    def delta(self) -> np.ndarray:
+        """(n,) predictions - reference for `target`."""
+        index = self.targets.index(self.target)
+        return self.predictions[:, index] - self.reference[index]
+
+    def with_target(self, target: str) -> EditScores:
+        """The same predictions, seen for another target."""
+        return dataclasses.replace(self, target=target)
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """One row for each edit and target: start, end, ref, alt, length, target, prediction, delta."""
+        import pandas as pd
+
+        frames = [
+            pd.DataFrame(
+                {
+                    "start": [edit.start for edit in self.edits],
+                    "end": [edit.end for edit in self.edits],
+                    "ref": [self.sequence[edit.start : edit.end] for edit in self.edits],
+                    "alt": [edit.string for edit in self.edits],
+                    "length": self.lengths,
+                    "target": target,
+                    "prediction": self.predictions[:, index],
+                    "delta": self.predictions[:, index] - self.reference[index],
+                }
+            )
+            for index, target in enumerate(self.targets)
+        ]
+        return pd.concat(frames, ignore_index=True)
+
+    def to_xarray(self) -> xr.Dataset:
+        """`predictions` (edit, target) and `reference` (target), with coordinates and the certificate."""
+        import xarray as xr
+
+        return xr.Dataset(
+            {
+                "predictions": (("edit", "target"), self.predictions),
+                "reference": (("target",), self.reference),
+            },
+            coords={
+                "target": list(self.targets),
+                "start": ("edit", [edit.start for edit in self.edits]),
+                "end": ("edit", [edit.end for edit in self.edits]),
+                "alt": ("edit", [edit.string for edit in self.edits]),
+                "length": ("edit", self.lengths),
+            },
+            attrs={"sequence": self.sequence, "certificate": json.dumps(self.certificate.to_dict())},
+        )
+
+    def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
+        """The change that each edit makes, where it is made; see `plot.edit_effects`."""
+        from crossdna_interpret import plot
+
+        return plot.edit_effects(self, ax=ax, **options)
+
+
+@dataclass(frozen=True, eq=False)
+class EditScan:
+    """One kind of edit, moved along a sequence.
+
+    Attributes:
+        scores: the edits and their predictions.
+        kind: "deletion" of `width` bases, or "insertion" of `insert`.
+        width: bases that are deleted, or inserted.
+        insert: what is inserted; empty for a deletion.
+    """
+
+    scores: EditScores
+    kind: Literal["deletion", "insertion"]
+    width: int
+    insert: str = ""
+
+    @property
+    def sequence(self) -> str:
+        """The sequence that is edited."""
+        return self.scores.sequence
+
+    @property
+    def target(self) -> str:
+        """The target that `delta` is about."""
+        return self.scores.target
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The model's T targets."""
+        return self.scores.targets
+
+    @property
+    def certificate(self) -> Certificate:
+        """How it was computed."""
+        return self.scores.certificate
+
+    @property
+    def reference(self) -> np.ndarray:
+        """(T,) prediction for the sequence itself."""
+        return self.scores.reference
+
+    @property
+    def predictions(self) -> np.ndarray:
+        """(n, T) prediction for each place."""
+        return self.scores.predictions
+
+    @property
+    def window(self) -> Literal["kept", "changed"]:
+        """Whether flanks kept the length of what was scored."""
+        return self.scores.window
+
+    @property
+    def positions(self) -> np.ndarray:
+        """(n,) first base that is deleted, or the base before which is inserted."""
+        return np.array([edit.start for edit in self.scores.edits])
+
+    @property
+    def delta(self) -> np.ndarray:
+        """(n,) predictions - reference for `target`."""
+        return self.scores.delta
+
+    def with_target(self, target: str) -> EditScan:
+        """The same predictions, seen for another target."""
+        return dataclasses.replace(self, scores=self.scores.with_target(target))
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """One row for each place and target; columns as in `EditScores.to_dataframe`."""
+        return self.scores.to_dataframe()
+
+    def to_xarray(self) -> xr.Dataset:
+        """As `EditScores.to_xarray`, with the kind of edit."""
+        return self.scores.to_xarray().assign_attrs(kind=self.kind, width=self.width, insert=self.insert)
+
+    def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
+        """The change at each place; see `plot.edit_effects`."""
+        from crossdna_interpret import plot
+
+        return plot.edit_effects(self, ax=ax, **options)

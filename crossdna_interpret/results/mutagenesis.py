@@ -1,0 +1,120 @@
+"""In-silico saturation mutagenesis."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from crossdna_interpret import alphabet
+from crossdna_interpret.results.certificate import Certificate, freeze
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+    from matplotlib.axes import Axes
+
+__all__ = ["Mutagenesis"]
+
+
+@dataclass(frozen=True, eq=False)
+class Mutagenesis:
+    """In-silico mutagenesis: the prediction for every single-base substitution in a window.
+
+    Attributes:
+        sequence: the whole sequence, length L.
+        start: first position of the window of L' positions.
+        targets: the model's T targets.
+        target: the one that `delta` and `importance` are about.
+        reference: (T,) prediction for the sequence itself.
+        predictions: (L', 4, T) prediction with base b at position start + i; the sequence's own base repeats
+            `reference`. At an N all four bases are substitutions.
+        certificate: how it was computed.
+    """
+
+    sequence: str
+    start: int
+    targets: tuple[str, ...]
+    target: str
+    reference: np.ndarray
+    predictions: np.ndarray
+    certificate: Certificate
+
+    def __post_init__(self) -> None:
+        if self.target not in self.targets:
+            raise ValueError(f"`target` must be one of {self.targets}, but got {self.target!r}.")
+        width = len(self.predictions)
+        if width < 1 or self.start < 0 or self.start + width > len(self.sequence):
+            raise ValueError(f"`predictions` cover {self.start} to {self.start + width} of {len(self.sequence)} bases.")
+        freeze(self, "reference", (len(self.targets),))
+        freeze(self, "predictions", (width, 4, len(self.targets)))
+
+    @property
+    def end(self) -> int:
+        """The position after the window."""
+        return self.start + len(self.predictions)
+
+    @property
+    def delta(self) -> np.ndarray:
+        """(L', 4) predictions - reference for `target`, order ACGT; 0 at the sequence's own base."""
+        index = self.targets.index(self.target)
+        return self.predictions[..., index] - self.reference[index]
+
+    @property
+    def importance(self) -> np.ndarray:
+        """(L',) minus the mean delta of the substitutions (three; four at an N): positive where the base helps."""
+        ids = alphabet.encode(self.sequence)[self.start : self.end]
+        return -self.delta.sum(axis=1) / np.where(ids == alphabet.N_ID, 4, 3).astype(self.predictions.dtype)
+
+    def with_target(self, target: str) -> Mutagenesis:
+        """The same predictions, seen for another target."""
+        return dataclasses.replace(self, target=target)
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """One row for each substitution and target: position, ref, alt, target, prediction, delta."""
+        import pandas as pd
+
+        ids = alphabet.encode(self.sequence)[self.start : self.end]
+        row, base = np.nonzero(ids[:, None] != np.arange(4))
+        letters = np.array(list(alphabet.ALPHABET))
+        frames = [
+            pd.DataFrame(
+                {
+                    "position": row + self.start,
+                    "ref": letters[ids[row]],
+                    "alt": letters[base],
+                    "target": target,
+                    "prediction": self.predictions[row, base, index],
+                    "delta": self.predictions[row, base, index] - self.reference[index],
+                }
+            )
+            for index, target in enumerate(self.targets)
+        ]
+        return pd.concat(frames, ignore_index=True)
+
+    def to_xarray(self) -> xr.Dataset:
+        """`predictions` (position, base, target) and `reference` (target), with coordinates and the certificate."""
+        import xarray as xr
+
+        return xr.Dataset(
+            {
+                "predictions": (("position", "base", "target"), self.predictions),
+                "reference": (("target",), self.reference),
+            },
+            coords={
+                "position": np.arange(self.start, self.end),
+                "base": list(alphabet.BASES),
+                "target": list(self.targets),
+                "ref": ("position", list(self.sequence[self.start : self.end])),
+            },
+            attrs={"sequence": self.sequence, "certificate": json.dumps(self.certificate.to_dict())},
+        )
+
+    def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
+        """Heat map of `delta`; see `plot.mutagenesis_map`."""
+        from crossdna_interpret import plot
+
+        return plot.mutagenesis_map(self, ax=ax, **options)
