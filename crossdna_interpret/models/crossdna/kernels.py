@@ -297,12 +297,15 @@ class KernelUser(nn.Module):
 @contextmanager
 def lent(kernels: Kernels | None, model: nn.Module) -> Iterator[None]:
     """The modules of `model` that can use kernels do so in the body."""
-    users = [module for module in model.modules() if isinstance(module, KernelUser)]
-    before = [module.kernels for module in users]
+    users = [] if kernels is None else [module for module in model.modules() if isinstance(module, KernelUser)]
+    before = [vars(module).get("kernels") for module in users]
     try:
         for module in users:
             module.kernels = kernels
         yield
     finally:
         for module, kept in zip(users, before, strict=True):
-            module.kernels = kept
+            if kept is None:  # as the class has it
+                del module.kernels
+            else:
+                module.kernels = kept
