@@ -266,9 +266,10 @@ class _Job:
         inner = np.random.default_rng(0).permutation(by_place[1:-1])[: min(_CHECKED - 2, max(2, count // 100))]
         sample = sorted({by_place[0], by_place[-1], *inner.tolist()})
         worst = 0.0
-        for index in sample:  # one at a time: edits may differ in length, and the memory for one is there
-            plain = score_ids(self.model, self.editor.encoded(self.edits[index])[None])[0]
-            worst = max(worst, float(np.abs(plain - predictions[index]).max()))
+        size = resolve_batch_size(self.model, len(self.editor.ids), self.batch_size)
+        for batch in _Pace(size, []).batches(sorted(sample, key=self._shape), self._shape):
+            plain = score_ids(self.model, np.stack([self.editor.encoded(self.edits[index]) for index in batch]))
+            worst = max(worst, float(np.abs(plain - predictions[batch]).max()))
         largest = float(np.abs(predictions - reference).max())
         self.checks |= {"reuse_worst_difference": worst, "reuse_largest_effect": largest, "reuse_checked": len(sample)}
         relative, machine = (1e-3, 64 * 2.0**-23) if reference.dtype == np.float32 else (1e-10, 64 * 2.0**-52)

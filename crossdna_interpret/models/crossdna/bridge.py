@@ -137,9 +137,11 @@ class Fusion(KernelUser):
         where = pair.merged
         a, b = self.project_a(a), self.project_b(b)
         logits = self.hook_gate_logits(self.gate(torch.cat([a, b], dim=-1)), where)
-        frozen = self.steps < self.freeze_steps
         kernels = self.kernels_for(a)
-        if kernels is not None and not frozen:
+        if kernels is not None and not bool(self.steps < self.freeze_steps):
             return self.hook_out(kernels.gate_norm(b, a, logits, None, self.temperature), where)
-        gate = self.hook_gate(torch.where(frozen, 0.5, torch.sigmoid(logits / self.temperature)), where)
+        gate = torch.sigmoid(logits / self.temperature)
+        if self.freeze_steps > 0:
+            gate = torch.where(self.steps < self.freeze_steps, 0.5, gate)
+        gate = self.hook_gate(gate, where)
         return self.hook_out(F.layer_norm(torch.lerp(b, a, gate), a.shape[-1:], eps=1e-5), where)

@@ -16,7 +16,16 @@ from torch import Tensor, nn
 
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
 from crossdna_interpret.models.crossdna.kernels import KernelUser
-from crossdna_interpret.models.crossdna.recurrence import RecurrenceTrace, chunk_size, chunked_comba, fla_comba
+from crossdna_interpret.models.crossdna.recurrence import (
+    RecurrenceTrace,
+    by_position,
+    chunk_size,
+    chunked_comba,
+    fla_comba,
+    go_on,
+    prepare,
+    scan,
+)
 
 __all__ = ["Backend", "Comba", "CombaPast", "CombaTrace", "causal_depthwise", "choose_backend"]
 
@@ -143,28 +152,81 @@ class Comba(KernelUser):
         kernels = self.kernels_for(x) if trace is None else None
         return self.in_proj(x) if kernels is None else kernels.project(x, self.in_proj.weight)
 
-    def mix(
-        self,
-        projected: Tensor,
-        past: CombaPast | None = None,
-        trace: CombaTrace | None = None,
-        shared: Tensor | None = None,
-    ) -> Tensor:
-        """(B, l, H) from the input's projections (B, l, ...); further positions `shared` are the same for the batch."""
-        n, d, d_v = self.heads, self.key_dim, self.value_dim
-        kernels = self.kernels_for(projected) if trace is None else None
-        if kernels is not None:
-            taps = None if self.conv is None else self.conv[:, 0].t().contiguous()
-            to_p = torch.sigmoid(self.decay)
-            per_head = self.A_log.exp(), self.dt_bias, to_p, self.D * to_p
-            return self.o_proj(kernels.comba(projected, shared, taps, past, per_head, self.o_norm, self.eps))
-        if shared is not None:
-            projected = torch.cat([projected, shared.expand(len(projected), -1, -1)], dim=1)
+    def mix(self, projected: Tensor, past: CombaPast | None = None, trace: CombaTrace | None = None) -> Tensor:
+        """(B, l, H) from the input's projections (B, l, ...)."""
+        if trace is None and self.kernels_for(projected) is not None:
+            return self._by_kernels(projected, None, past)
         length = projected.shape[1]
-        qkv, out_gate, a, b = projected.split(self.splits, dim=-1)
         pad = -length % chunk_size(length)
+        if past is None and trace is None and choose_backend(self.backend, projected) == "fla":
+            o = fla_comba(*self._inputs(projected, None, 0))
+        else:
+            o = chunked_comba(
+                *self._inputs(projected, None if past is None else past.tail, pad),
+                None if past is None else past.state,
+                None if trace is None else trace.recurrence,
+            )
+        if trace is not None:
+            trace.projected = projected
+        return self._leave(self._gated(o[:, :length], projected))
+
+    def resume(self, projected: Tensor, start: int, trace: CombaTrace) -> Tensor:
+        """Go on at `start` of the sequence that left the trace, to its end: (B, l - start, H).
+
+        Args:
+            projected: (B, ., ...) of the first positions; those after them have the projections of the trace.
+            start: position of the first.
+            trace: of a whole pass over a sequence of l positions.
+        """
+        assert trace.projected is not None
+        past = self.past_at(start, trace) if start else None
+        shared = trace.projected[:, start + projected.shape[1] :]
+        if self.kernels_for(projected) is not None:
+            return self._by_kernels(projected, shared if shared.shape[1] else None, past)
+        plan = self._plan(start, start + projected.shape[1], trace)
+        if plan is None:
+            return self.mix(torch.cat([projected, shared.expand(len(projected), -1, -1)], dim=1), past)
+        # Up to `end`, a boundary of the trace's chunks, everything is computed for each row; from there on only what
+        # depends on the state. The rows begin a little before `start`, so that their chunks are full at `end`.
+        begin, end = plan
+        chunks = trace.recurrence.chunks
+        assert chunks is not None
+        batch, stop = len(projected), start + projected.shape[1]
+        around = [trace.projected[:, begin:start], projected, trace.projected[:, stop:end]]
+        own = torch.cat([part.expand(batch, -1, -1) for part in around], dim=1)
+        past = self.past_at(begin, trace) if begin else None
+        of_own = prepare(*self._inputs(own, None if past is None else past.tail, 0))
+        outputs, states, _ = scan(of_own, None if past is None else past.state.repeat(batch, 1, 1), to_end=True)
+        state = states[-1]
+        assert state is not None
+        o = by_position(outputs, batch)[:, start - begin :]
+        rest = trace.projected[:, end:]
+        o_rest = go_on(chunks.after(end // chunks.size), state, batch)[:, : rest.shape[1]]
+        gated = [self._gated(o, own[:, start - begin :]), self._gated(o_rest, rest)]
+        return self._leave(torch.cat(gated, dim=1))
+
+    def _plan(self, start: int, stop: int, trace: CombaTrace) -> tuple[int, int] | None:
+        """From where to where rows have chunks of their own, or None where sharing the rest would not help."""
+        assert trace.projected is not None
+        assert trace.recurrence.chunks is not None
+        size, length = trace.recurrence.chunks.size, trace.projected.shape[1]
+        reach = 0 if self.conv is None else self.conv.shape[-1] - 1
+        end = -(-(stop + reach) // size) * size
+        if end + size > length:
+            return None
+        begin = start
+        while (end - begin) % chunk_size(end - begin):
+            begin -= 1
+        return (begin, end) if begin >= 0 else None
+
+    def _inputs(
+        self, projected: Tensor, tail: Tensor | None, pad: int
+    ) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, Tensor, Tensor], Tensor, Tensor]:
+        """q, k, v, their scales, g and beta of the recurrence, for l + pad positions."""
+        n, d, d_v = self.heads, self.key_dim, self.value_dim
+        qkv, _, a, b = projected.split(self.splits, dim=-1)
         if self.conv is not None:
-            qkv = causal_depthwise(qkv, self.conv, None if past is None else past.tail, pad)
+            qkv = causal_depthwise(qkv, self.conv, tail, pad)
         elif pad:
             qkv = F.pad(qkv, (0, 0, 0, pad))
         q, k, v = F.silu(qkv).split([n * d, n * d, n * d_v], dim=-1)
@@ -179,16 +241,21 @@ class Comba(KernelUser):
         )
         a, b = (F.pad(y, (0, 0, 0, pad)) for y in (a, b))
         g = -self.A_log.exp() * F.softplus(a + self.dt_bias)
-        beta = torch.sigmoid(b)
-        if past is None and trace is None and choose_backend(self.backend, projected) == "fla":
-            o = fla_comba(q, k, v, scales, g, beta)
-        else:
-            state = None if past is None else past.state
-            o = chunked_comba(q, k, v, scales, g, beta, state, None if trace is None else trace.recurrence)
-        o = o[:, :length]  # (B, l, n, d_v)
-        if trace is not None:
-            trace.projected = projected
-        rms = torch.rsqrt(torch.linalg.vecdot(o, o) / d_v + self.eps).unsqueeze(-1)
-        gated = torch.sigmoid(out_gate).unflatten(-1, (n, d_v)) * (o * rms)
+        return q, k, v, scales, g, torch.sigmoid(b)
+
+    def _gated(self, o: Tensor, projected: Tensor) -> Tensor:
+        """(B, l, n d_v) of outputs (B, l, n, d_v), normed, but for the norm's weight, and gated."""
+        gate = torch.sigmoid(projected.split(self.splits, dim=-1)[1]).unflatten(-1, o.shape[-2:])
+        rms = torch.rsqrt(torch.linalg.vecdot(o, o) / self.value_dim + self.eps).unsqueeze(-1)
+        return (gate * (o * rms)).flatten(2)
+
+    def _leave(self, gated: Tensor) -> Tensor:
         # The norm's weight goes into the projection, which is smaller than what it would be applied to.
-        return F.linear(gated.flatten(2), self.o_proj.weight * self.o_norm.repeat(n))
+        return F.linear(gated, self.o_proj.weight * self.o_norm.repeat(self.heads))
+
+    def _by_kernels(self, projected: Tensor, shared: Tensor | None, past: CombaPast | None) -> Tensor:
+        assert self.kernels is not None
+        taps = None if self.conv is None else self.conv[:, 0].t().contiguous()
+        to_p = torch.sigmoid(self.decay)
+        per_head = self.A_log.exp(), self.dt_bias, to_p, self.D * to_p
+        return self.o_proj(self.kernels.comba(projected, shared, taps, past, per_head, self.o_norm, self.eps))

@@ -58,15 +58,15 @@ class _Reading:
     def resume(self, start: int, features: Tensor, length: int) -> Tensor:
         """(n, length - start, H) from the features (n, ., H) of position `start` on.
 
-        They may end before `length`: further positions have the features of the reference.
+        They may end before `length`, if that is the reference's: further positions have the reference's features.
         """
         x = features
         for layer, trace in zip(self._layers(), self.traces, strict=True):
-            assert trace.comba.projected is not None
-            # Only the first layer shares positions: later ones are given everything.
-            shared = trace.comba.projected[:, start + x.shape[1] : length]
-            past = layer.comba.past_at(start, trace.comba) if start else None
-            m = layer.comba.mix(layer.comba.project(x), past, shared=shared if shared.shape[1] else None)
+            projected = layer.comba.project(x)
+            if start + x.shape[1] < length:  # only in the first layer: later ones are given everything
+                m = layer.comba.resume(projected, start, trace.comba)
+            else:
+                m = layer.comba.mix(projected, layer.comba.past_at(start, trace.comba) if start else None)
             x = layer.finish(m, past=_attention_past(trace.attention, start) if start else None)
         return self.branch.output_norm(x)
 
@@ -75,10 +75,8 @@ class _Reading:
         """Bytes that it holds."""
         tensors = [self.out]
         for trace in self.traces:
-            recurrence, attention = trace.comba.recurrence, trace.attention
-            tensors += [x for x in (trace.comba.projected, recurrence.keys, recurrence.total) if x is not None]
-            tensors += [x for x in (attention.keys, attention.values) if x is not None]
-            tensors += [*(recurrence.states or []), *(recurrence.updates or [])]
+            kept = (trace.comba.projected, trace.attention.keys, trace.attention.values)
+            tensors += [x for x in kept if x is not None] + trace.comba.recurrence.tensors()
         return sum(x.nbytes for x in tensors)
 
 
@@ -113,7 +111,7 @@ class Incremental:
         cache_bytes: for what is kept of the reference's blocks; the one in use is kept whatever it takes.
     """
 
-    def __init__(self, model: CrossDNA, reference: np.ndarray, *, cache_bytes: int = 1 << 30) -> None:
+    def __init__(self, model: CrossDNA, reference: np.ndarray, *, cache_bytes: int = 1 << 29) -> None:
         self.model, self.cache_bytes = model, cache_bytes
         self.length = len(reference)
         self.pairs = self._pairs(self.length)

@@ -177,7 +177,7 @@ class CrossDNA(nn.Module):
         with kernels.lent(found, self):
             yield f"no: {problem}" if found is None else "CPU kernels"
 
-    def reuse(self, reference: np.ndarray, *, cache_bytes: int = 1 << 30) -> Incremental:
+    def reuse(self, reference: np.ndarray, *, cache_bytes: int = 1 << 29) -> Incremental:
         """A scorer of sequences near `reference` (ids (L,)) that does not compute again what they share with it."""
         from crossdna_interpret.models.crossdna.incremental import Incremental  # which is about this class
 

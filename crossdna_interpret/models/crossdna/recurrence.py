@@ -15,6 +15,7 @@ go into products of C x C numbers, and no tensor of l x d numbers is made for th
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,7 +25,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["CHUNK", "RecurrenceTrace", "chunk_size", "chunked_comba", "fla_comba"]
+__all__ = [
+    "CHUNK",
+    "Chunks",
+    "RecurrenceTrace",
+    "by_position",
+    "chunk_size",
+    "chunked_comba",
+    "fla_comba",
+    "go_on",
+    "prepare",
+    "scan",
+]
 
 CHUNK = 32
 
@@ -68,32 +80,73 @@ class _Flush(torch.autograd.Function):
 _flush: Callable[[Tensor], Tensor] = _Flush.apply
 
 
+@dataclass(frozen=True)
+class Chunks:
+    """Positions in chunks, with all that can be computed before the state is known. Each has (chunks, R, ...), with R
+    the rows of a batch times its heads.
+
+    Attributes:
+        size: C.
+        kq: (., 2 C, d) keys, then queries, as they came.
+        v: (., C, d_v).
+        inverse: (., C, C) of the triangular system, times beta.
+        read: (., C, C) what an output takes from the updates of its chunk.
+        p_state, q_state: (., C, 1) factors of what a correction and an output take from the state.
+        k_update, k_fade: (., C, 1) factors of an update at its own position and at the end of the chunk.
+        keep: (., 1, 1) what is left of the state at the end of the chunk.
+        total: (., C) float64, running sum of g within the chunk.
+    """
+
+    size: int
+    kq: Tensor
+    v: Tensor
+    inverse: Tensor
+    read: Tensor
+    p_state: Tensor
+    q_state: Tensor
+    k_update: Tensor
+    k_fade: Tensor
+    keep: Tensor
+    total: Tensor
+
+    def after(self, chunk: int) -> Chunks:
+        """From a chunk on."""
+        parts: dict[str, Any] = {name: x[chunk:] for name, x in vars(self).items() if isinstance(x, Tensor)}
+        return dataclasses.replace(self, **parts)
+
+    def tensors(self) -> list[Tensor]:
+        """All that takes memory."""
+        return [value for value in vars(self).values() if isinstance(value, Tensor)]
+
+
 @dataclass
 class RecurrenceTrace:
     """What a pass over one sequence leaves behind, so that another can start inside it. Filled by `chunked_comba`."""
 
-    size: int = 0  # C
+    chunks: Chunks | None = None
     states: list[Tensor] | None = None  # (n, d, d_v) before each chunk
-    keys: Tensor | None = None  # (chunks, n, C, d), as they came
     updates: list[Tensor] | None = None  # (n, C, d_v) for each chunk: u times the factor of k
-    total: Tensor | None = None  # (chunks, n, C) float64: running sum of g within the chunk
 
     def state_at(self, position: int) -> Tensor:
         """(n, d, d_v) the state before `position`."""
+        assert self.chunks is not None
         assert self.states is not None
         assert self.updates is not None
-        assert self.keys is not None
-        assert self.total is not None
-        chunk, inside = divmod(position, self.size)
+        size = self.chunks.size
+        chunk, inside = divmod(position, size)
         if chunk == len(self.states):  # the very end
-            chunk, inside = chunk - 1, self.size
+            chunk, inside = chunk - 1, size
         state = self.states[chunk]
         if not inside:
             return state
-        total = self.total[chunk, :, :inside]
+        total = self.chunks.total[chunk, :, :inside]
         kept = _decay(total[..., -1].to(state.dtype))[..., None, None]
         faded = _decay((total[..., -1:] - total).to(state.dtype)).unsqueeze(-1) * self.updates[chunk][:, :inside]
-        return _flush(torch.baddbmm(kept * state, self.keys[chunk, :, :inside].transpose(-1, -2), faded))
+        return _flush(torch.baddbmm(kept * state, self.chunks.kq[chunk, :, :inside].mT, faded))
+
+    def tensors(self) -> list[Tensor]:
+        """All that takes memory."""
+        return [*(self.chunks.tensors() if self.chunks else []), *(self.states or []), *(self.updates or [])]
 
 
 def chunked_comba(
@@ -125,12 +178,31 @@ def chunked_comba(
         o: (B, l, n, d_v).
     """
     batch, length, heads, d = q.shape
-    size = chunk_size(length)
-    pad = -length % size
+    pad = -length % chunk_size(length)
     if pad:  # whatever comes after the last position does not reach back
         q, k, v = (F.pad(x, (0, 0, 0, 0, 0, pad)) for x in (q, k, v))
         g, beta = (F.pad(x, (0, 0, 0, pad)) for x in (g, beta))
         scales = tuple(F.pad(x, (0, 0, 0, pad)) for x in scales)  # type: ignore[assignment]
+    chunks = prepare(q, k, v, scales, g, beta)
+    outputs, states, updates = scan(chunks, None if state is None else state.repeat(batch, 1, 1))
+    if trace is not None:
+        zero = q.new_zeros(heads, d, v.shape[-1])
+        trace.chunks = chunks
+        trace.states = [zero if state is None else state for state in states]
+        trace.updates = [factor * u for factor, u in zip(chunks.k_update, updates, strict=True)]
+    return by_position(outputs, batch)[:, :length]
+
+
+def by_position(outputs: list[Tensor], batch: int) -> Tensor:
+    """(B, l, n, d_v), from a list of (B n, C, d_v)."""
+    o = torch.stack(outputs).unflatten(1, (batch, -1))  # (chunks, B, n, C, d_v)
+    return o.movedim((0, 2), (1, 3)).flatten(1, 2)
+
+
+def prepare(q: Tensor, k: Tensor, v: Tensor, scales: tuple[Tensor, Tensor, Tensor], g: Tensor, beta: Tensor) -> Chunks:
+    """What can be computed without the state; arguments as for `chunked_comba`, l a multiple of its `chunk_size`."""
+    batch, length, heads, d = q.shape
+    size = chunk_size(length)
 
     def by_chunk(x: Tensor) -> Tensor:  # (B, l, n, ...) -> (chunks, B, n, C, ...)
         return x.unflatten(1, (-1, size)).movedim((1, 3), (0, 2))
@@ -157,33 +229,46 @@ def chunked_comba(
     k_update = k_scale.unsqueeze(-1)
     k_fade = k_update * _decay((exact_total[..., -1:] - exact_total).to(g.dtype)).unsqueeze(-1)
     keep = _decay(total[..., -1])[..., None, None]
+    return Chunks(size, kq, v, inverse, read, p_state, q_state, k_update, k_fade, keep, exact_total)
 
-    if state is not None:
-        state = state.repeat(batch, 1, 1)
-    outputs = []
-    states, updates = [], []
-    chunks = len(kq)
-    for c in range(chunks):
-        states.append(state)
+
+def scan(
+    chunks: Chunks, state: Tensor | None, *, to_end: bool = False
+) -> tuple[list[Tensor], list[Tensor | None], list[Tensor]]:
+    """The recurrence over chunks, from a state (R, d, d_v) or from zero.
+
+    Returns:
+        For each chunk its outputs (R, C, d_v); the state before it (and after the last if asked `to_end`); its U.
+    """
+    size, count = chunks.size, len(chunks.kq)
+    outputs: list[Tensor] = []
+    states: list[Tensor | None] = [state]
+    updates: list[Tensor] = []
+    for c in range(count):
+        k_t = chunks.kq[c, :, :size].mT
         if state is None:
-            u = _flush(inverse[c] @ v[c])
-            outputs.append(read[c] @ u)
+            u = _flush(chunks.inverse[c] @ chunks.v[c])
+            outputs.append(chunks.read[c] @ u)
         else:
-            from_state = kq[c] @ state  # (B n, 2 C, d_v)
-            u = _flush(inverse[c] @ torch.addcmul(v[c], p_state[c], from_state[:, :size]))
-            outputs.append(torch.baddbmm(q_state[c] * from_state[:, size:], read[c], u))
-        if trace is not None:
-            updates.append(k_update[c] * u)
-        if c + 1 < chunks:
-            update = k_fade[c] * u
-            state = _flush(k_t[c] @ update if state is None else torch.baddbmm(keep[c] * state, k_t[c], update))
-    if trace is not None:
-        zero = q.new_zeros(heads, d, v.shape[-1])
-        trace.size, trace.updates, trace.total = size, updates, exact_total
-        trace.states = [zero if state is None else state for state in states]
-        trace.keys = kq[:, :, :size]
-    o = torch.stack(outputs).unflatten(1, (batch, heads))  # (chunks, B, n, C, d_v)
-    return o.movedim((0, 2), (1, 3)).flatten(1, 2)[:, :length]
+            from_state = chunks.kq[c] @ state  # (R, 2 C, d_v)
+            corrected = torch.addcmul(chunks.v[c], chunks.p_state[c], from_state[:, :size])
+            u = _flush(chunks.inverse[c] @ corrected)
+            outputs.append(torch.baddbmm(chunks.q_state[c] * from_state[:, size:], chunks.read[c], u))
+        updates.append(u)
+        if to_end or c + 1 < count:
+            update = chunks.k_fade[c] * u
+            state = _flush(k_t @ update if state is None else torch.baddbmm(chunks.keep[c] * state, k_t, update))
+            states.append(state)
+    return outputs, states, updates
+
+
+def go_on(chunks: Chunks, state: Tensor, batch: int) -> Tensor:
+    """o (B, l, n, d_v) over chunks (R = n) that all rows of a batch share, from states (B n, d, d_v) of their own."""
+    # Rows become columns, side by side: n wide products in place of B n small ones.
+    wide = state.unflatten(0, (batch, -1)).movedim(0, 2).flatten(2)  # (n, d, B d_v)
+    outputs, _, _ = scan(dataclasses.replace(chunks, v=chunks.v.repeat(1, 1, 1, batch)), wide)
+    o = torch.stack(outputs).unflatten(-1, (batch, -1))  # (chunks, n, C, B, d_v)
+    return o.permute(3, 0, 2, 1, 4).flatten(1, 2)
 
 
 def fla_comba(

@@ -1,0 +1,291 @@
+"""How fast in-silico mutagenesis is: ours, ours without reuse, and tangermeme, on the same model in the same run.
+
+    python tests/benchmarks/mutagenesis.py --json mutagenesis.json
+
+Times of one case are taken in turns, and ratios are of their medians, since the rate of a shared machine drifts. Nothing
+here is asserted: what must be exact is in the tests.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import crossdna_interpret as cdi
+from crossdna_interpret import alphabet
+from crossdna_interpret.edits import Editor
+from crossdna_interpret.engine import _Job
+from crossdna_interpret.models.crossdna import kernels
+from crossdna_interpret.models.crossdna.config import CrossDNAConfig
+from crossdna_interpret.models.crossdna.model import CrossDNA
+
+BATCHES = (64, 128, 256)  # tangermeme's
+FORWARD_BATCHES = (1, 2, 4, 8, 16, 24, 32)
+
+
+def matmul_rate(size: int = 1024) -> float:
+    """Floating-point operations a second of a float32 matrix product, the best of some."""
+    a, b = torch.randn(size, size), torch.randn(size, size)
+    best = min(timed(lambda: a @ b) for _ in range(30))
+    return 2 * size**3 / best
+
+
+def useful_operations(config: CrossDNAConfig, length: int) -> float:
+    """Floating-point operations of a forward pass, two for a multiplication and an addition, elementwise ones apart.
+
+    Counted are products with weights, convolutions, the recurrence in its sequential form (three products of a key-sized
+    vector with the state at each position: read for the correction, write, read for the output), and attention over the
+    keys that a query sees. What chunks add to the sequential form, and masked keys, are not useful.
+    """
+    width, inner, block = config.d_model, config.mlp_width, min(length, config.block_size or length)
+    heads, key, value = config.comba_heads, config.comba_head_dim, config.comba_value_dim
+    kv = config.key_value_heads * width // config.attention_heads
+    convolved = heads * (2 * key + value)
+    weights = width * (convolved + heads * value + 2 * heads) + heads * value * width  # Comba
+    weights += width * (width + 2 * kv) + width * width + 3 * width * inner + 2 * width * width
+    seen = sum(min(i + 1, config.window_size) for i in range(block)) / block
+    layer = weights + (config.conv_size or 0) * convolved + 3 * heads * key * value + 2 * seen * width
+    bridge = 2 * (5 * 9 * width + 6 * width * width) + 8 * width * width if config.use_bridge else 0
+    fusion = 2 * 4 * width * width + 2 * width * width
+    return 2.0 * length * (2 * config.depth * layer + bridge + fusion + 2 * 9 * 5 * width)
+
+
+def timed(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def random_sequence(length: int) -> str:
+    return "".join(np.random.default_rng(0).choice(list("ACGT"), length))
+
+
+def released() -> CrossDNA:
+    """The released 8.1M configuration with random weights."""
+    state = torch.random.get_rng_state()
+    torch.manual_seed(0)
+    model = CrossDNA(CrossDNAConfig(), ["activity"]).eval().requires_grad_(False)
+    torch.random.set_rng_state(state)
+    return model
+
+
+def ours(model: CrossDNA, sequence: str, window: tuple[int, int], compile: Any) -> Callable[[], object]:
+    return lambda: cdi.ism(sequence, model, start=window[0], end=window[1], compile=compile)
+
+
+def plain(model: CrossDNA, sequence: str, window: tuple[int, int], compile: Any) -> Callable[[], object]:
+    """The same engine, batch size and kernels, without reuse."""
+    edits = [
+        cdi.Edit(i, i + 1, base) for i in range(*window) for base in alphabet.BASES if base != sequence[i]
+    ]
+
+    class Plain(_Job):
+        def _reuse_problem(self) -> str | None:
+            return "for comparison"
+
+    return lambda: Plain(model, Editor(sequence), edits, "plain", None, None).run(compile)  # type: ignore[arg-type]
+
+
+def tangermeme(
+    model: CrossDNA, sequence: str, window: tuple[int, int], batch_size: int, fast: bool
+) -> Callable[[], object]:
+    from tangermeme.saturation_mutagenesis import saturation_mutagenesis
+
+    x = torch.from_numpy(alphabet.one_hot(alphabet.encode(sequence)))[None]
+    return lambda: saturation_mutagenesis(
+        model, x, start=window[0], end=window[1], batch_size=batch_size, raw_outputs=True, fast=fast, device="cpu"
+    )
+
+
+def best_tangermeme(model: CrossDNA, sequence: str, window: tuple[int, int]) -> tuple[int, bool, dict[str, float]]:
+    """Its fastest setting on the window, after a first call of each; what it takes with every setting, in seconds."""
+    seconds: dict[str, float] = {}
+    for fast in (False, True):
+        for batch in BATCHES:
+            work = tangermeme(model, sequence, window, batch, fast)
+            seconds[f"batch {batch}, fast={fast}"] = timed(work)
+    best = min(seconds, key=seconds.__getitem__)
+    batch, fast_flag = best.removeprefix("batch ").split(", fast=")
+    return int(batch), fast_flag == "True", seconds
+
+
+def paired(works: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Median seconds of each, taken in turns."""
+    taken: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(rounds):
+        for name, work in works.items():
+            taken[name].append(timed(work))
+    return {name: statistics.median(times) for name, times in taken.items()}
+
+
+def mutagenesis(
+    name: str, model: CrossDNA, sequence: str, window: tuple[int, int], rounds: int, *, pilot: int, peer: bool = True
+) -> dict[str, Any]:
+    """One case; `pilot` positions choose tangermeme's setting."""
+    note: dict[str, Any] = {"case": name, "length": len(sequence), "positions": window[1] - window[0]}
+    works = {
+        "ours": ours(model, sequence, window, "auto"),
+        "eager": ours(model, sequence, window, False),
+        "plain": plain(model, sequence, window, "auto"),
+        "plain eager": plain(model, sequence, window, False),
+    }
+    if peer:
+        batch, fast, note["tangermeme settings, s"] = best_tangermeme(
+            model, sequence, (window[0], min(window[1], window[0] + pilot))
+        )
+        note["tangermeme best"] = f"batch {batch}, fast={fast}"
+        works["tangermeme"] = tangermeme(model, sequence, window, batch, fast)
+    with tempfile.TemporaryDirectory() as empty, environment("CROSSDNA_INTERPRET_CACHE", empty):
+        kernels._load.cache_clear()
+        note["ours with compiling, s"] = timed(works["ours"])
+        note["compiled"] = any(Path(empty).iterdir())
+        seconds = paired(works, rounds)
+    note |= {f"{key}, s": value for key, value in seconds.items()}
+    note["plain / ours"] = seconds["plain"] / seconds["ours"]
+    note["plain eager / eager"] = seconds["plain eager"] / seconds["eager"]
+    if peer:
+        note["tangermeme / ours"] = seconds["tangermeme"] / seconds["ours"]
+        note["tangermeme / ours with compiling"] = seconds["tangermeme"] / note["ours with compiling, s"]
+        note["tangermeme / eager"] = seconds["tangermeme"] / seconds["eager"]
+    return note
+
+
+class environment:  # noqa: N801  # reads as what it is in a `with`
+    """An environment variable, set in the body."""
+
+    def __init__(self, name: str, value: str) -> None:
+        self.name, self.value = name, value
+
+    def __enter__(self) -> None:
+        import os
+
+        self.before = os.environ.get(self.name)
+        os.environ[self.name] = self.value
+
+    def __exit__(self, *error: object) -> None:
+        import os
+
+        if self.before is None:
+            del os.environ[self.name]
+        else:
+            os.environ[self.name] = self.before
+
+
+def forward(model: CrossDNA, length: int, rounds: int) -> dict[str, Any]:
+    """Share of the matrix-product rate that a forward pass reaches, each time against the rate of that moment."""
+    note: dict[str, Any] = {"case": "forward pass, 8.1M", "length": length}
+    operations = useful_operations(model.config, length)
+    for kind in ("eager", "compiled"):
+        found = kernels.load_kernels(model.config, model.dtype) if kind == "compiled" else None
+        share: dict[int, float] = {}
+        milliseconds: dict[int, float] = {}
+        with kernels.lent(found, model), torch.no_grad():
+            for batch in FORWARD_BATCHES:
+                ids = np.random.default_rng(0).integers(0, 4, (batch, length))
+                x = torch.from_numpy(alphabet.one_hot(ids))
+                model(x)
+                shares, times = [], []
+                for _ in range(rounds):
+                    rate = matmul_rate()
+                    times.append(min(timed(lambda x=x: model(x)) for _ in range(3)))
+                    shares.append(operations * batch / times[-1] / rate)
+                share[batch], milliseconds[batch] = statistics.median(shares), 1e3 * statistics.median(times) / batch
+        best = max(share, key=share.__getitem__)
+        note |= {f"{kind} share": share[best], f"{kind} batch": best, f"{kind}, ms a sequence": milliseconds[best]}
+    return note
+
+
+def linear(name: str, model: CrossDNA, lengths: tuple[int, ...], windows: tuple[int, int]) -> list[dict[str, Any]]:
+    """Cost per base of a full-length run, from what a window costs (the difference of two) and what comes once."""
+    notes = []
+    for length in lengths:
+        sequence = random_sequence(length)
+        short, long = windows
+        middle = length // 2
+        works = {
+            str(size): ours(model, sequence, (middle, middle + size), True) for size in windows
+        }
+        seconds = paired(works, 3)
+        each = (seconds[str(long)] - seconds[str(short)]) / (long - short)
+        once = seconds[str(short)] - each * short
+        notes.append({"case": f"cost per base, {name}", "length": length, "ms a base": 1e3 * (each + max(0, once) / length)})
+    return notes
+
+
+def peak_memory(length: int) -> dict[str, Any]:
+    """Peak resident memory of a run above the loaded model, in a process of its own."""
+    import subprocess
+    import sys
+
+    code = f"""
+import resource, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import mutagenesis as m, crossdna_interpret as cdi
+model = m.released()
+cdi.predict("ACGT" * 8, model)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+cdi.ism(m.random_sequence({length}), model, start={length // 2}, end={length // 2 + 8}, compile=True)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return {"case": "peak memory above the model, 8.1M", "length": length, "MB": int(result.stdout) / 1e6}
+
+
+def cases(quick: bool, only: str) -> Iterator[dict[str, Any]]:
+    small, large = cdi.load_model(), released()
+    rounds = 1 if quick else 3
+    enhancer = cdi.example().sequence
+    plan: list[tuple[str, Callable[[], Any]]] = [
+        ("forward", lambda: [forward(large, 164, rounds)]),
+        ("bundled", lambda: [mutagenesis("bundled model", small, enhancer, (0, 164), 5, pilot=164)]),
+        ("8.1M", lambda: [mutagenesis("8.1M", large, random_sequence(164), (0, 164), rounds, pilot=24)]),
+        ("512", lambda: [mutagenesis("8.1M", large, random_sequence(512), (224, 288), rounds, pilot=16)]),
+        ("1024", lambda: [mutagenesis("8.1M", large, random_sequence(1024), (496, 528), rounds, pilot=8)]),
+        ("blocks", lambda: [mutagenesis("bundled, 4 blocks", small, random_sequence(1024), (384, 512), rounds, pilot=32)]),
+        ("blocks", lambda: [mutagenesis("bundled, 16 blocks", small, random_sequence(4096), (1920, 2048), rounds, pilot=16)]),
+        ("large blocks", lambda: [
+            mutagenesis("8.1M, 16 blocks", large, random_sequence(16384), (8192, 8224), 1, pilot=1, peer=False)
+        ]),
+        ("linear", lambda: linear("bundled model", small, (1024, 4096, 16384, 65536), (32, 160))),
+        ("linear large", lambda: linear("8.1M", large, (1024, 4096, 16384, 65536), (8, 24))),
+        ("memory", lambda: [peak_memory(16384)]),
+    ]  # fmt: skip
+    for name, work in plan:
+        if name.startswith(only):
+            yield from work()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path, help="where to write everything that was measured")
+    parser.add_argument("--quick", action="store_true", help="one round instead of three")
+    parser.add_argument("--only", default="", help="cases whose name begins so")
+    arguments = parser.parse_args()
+    machine = {
+        "processor": platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "matrix products, GFLOP/s": matmul_rate() / 1e9,
+    }
+    print(machine, flush=True)
+    notes = []
+    for note in cases(arguments.quick, arguments.only):
+        notes.append(note)
+        shown = {key: f"{value:.3g}" if isinstance(value, float) else value for key, value in note.items()}
+        print(shown, flush=True)
+        if arguments.json:
+            arguments.json.write_text(json.dumps({"machine": machine, "cases": notes}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
