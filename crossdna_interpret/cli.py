@@ -14,12 +14,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from crossdna_interpret import __version__, loci
+from crossdna_interpret.engine import Compile
 from crossdna_interpret.fasta import read_fasta
 from crossdna_interpret.models.store import DEFAULT, list_models, load_model, model_card
 
 __all__ = ["main"]
 
 _PACKAGE = Path(__file__).resolve().parent
+_COMPILE: dict[str, Compile] = {"auto": "auto", "yes": True, "no": False}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -46,6 +48,10 @@ def _parser() -> argparse.ArgumentParser:
     mutate = commands.add_parser("ism", parents=[model], help="in-silico mutagenesis of each record of a FASTA file")
     mutate.add_argument("fasta", metavar="FASTA", type=Path)
     mutate.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="folder for one table a record")
+    mutate.add_argument("--keep", type=Path, metavar="DIR",
+                        help="keep scores here as they come; the same command goes on after an interruption")  # fmt: skip
+    mutate.add_argument("--compile", choices=["auto", "yes", "no"], default="auto",
+                        help="compute on compiled kernels (default: where they are at hand, or pay)")  # fmt: skip
     mutate.set_defaults(run=_ism)
 
     models = commands.add_parser("models", help="list the bundled models, or show the card of one")
@@ -119,7 +125,7 @@ def _ism(options: argparse.Namespace) -> int:
     model = load_model(options.model, device=options.device)
     options.out.mkdir(parents=True, exist_ok=True)
     for name, sequence in records.items():
-        result = ism(sequence, model, target=options.target)
+        result = ism(sequence, model, target=options.target, compile=_COMPILE[options.compile], keep=options.keep)
         path = options.out / f"{files[name]}.tsv"
         table = result.to_dataframe()
         table.insert(0, "name", name)

@@ -46,7 +46,7 @@ __all__ = ["Compile", "EditRun", "ReuseWarning", "run_edits", "score_edits"]
 Compile = Literal["auto"] | bool
 
 # Positions that a batch of the reusing path computes anew in one block. Larger ones fall out of the caches.
-_REUSE_POSITIONS = 4096
+_REUSE_POSITIONS = 6144
 _BATCH_MEMORY = 1 << 30
 _CHECKED = 8  # edits at most that are also scored by the plain path
 _FEW = 3  # edits for which reuse does not pay

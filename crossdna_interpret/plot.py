@@ -320,5 +320,5 @@ def interaction_map(
     ax.set_xlabel("first position")
     ax.set_ylabel("second position")
     if colorbar:
-        ax.figure.colorbar(image, ax=ax, label=f"strongest interaction in\n{result.target}", pad=0.02)
+        ax.figure.colorbar(image, ax=ax, label=f"strongest interaction in\n{result.target}", pad=0.02, shrink=0.7)
     return ax
