@@ -36,10 +36,28 @@ def _mutagenesis(model: nn.Module) -> cdi.Mutagenesis:
     return cdi.ism(SEQUENCE, model, start=6, end=8, batch_size=4)
 
 
+def _edits(model: nn.Module) -> cdi.EditScores:
+    # More than a few, so that they are scored by reuse; some change the length.
+    edits = [cdi.Edit(place, place + 2, string) for place in (2, 9, 16) for string in ("", "CT")]
+    return cdi.score_edits(SEQUENCE, edits, model, batch_size=2)
+
+
+def _deletions(model: nn.Module) -> cdi.EditScan:
+    return cdi.deletion_scan(SEQUENCE, model, start=8, end=14, flanks=("GAT", "TACA"), batch_size=4)
+
+
+def _pairs(model: nn.Module) -> cdi.PairwiseMutagenesis:
+    return cdi.pairwise_ism(SEQUENCE, model, positions=[5, 8], batch_size=4)
+
+
 ANALYSES: dict[str, Callable[[nn.Module], np.ndarray]] = {
     "predict": lambda model: cdi.predict([SEQUENCE, SEQUENCE[:9]], model, batch_size=1),
     "ism": lambda model: _mutagenesis(model).predictions,
     "integrated_gradients": lambda model: _attribution(model).values,
+    "score_edits": lambda model: _edits(model).predictions,
+    "deletion_scan": lambda model: _deletions(model).predictions,
+    "insertion_scan": lambda model: cdi.insertion_scan(SEQUENCE, model, insert="GA", start=9, end=13).predictions,
+    "pairwise_ism": lambda model: _pairs(model).predictions,
 }
 
 # What they draw is there already, and so are the axes.
@@ -47,6 +65,9 @@ PLOTS: dict[str, tuple[Callable, Callable]] = {
     "logo": (_mutagenesis, plot.logo),
     "strand_logo": (_attribution, plot.strand_logo),
     "mutagenesis_map": (_mutagenesis, plot.mutagenesis_map),
+    "edit_effects": (_edits, plot.edit_effects),
+    "edit_effects of a scan": (_deletions, plot.edit_effects),
+    "interaction_map": (_pairs, plot.interaction_map),
 }
 
 

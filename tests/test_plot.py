@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
@@ -13,7 +14,15 @@ from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
 
 from crossdna_interpret import plot
-from crossdna_interpret.results import Attribution, Certificate, Mutagenesis
+from crossdna_interpret.edits import Edit
+from crossdna_interpret.results import (
+    Attribution,
+    Certificate,
+    EditScan,
+    EditScores,
+    Mutagenesis,
+    PairwiseMutagenesis,
+)
 
 CERTIFICATE = Certificate("test", "toy", "0", "cpu", "float64", {})
 
@@ -38,6 +47,25 @@ def mutagenesis() -> Mutagenesis:
     predictions = np.full((3, 4, 1), 1.0)
     predictions[0, 3, 0], predictions[2, 1, 0] = -2.0, 1.5
     return Mutagenesis("AACGTN", 1, ("activity",), "activity", np.array([1.0]), predictions, CERTIFICATE)
+
+
+@pytest.fixture
+def edits() -> EditScores:
+    made = (Edit(1, 2, "G"), Edit(2, 5, ""), Edit(4, 4, "GAT"))
+    predictions, lengths = np.array([[3.0], [-1.5], [1.25]]), np.array([6, 3, 9])
+    return EditScores(
+        "AACGTN", made, ("activity",), "activity", np.array([1.0]), predictions, lengths, None, CERTIFICATE
+    )
+
+
+@pytest.fixture
+def pairs() -> PairwiseMutagenesis:
+    predictions = np.zeros((3, 4, 4, 1))
+    predictions[0, 2, 0], predictions[1, 3, 3], predictions[2, 0, 1] = 2.0, -4.0, 1.0
+    return PairwiseMutagenesis(
+        "AACGTN", np.array([1, 3, 4, 5]), np.array([[0, 2], [0, 3], [1, 2]]), ("activity",), "activity", np.zeros(1),
+        np.zeros((4, 4, 1)), predictions, CERTIFICATE,
+    )  # fmt: skip
 
 
 def letters(ax: Axes) -> list[tuple[str, float, float, float]]:
@@ -96,6 +124,67 @@ def test_a_mutagenesis_map_is_centred_on_no_change_and_marks_own_bases(ax: Axes,
     assert np.array_equal(dots.get_xydata(), [[1, 0], [2, 1], [3, 2]])
 
 
+def test_edits_are_drawn_in_the_middle_of_what_they_replace(ax: Axes, edits: EditScores) -> None:
+    assert plot.edit_effects(edits, ax=ax) is ax
+    (heads,) = [line for line in ax.lines if line.get_marker() == "o"]
+    assert heads.get_xydata().tolist() == [[1, 2], [3, -2.5], [3.5, 0.25]]  # an insertion lies between two bases
+    (stems,) = ax.collections
+    assert [segment.tolist() for segment in stems.get_segments()] == [  # type: ignore[attr-defined]
+        [[1, 0], [1, 2]], [[3, 0], [3, -2.5]], [[3.5, 0], [3.5, 0.25]]
+    ]  # fmt: skip
+    assert ax.get_title() == "3 edits, length changes"
+    assert ax.get_ylabel() == "change in\nactivity"
+    assert ax.get_xlim() == (-0.6, 5.6)
+
+
+@pytest.mark.parametrize(
+    ("insert", "lengths", "title"),
+    [("", 5, "1 bp deleted, length changes"), ("", 6, "1 bp deleted, window kept by flanks"),
+     ("GATA", 10, "GATA inserted, length changes"),
+     ("ACGT" * 4, 6, "ACGTACGTA… (16 bp) inserted, window kept by flanks")],
+)  # fmt: skip
+def test_a_scan_is_a_line_in_the_order_of_places(
+    ax: Axes, edits: EditScores, insert: str, lengths: int, title: str
+) -> None:
+    made = tuple(Edit(place, place if insert else place + 1, insert) for place in (4, 0, 2))
+    scores = dataclasses.replace(edits, edits=made, lengths=np.full(3, lengths))
+    scan = EditScan(scores, "insertion" if insert else "deletion", len(insert) or 1, insert)
+    plot.edit_effects(scan, ax=ax, color="#123456")
+    (line,) = [line for line in ax.lines if line.get_color() == "#123456"]
+    shift = 0.5 if insert else 0
+    assert line.get_xydata().tolist() == [[0 - shift, -2.5], [2 - shift, 0.25], [4 - shift, 2]]
+    assert ax.get_title() == title
+
+
+def test_an_interaction_map_has_the_first_position_across(ax: Axes, pairs: PairwiseMutagenesis) -> None:
+    plot.interaction_map(pairs, ax=ax)
+    (image,) = ax.images
+    # First positions 1 and 3; second ones 4 and 5, upwards. The pair (3, 5) was not asked about.
+    shown = np.ma.filled(image.get_array(), np.nan)
+    np.testing.assert_array_equal(shown, [[2, 1], [-4, np.nan]])
+    assert image.origin == "lower"
+    assert (image.norm.vmin, image.norm.vmax) == (-4, 4)
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["A1", "G3"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["T4", "N5"]
+    plot.interaction_map(pairs, ax=ax, limit=3, colorbar=False)
+    assert ax.images[-1].norm.vmax == 3
+    assert len(ax.figure.axes) == 2  # one colour bar
+
+
+def test_an_interaction_map_of_many_positions_names_some() -> None:
+    count = 70
+    pairs = np.stack([np.zeros(count - 1, int), np.arange(1, count)], axis=1)
+    result = PairwiseMutagenesis(
+        "ACGTN" * 14, np.arange(count), pairs, ("t",), "t", np.zeros(1), np.zeros((count, 4, 1)),
+        np.zeros((count - 1, 4, 4, 1)), CERTIFICATE,
+    )  # fmt: skip
+    ax = plot.interaction_map(result, ax=Figure().add_subplot())
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["A0"]
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    assert names[:3] == ["C1", "N4", "G7"]
+    assert 20 <= len(names) <= 30
+
+
 def test_a_part_can_be_drawn(ax: Axes, attribution: Attribution) -> None:
     plot.logo(attribution, ax=ax, start=1, end=3)
     assert {left for _, left, _, _ in letters(ax)} == {0.54, 1.54}
@@ -112,16 +201,23 @@ def test_an_unknown_palette_is_refused(ax: Axes, attribution: Attribution) -> No
         plot.logo(attribution, ax=ax, palette="neon")  # type: ignore[arg-type]
 
 
-def test_a_bad_limit_is_refused(ax: Axes, mutagenesis: Mutagenesis) -> None:
+def test_a_bad_limit_is_refused(ax: Axes, mutagenesis: Mutagenesis, pairs: PairwiseMutagenesis) -> None:
     with pytest.raises(ValueError, match="`limit` must be above 0"):
         plot.mutagenesis_map(mutagenesis, ax=ax, limit=0)
+    with pytest.raises(ValueError, match="`limit` must be above 0, but got -1"):
+        plot.interaction_map(pairs, ax=ax, limit=-1)
 
 
-def test_results_draw_themselves_and_all_zero_ones_too(attribution: Attribution, mutagenesis: Mutagenesis) -> None:
+def test_results_draw_themselves_and_all_zero_ones_too(
+    attribution: Attribution, mutagenesis: Mutagenesis, edits: EditScores, pairs: PairwiseMutagenesis
+) -> None:
     import matplotlib.pyplot as plt
 
     nothing = Attribution("ACGTN", "t", np.zeros((5, 4)), np.zeros((5, 4)), 0.0, 0.0, "zeros", CERTIFICATE)
-    for result in (attribution, mutagenesis, nothing):
+    none = dataclasses.replace(edits, edits=(), predictions=np.zeros((0, 1)), lengths=np.zeros(0, int))
+    scan = EditScan(dataclasses.replace(edits, predictions=np.ones((3, 1))), "deletion", 1)
+    alike = dataclasses.replace(pairs, predictions=np.zeros((3, 4, 4, 1)))
+    for result in (attribution, mutagenesis, nothing, edits, none, scan, pairs, alike):
         axes = result.plot()
         axes.figure.canvas.draw()
         plt.close(axes.figure)

@@ -239,11 +239,13 @@ def test_certificate_dict_is_a_copy() -> None:
 
 def test_results_of_an_analysis_go_through_json(make_model: Callable, make_sequence: Callable) -> None:
     # The certificates of real analyses, whose settings and checks come out of numpy and torch.
-    from crossdna_interpret import integrated_gradients, ism
+    from crossdna_interpret import deletion_scan, integrated_gradients, ism, pairwise_ism
 
     model, sequence = make_model(), make_sequence(12)
     for result in (
         ism(sequence, model, start=np.int64(1), end=3),
+        deletion_scan(sequence, model),
+        pairwise_ism(sequence, model, positions=[np.int64(1), 3]),
         integrated_gradients(sequence, model, baseline="zeros", steps=2, max_steps=2, tolerance=1e6),
     ):
         assert Certificate(**json.loads(json.dumps(result.certificate.to_dict()))) == result.certificate

@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from crossdna_interpret.models.crossdna import attention
-from crossdna_interpret.models.crossdna.attention import Attention, GatedMLP, rotary_table, rotate, windowed_attention
+from crossdna_interpret.models.crossdna.attention import (
+    Attention,
+    AttentionPast,
+    AttentionTrace,
+    GatedMLP,
+    rotary_table,
+    rotate,
+    windowed_attention,
+)
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
 
 # A busy machine is no reason to fail, so examples have no deadline.
@@ -110,21 +118,85 @@ def test_gradients_are_finite_where_scores_are_huge(length: int) -> None:
     assert all(y.isfinite().all() for y in torch.autograd.grad(out.sum(), (q, k, v)))
 
 
+# Resuming
+
+
+def resumed(x: tuple[Tensor, Tensor, Tensor], window: int, start: int) -> Tensor:
+    """Outputs from `start` on, given the keys and values of the first row before it."""
+    q, k, v = (y[:, :, start:] for y in x)
+    past = AttentionPast(x[1][:1, :, :start], x[2][:1, :, :start])
+    return windowed_attention(q, k, v, window, past)
+
+
+@pytest.mark.parametrize("window", [1, 2, WINDOW, 22, 23, 24, 60])
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+@pytest.mark.parametrize("length", [1, 2, WINDOW, WINDOW + 1, 2 * WINDOW, 23])
+def test_resuming_anywhere_gives_what_the_whole_gives(length: int, kv_heads: int, window: int) -> None:
+    q, k, v = qkv(length, kv_heads=kv_heads)
+    k[1], v[1] = k[0], v[0]  # what comes before is the same for all rows
+    whole = dense(q, k, v, window)
+    for start in range(length):
+        result = resumed((q, k, v), window, start)
+        torch.testing.assert_close(result, whole[:, :, start:], rtol=0, atol=1e-13, msg=f"from {start} of {length}")
+
+
+@unhurried
+@given(length=st.integers(1, 40), window=st.integers(1, 45), seed=st.integers(0, 2**16), data=st.data())
+def test_resuming_gives_what_the_whole_gives_for_any_length(
+    length: int, window: int, seed: int, data: st.DataObject
+) -> None:
+    start = data.draw(st.integers(0, length - 1))
+    x = qkv(length, heads=2, kv_heads=1, d=2, seed=seed)
+    for y in x[1:]:
+        y[1, :, :start] = y[0, :, :start]  # from there on, rows differ
+    expected = windowed_attention(*x, window)[:, :, start:]
+    torch.testing.assert_close(resumed(x, window, start), expected, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("window", [3, WINDOW, 60])
+@pytest.mark.parametrize("start", [1, 4, 9, 20])
+def test_resuming_in_float32_is_as_near_as_float32_allows(start: int, window: int) -> None:
+    q, k, v = (y[:1].float() for y in qkv(23))
+    result = resumed((q, k, v), window, start)
+    assert result.dtype == torch.float32
+    expected = dense(q.double(), k.double(), v.double(), window)[:, :, start:]
+    torch.testing.assert_close(result.double(), expected, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("length", [1, WINDOW, 3 * WINDOW])
+def test_what_comes_before_reaches_as_far_as_the_window(length: int) -> None:
+    start = 8
+    x = qkv(start + length)
+    x = (x[0][:1], x[1][:1], x[2][:1])
+    before = resumed(x, WINDOW, start)
+    for at in range(start):
+        k, v = x[1].clone(), x[2].clone()
+        k[:, :, at] += 1
+        v[:, :, at] += 1
+        changed = (before != resumed((x[0], k, v), WINDOW, start)).any(-1).any(1)
+        assert changed.tolist() == [[i < at + WINDOW for i in range(start, start + length)]]
+
+
 # Rotary positions
+
+
+def rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """`rotate` for heads before positions."""
+    return rotate(x.transpose(1, 2), cos, sin).transpose(1, 2)
 
 
 @pytest.mark.parametrize("theta", [10000.0, 50.0])
 def test_rotation_turns_each_pair_by_its_own_angle(theta: float) -> None:
-    # The half-split form: channels i and i + d/2 are the parts of one complex number, turned by t * theta^(-2i/d).
+    # Channels 2i and 2i + 1 are the parts of one complex number, turned by t * theta^(-2i/d).
     q, _, _ = qkv(9, d=6)
     cos, sin = rotary_table(9, 6, theta, like=q)
     turned = torch.empty_like(q)
     for t in range(9):
         for i in range(3):
             angle = t * theta ** (-2 * i / 6)
-            number = torch.complex(q[:, :, t, i], q[:, :, t, i + 3]) * complex(math.cos(angle), math.sin(angle))
-            turned[:, :, t, i], turned[:, :, t, i + 3] = number.real, number.imag
-    torch.testing.assert_close(rotate(q, cos, sin), turned, rtol=0, atol=1e-14)
+            number = torch.complex(q[:, :, t, 2 * i], q[:, :, t, 2 * i + 1]) * complex(math.cos(angle), math.sin(angle))
+            turned[:, :, t, 2 * i], turned[:, :, t, 2 * i + 1] = number.real, number.imag
+    torch.testing.assert_close(rotated(q, cos, sin), turned, rtol=0, atol=1e-14)
 
 
 def test_scores_depend_on_the_distance_alone() -> None:
@@ -132,7 +204,7 @@ def test_scores_depend_on_the_distance_alone() -> None:
     q, k, _ = qkv(1, d=d)
     cos, sin = rotary_table(length, d, 10000.0, like=q)
     # The same query and key at every position.
-    scores = rotate(q.expand(-1, -1, length, -1), cos, sin) @ rotate(k.expand(-1, -1, length, -1), cos, sin).mT
+    scores = rotated(q.expand(-1, -1, length, -1), cos, sin) @ rotated(k.expand(-1, -1, length, -1), cos, sin).mT
     for distance in range(-length + 1, length):
         diagonal = scores.diagonal(distance, dim1=-2, dim2=-1)
         torch.testing.assert_close(diagonal, diagonal[..., :1].expand_as(diagonal), rtol=0, atol=1e-13)
@@ -145,7 +217,7 @@ def test_scores_depend_on_the_distance_alone() -> None:
 def test_rotation_keeps_lengths_and_leaves_the_first_position_alone() -> None:
     q, _, _ = qkv(9)
     cos, sin = rotary_table(9, 6, 10000.0, like=q)
-    turned = rotate(q, cos, sin)
+    turned = rotated(q, cos, sin)
     torch.testing.assert_close(turned.norm(dim=-1), q.norm(dim=-1), rtol=0, atol=1e-14)
     assert torch.equal(turned[:, :, 0], q[:, :, 0])
 
@@ -206,6 +278,47 @@ def test_attention_is_the_one_on_the_page(length: int, changes: dict[str, object
 
     out = dense(turned(q), turned(k), v, config.window_size).transpose(1, 2).reshape(2, length, 12)
     torch.testing.assert_close(module(x), out @ module.o_proj.weight.T, rtol=0, atol=1e-12)
+
+
+MODULES = pytest.mark.parametrize(
+    "changes",
+    [{}, {"attention_heads": 6, "kv_heads": 2}, {"window_size": 1}, {"window_size": 3}, {"window_size": 100}],
+    ids=str,
+)
+
+
+@MODULES
+@pytest.mark.parametrize("length", [1, WINDOW, 4 * WINDOW + 2])
+def test_a_trace_does_not_change_the_module(length: int, changes: dict[str, object]) -> None:
+    module = randomised(Attention(config_of(**changes)))
+    x = torch.randn(1, length, 12, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    assert torch.equal(module(x, trace=AttentionTrace()), module(x))
+
+
+@MODULES
+@pytest.mark.parametrize("length", [1, WINDOW, 4 * WINDOW + 2])
+def test_resuming_the_module_anywhere_gives_what_the_whole_gives(length: int, changes: dict[str, object]) -> None:
+    module = randomised(Attention(config_of(**changes)))
+    x = torch.randn(3, length, 12, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    trace = AttentionTrace()
+    module(x[:1], trace=trace)
+    assert trace.keys is not None
+    assert trace.values is not None
+    for start in range(length):
+        x[1:, :start] = x[0, :start]
+        past = AttentionPast(trace.keys[:, :, :start], trace.values[:, :, :start])
+        again = AttentionTrace()
+        result = module(x[:, start:], past)
+        torch.testing.assert_close(result, module(x)[:, start:], rtol=0, atol=1e-13, msg=f"from {start}")
+        assert torch.equal(module(x[:1, start:], past, again), module(x[:1, start:], past))
+        assert again.keys is not None
+        torch.testing.assert_close(again.keys, trace.keys[:, :, start:], rtol=0, atol=1e-13)
+
+
+def test_angles_may_begin_at_any_position() -> None:
+    like = torch.zeros(1, dtype=torch.float64)
+    for whole, part in zip(rotary_table(30, 6, 50.0, like), rotary_table(13, 6, 50.0, like, start=17), strict=True):
+        assert torch.equal(part, whole[17:])
 
 
 def test_fewer_key_value_heads_are_repeated_ones() -> None:

@@ -1,11 +1,10 @@
-"""Comba: the chunked recurrence against the same recurrence written as a loop, and the layer around it."""
+"""Comba: the layer against its description, resumed anywhere; its convolution; and what computes its recurrence."""
 
 from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable
-from typing import Any
+import types
 
 import pytest
 import torch
@@ -13,249 +12,20 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from crossdna_interpret.models.crossdna import comba
-from crossdna_interpret.models.crossdna.comba import CHUNK, Comba, causal_depthwise, chunked_comba, select_recurrence
+from crossdna_interpret.models.crossdna.comba import Comba, CombaTrace, causal_depthwise, choose_backend
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
+from crossdna_interpret.models.crossdna.recurrence import CHUNK, Chunks, chunked_comba, prepare
 
 # A busy machine is no reason to fail, so examples have no deadline.
 unhurried = settings(deadline=None, max_examples=40)
 
-EDGES = sorted({1, 2, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK - 1, 2 * CHUNK, 2 * CHUNK + 1, 3 * CHUNK + 1})
-LENGTHS = st.one_of(st.sampled_from(EDGES), st.integers(1, 100))
+DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 
-Inputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
-
-def loop(q: Tensor, k: Tensor, v: Tensor, p: Tensor, g: Tensor, beta: Tensor) -> Tensor:
-    """The recurrence as it is defined, one position after the other.
-
-    u_t = beta_t (v_t - S_{t-1}^T p_t);  S_t = exp(g_t) S_{t-1} + k_t u_t^T;  o_t = S_t^T q_t / sqrt(d)
-    """
-    d = q.shape[-1]
-    outputs = []
-    for batch in range(q.shape[0]):
-        for head in range(q.shape[1]):
-            state = v.new_zeros(d, v.shape[-1])
-            for t in range(q.shape[2]):
-                at = batch, head, t
-                u = beta[at] * (v[at] - state.T @ p[at])
-                state = g[at].exp() * state + torch.outer(k[at], u)
-                outputs.append(state.T @ q[at] / math.sqrt(d))
-    return torch.stack(outputs).reshape(v.shape)
-
-
-def inputs(length: int, *, heads: int = 1, d: int = 3, d_v: int = 5, batch: int = 1, seed: int = 0) -> Inputs:
-    """q, k, v, p, g, beta in float64; p is not parallel to k, so that exchanging them shows."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=generator, dtype=torch.float64)
-
-    q, k, p = (F.normalize(normal(batch, heads, length, d), dim=-1) for _ in range(3))
-    v = normal(batch, heads, length, d_v)
-    return q, k, v, p, -F.softplus(normal(batch, heads, length)), torch.sigmoid(normal(batch, heads, length))
-
-
-def single(x: Inputs) -> Inputs:
-    """The same in float32."""
-    q, k, v, p, g, beta = (y.float() for y in x)
-    return q, k, v, p, g, beta
-
-
-def double(x: Inputs) -> Inputs:
-    """The same in float64, so that a float32 result and the loop see the same numbers."""
-    q, k, v, p, g, beta = (y.double() for y in x)
-    return q, k, v, p, g, beta
-
-
-def with_decay(x: Inputs, g: Tensor | float) -> Inputs:
-    """The same with other log-decays."""
-    q, k, v, p, old, beta = x
-    return q, k, v, p, torch.zeros_like(old) + g, beta
-
-
-def denormal(x: Tensor) -> int:
-    """How many numbers are neither zero nor normal."""
-    return int(((x != 0) & (x.abs() < torch.finfo(x.dtype).tiny)).sum())
-
-
-# The recurrence
-
-
-def test_the_correction_reads_the_state_before_it_decays() -> None:
-    # Two positions by hand, of one channel: S_1 = b v_1; u_2 = b (v_2 - S_1); S_2 = exp(g) S_1 + u_2.
-    one = torch.ones(1, 1, 2, 1, dtype=torch.float64)
-    v = torch.tensor([2.0, 3.0], dtype=torch.float64).reshape(1, 1, 2, 1)
-    g, beta = -0.5 * one[..., 0], 0.25 * one[..., 0]
-    first = 0.25 * 2.0
-    expected = torch.tensor([first, math.exp(-0.5) * first + 0.25 * (3.0 - first)], dtype=torch.float64)
-    for recurrence in (loop, chunked_comba):
-        result = recurrence(one, one, v, one, g, beta)
-        torch.testing.assert_close(result.flatten(), expected, rtol=0, atol=1e-15)
-
-
-@unhurried
-@given(length=LENGTHS, heads=st.integers(1, 3), batch=st.integers(1, 2), d=st.integers(1, 5), d_v=st.integers(1, 5),
-       seed=st.integers(0, 2**16))  # fmt: skip
-def test_chunks_give_what_the_loop_gives(length: int, heads: int, batch: int, d: int, d_v: int, seed: int) -> None:
-    x = inputs(length, heads=heads, d=d, d_v=d_v, batch=batch, seed=seed)
-    torch.testing.assert_close(chunked_comba(*x), loop(*x), rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize("length", EDGES)
-def test_chunks_give_what_the_loop_gives_around_chunk_boundaries(length: int) -> None:
-    x = inputs(length, heads=2, batch=2)
-    torch.testing.assert_close(chunked_comba(*x), loop(*x), rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize("length", EDGES)
-def test_float32_is_as_near_as_float32_allows(length: int) -> None:
-    x = single(inputs(length, heads=2, batch=2))
-    result = chunked_comba(*x)
-    assert result.dtype == torch.float32
-    torch.testing.assert_close(result.double(), loop(*double(x)), rtol=0, atol=5e-6)
-
-
-def test_heads_and_batch_rows_do_not_mix() -> None:
-    x = inputs(CHUNK + 3, heads=3, batch=2)
-    alone = chunked_comba(*(y[1:, 2:] for y in x))
-    torch.testing.assert_close(chunked_comba(*x)[1:, 2:], alone, rtol=0, atol=1e-14)
-
-
-@pytest.mark.parametrize("at", [0, 5, CHUNK - 1, CHUNK, CHUNK + 1])
-def test_recurrence_is_causal(at: int) -> None:
-    x = inputs(CHUNK + 5)
-    before = chunked_comba(*x)
-    changed = [y.clone() for y in x]
-    for y in changed:
-        y[:, :, at] *= 0.5
-    after = chunked_comba(*changed)
-    assert torch.equal(before[:, :, :at], after[:, :, :at])
-    assert (before[:, :, at:] != after[:, :, at:]).any(-1).all()
-
-
-def test_input_is_not_changed() -> None:
-    x = inputs(CHUNK + 3)
-    copies = [y.clone() for y in x]
-    chunked_comba(*x)
-    assert all(torch.equal(y, copy) for y, copy in zip(x, copies, strict=True))
-
-
-@pytest.mark.parametrize("length", [5, CHUNK + 2])
-def test_gradients_are_those_of_finite_differences(length: int) -> None:
-    x = [y.requires_grad_() for y in inputs(length, d=2, d_v=3)]
-    assert torch.autograd.gradcheck(chunked_comba, x)
-
-
-def gradients(result: Tensor, x: list[Tensor]) -> tuple[Tensor, ...]:
-    """Gradients of a sum in which every output has another weight."""
-    weight = torch.randn(result.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    return torch.autograd.grad((result * weight.to(result.dtype)).sum(), x)
-
-
-@pytest.mark.parametrize("length", [1, CHUNK, 2 * CHUNK + 7])
-def test_gradients_are_those_of_the_loop(length: int) -> None:
-    x = [y.requires_grad_() for y in inputs(length, heads=2)]
-    for ours, theirs in zip(gradients(chunked_comba(*x), x), gradients(loop(*x), x), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-11)
-
-
-# Strong decays
-
-
-def strong(value: float, step: int) -> Tensor:
-    """Log-decays, one in `step` of them strong enough to leave nothing."""
-    g = torch.full((2 * CHUNK + 7,), -0.05)
-    g[::step] = value
-    return g
-
-
-STRONG = [
-    pytest.param(strong(value, step), id=f"{value} every {step}") for value in (-50.0, -1000.0) for step in (1, 7)
-]
-
-
-@pytest.mark.parametrize("decay", STRONG)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-def test_strong_decays_agree_with_the_loop(decay: Tensor, dtype: torch.dtype) -> None:
-    x = inputs(len(decay), heads=2)
-    x = with_decay(x if dtype == torch.float64 else single(x), decay.to(dtype))
-    assert x[0].dtype == dtype
-    result = chunked_comba(*x)
-    assert result.isfinite().all()
-    tolerance = 1e-11 if dtype == torch.float64 else 5e-6
-    torch.testing.assert_close(result.double(), loop(*double(x)), rtol=0, atol=tolerance)
-
-
-@pytest.mark.parametrize("decay", STRONG)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-def test_strong_decays_have_the_gradients_of_the_loop(decay: Tensor, dtype: torch.dtype) -> None:
-    x = inputs(len(decay), heads=2)
-    x = with_decay(x if dtype == torch.float64 else single(x), decay.to(dtype))
-    leaves = [y.clone().requires_grad_() for y in x]
-    exact = [y.clone().requires_grad_() for y in double(x)]
-    tolerance = 1e-10 if dtype == torch.float64 else 1e-4
-    for ours, theirs in zip(gradients(chunked_comba(*leaves), leaves), gradients(loop(*exact), exact), strict=True):
-        assert ours.isfinite().all()
-        torch.testing.assert_close(ours.double(), theirs, rtol=0, atol=tolerance)
-
-
-class Denormals(TorchDispatchMode):
-    """Counts the denormal numbers in whatever any operation returns while it is on."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.count = 0
-
-    def __torch_dispatch__(
-        self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        out = func(*args, **(kwargs or {}))
-        for x in out if isinstance(out, (tuple, list)) else [out]:
-            if isinstance(x, Tensor) and x.is_floating_point():
-                self.count += denormal(x)
-        return out
-
-
-def denormals_inside(g: Tensor) -> int:
-    """Denormal numbers that form on the way there and back, values coming in at every position."""
-    x = [y.requires_grad_() for y in single(with_decay(inputs(len(g), heads=2), g.float()))]
-    with Denormals() as seen:
-        torch.autograd.grad(chunked_comba(*x).sum(), x)
-    return seen.count
-
-
-@pytest.mark.parametrize("decay", [*STRONG, pytest.param(strong(-3.0, 1), id="-3 everywhere")])
-def test_strong_decays_form_no_denormal_numbers(decay: Tensor) -> None:
-    assert denormals_inside(decay) == 0
-
-
-def test_without_a_floor_strong_decays_do_form_denormal_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(comba, "_decay", torch.exp)
-    assert denormals_inside(strong(-3.0, 1)) > 0
-    assert denormals_inside(strong(-50.0, 1)) > 0
-
-
-# A pulse fades through every magnitude down to zero. It cost a factor of two in time where it did so through denormals.
-FADING = [(-0.3, 12 * CHUNK), (-0.7, 5 * CHUNK), (-1.0, 5 * CHUNK)]
-
-
-@pytest.mark.parametrize(("decay", "length"), FADING)
-def test_what_fades_away_does_not_become_denormal(decay: float, length: int) -> None:
-    q, k, v, p, g, beta = single(with_decay(inputs(length), decay))
-    v[:, :, 3:] = 0
-    assert denormal(loop(q, k, v, p, g, beta)) > 0  # so that the check below has something to miss
-    assert denormal(chunked_comba(q, k, v, p, g, beta)) == 0
-
-
-@pytest.mark.parametrize(("decay", "length"), FADING)
-def test_gradients_that_fade_away_do_not_become_denormal(decay: float, length: int) -> None:
-    # A question about the last position alone, as attribution may ask: its gradient fades towards the start.
-    x = [y.requires_grad_() for y in single(with_decay(inputs(length), decay))]
-    assert sum(map(denormal, torch.autograd.grad(loop(*x)[:, :, -1].sum(), x))) > 0
-    assert sum(map(denormal, torch.autograd.grad(chunked_comba(*x)[:, :, -1].sum(), x))) == 0
+def random(seed: int, *shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 # Which implementation runs
@@ -263,19 +33,19 @@ def test_gradients_that_fade_away_do_not_become_denormal(decay: float, length: i
 
 def test_the_cpu_runs_the_chunks() -> None:
     x = torch.zeros(1)
-    assert select_recurrence("torch", x) is chunked_comba
-    assert select_recurrence("auto", x) is chunked_comba
+    assert choose_backend("torch", x) == "torch"
+    assert choose_backend("auto", x) == "torch"
 
 
 def test_fla_on_the_cpu_is_refused_with_the_reason() -> None:
     with pytest.raises(
         RuntimeError, match=r"`backend`='fla' cannot be used: the model is on cpu.*CUDA.*'torch' or 'auto'"
     ):
-        select_recurrence("fla", torch.zeros(1))
+        choose_backend("fla", torch.zeros(1))
 
 
 class OnCuda:
-    """What `select_recurrence` asks of a tensor, for machines without CUDA."""
+    """What `choose_backend` asks of a tensor, for machines without CUDA."""
 
     is_cuda = True
 
@@ -286,32 +56,57 @@ class OnCuda:
 def test_fla_in_float64_is_refused_and_passed_over_by_auto() -> None:
     x = OnCuda(torch.float64)
     with pytest.raises(RuntimeError, match="no float64"):
-        select_recurrence("fla", x)  # type: ignore[arg-type]
-    assert select_recurrence("auto", x) is chunked_comba  # type: ignore[arg-type]
+        choose_backend("fla", x)  # type: ignore[arg-type]
+    assert choose_backend("auto", x) == "torch"  # type: ignore[arg-type]
 
 
 def test_fla_that_cannot_be_imported_is_refused_and_passed_over_by_auto(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "fla", None)  # None makes an import fail
     x = OnCuda(torch.float32)
     with pytest.raises(RuntimeError, match="flash-linear-attention cannot be imported"):
-        select_recurrence("fla", x)  # type: ignore[arg-type]
-    assert select_recurrence("auto", x) is chunked_comba  # type: ignore[arg-type]
+        choose_backend("fla", x)  # type: ignore[arg-type]
+    assert choose_backend("auto", x) == "torch"  # type: ignore[arg-type]
 
 
-@pytest.mark.gpu
-@pytest.mark.parametrize("length", [1, CHUNK, 100, 300])
-def test_fla_gives_what_the_chunks_give(length: int) -> None:
-    if not torch.cuda.is_available():
-        pytest.skip("fla's kernels need a CUDA device")
-    pytest.importorskip("fla.ops.comba", reason="flash-linear-attention is not installed")
-    q, k, v, p, g, beta = (y.cuda() for y in single(inputs(length, heads=2, d=32, d_v=64, batch=2)))
-    ours, theirs = (f(q, k, v, p, g, beta) for f in (chunked_comba, comba.fla_comba))
-    assert theirs.shape == ours.shape
-    # The kernels multiply in TF32, whose products carry 10 bits after the point.
-    torch.testing.assert_close(theirs, ours, rtol=0, atol=2e-3)
+def test_fla_is_taken_where_it_can_be_imported_unless_torch_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("fla", "fla.ops", "fla.ops.comba"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    x = OnCuda(torch.float32)
+    assert choose_backend("fla", x) == "fla"  # type: ignore[arg-type]
+    assert choose_backend("auto", x) == "fla"  # type: ignore[arg-type]
+    assert choose_backend("torch", x) == "torch"  # type: ignore[arg-type]
 
 
-# The convolution and the layer
+def test_fla_computes_whole_sequences_and_nothing_that_needs_a_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, config = random_layer()
+    x = random(1, 1, CHUNK + 3, config.d_model)
+    trace = CombaTrace()
+    expected = layer(x, trace=trace)
+    calls = []
+
+    def stand_in(*args: Tensor) -> Tensor:
+        calls.append(args)
+        return chunked_comba(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(comba, "choose_backend", lambda *_: "fla")
+    monkeypatch.setattr(comba, "fla_comba", stand_in)
+    layer(x, trace=CombaTrace())
+    layer(x[:, 5:], layer.past_at(5, trace))
+    assert not calls
+    assert torch.equal(layer(x), expected)
+    assert len(calls) == 1
+
+
+# The convolution
+
+
+def convolved(x: Tensor, weight: Tensor, before: Tensor | None = None, pad: int = 0) -> Tensor:
+    """The convolution as it is defined, tap by tap, in float64."""
+    x, weight = x.double(), weight.double()
+    width = weight.shape[-1]
+    start = x.new_zeros(1, width - 1, x.shape[2]) if before is None else before.double()
+    row = torch.cat([start.expand(len(x), -1, -1), x, x.new_zeros(len(x), pad, x.shape[2])], dim=1)
+    return torch.stack([(row[:, t : t + width] * weight[:, 0].T).sum(1) for t in range(x.shape[1] + pad)], dim=1)
 
 
 def test_causal_depthwise_by_hand() -> None:
@@ -319,17 +114,80 @@ def test_causal_depthwise_by_hand() -> None:
     weight = torch.tensor([[[0.5, 2.0]], [[0.0, -1.0]]])  # the last tap is the position itself
     expected = [[2.0 * 1, -10.0], [0.5 * 1 + 2.0 * 2, -20.0], [0.5 * 2 + 2.0 * 3, -30.0]]
     assert causal_depthwise(x, weight)[0].tolist() == expected
+    assert causal_depthwise(x, weight, pad=2)[0].tolist() == [*expected, [0.5 * 3, 0.0], [0.0, 0.0]]
+    before = torch.tensor([[[4.0, 40.0]]])
+    expected[0] = [0.5 * 4 + 2.0 * 1, -10.0]
+    assert causal_depthwise(x, weight, before)[0].tolist() == expected
 
 
+@DTYPES
 @pytest.mark.parametrize("width", [1, 2, 5])
-def test_causal_depthwise_sees_width_positions_back_and_none_ahead(width: int) -> None:
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(1, 12, 3, generator=generator)
-    weight = torch.randn(3, 1, width, generator=generator)
+def test_causal_depthwise_sees_width_positions_back_and_none_ahead(width: int, dtype: torch.dtype) -> None:
+    x = random(0, 1, 12, 3).to(dtype)
+    weight = random(1, 3, 1, width).to(dtype)
     changed = x.clone()
     changed[:, 6, 1] += 1
     differs = (causal_depthwise(x, weight) != causal_depthwise(changed, weight))[0]
     assert differs.nonzero().tolist() == [[t, 1] for t in range(6, min(6 + width, 12))]
+
+
+@DTYPES
+@unhurried
+@given(
+    length=st.integers(1, 20),
+    width=st.integers(1, 9),
+    pad=st.integers(0, 30),
+    batch=st.integers(1, 3),
+    started=st.booleans(),
+    seed=st.integers(0, 2**16),
+)
+def test_causal_depthwise_is_the_sum_over_taps(
+    dtype: torch.dtype, length: int, width: int, pad: int, batch: int, started: bool, seed: int
+) -> None:
+    x = random(seed, batch, length, 7).to(dtype)[..., 1:5]  # as a part of the projections, not contiguous
+    weight = random(seed + 1, 4, 1, width).to(dtype)
+    before = random(seed + 2, 1, width - 1, 4).to(dtype) if started else None
+    copies = [y.clone() for y in (x, weight)] + ([] if before is None else [before.clone()])
+    result = causal_depthwise(x, weight, before, pad)
+    assert result.dtype == dtype
+    tolerance = 1e-5 if dtype == torch.float32 else 1e-13
+    torch.testing.assert_close(result.double(), convolved(x, weight, before, pad), rtol=0, atol=tolerance)
+    inputs = [x, weight] if before is None else [x, weight, before]
+    assert all(torch.equal(y, copy) for y, copy in zip(inputs, copies, strict=True))
+
+
+@DTYPES
+@pytest.mark.parametrize("width", [1, 2, 4, 7])
+def test_causal_depthwise_goes_on_where_it_stopped(width: int, dtype: torch.dtype) -> None:
+    x, weight = random(0, 2, 12, 3).to(dtype), random(1, 3, 1, width).to(dtype)
+    x[1] = x[0]  # what comes before is the same for the whole batch
+    whole = causal_depthwise(x, weight)
+    for start in range(12):
+        before = F.pad(x[:1, max(0, start - width + 1) : start], (0, 0, max(0, width - 1 - start), 0))
+        resumed = causal_depthwise(x[:, start:], weight, before)
+        torch.testing.assert_close(resumed, whole[:, start:], rtol=0, atol=2e-6 if dtype == torch.float32 else 1e-14)
+
+
+@pytest.mark.parametrize("width", [1, 4])
+@pytest.mark.parametrize("pad", [0, 2, 9])
+def test_gradients_of_causal_depthwise_are_those_of_finite_differences(width: int, pad: int) -> None:
+    x = [random(0, 2, 5, 3), random(1, 3, 1, width), random(2, 1, width - 1, 3)]
+    assert torch.autograd.gradcheck(lambda *y: causal_depthwise(*y, pad), [y.requires_grad_() for y in x])
+
+
+@pytest.mark.parametrize("pad", [0, 9])
+def test_gradients_of_causal_depthwise_in_float32_are_those_in_float64(pad: int) -> None:
+    x = [random(0, 2, 5, 3), random(1, 3, 1, 4), random(2, 1, 3, 3)]
+    exact = [y.clone().requires_grad_() for y in x]
+    rounded = [y.float().requires_grad_() for y in x]
+    weight = random(3, 2, 5 + pad, 3)
+    theirs = torch.autograd.grad((convolved(*exact, pad) * weight).sum(), exact)
+    ours = torch.autograd.grad((causal_depthwise(*rounded, pad) * weight.float()).sum(), rounded)
+    for y, z in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(y.double(), z, rtol=0, atol=1e-5)
+
+
+# The layer
 
 
 def layer_by_the_page(layer: Comba, x: Tensor, config: CrossDNAConfig) -> Tensor:
@@ -362,7 +220,13 @@ def layer_by_the_page(layer: Comba, x: Tensor, config: CrossDNAConfig) -> Tensor
         )
         beta = torch.sigmoid(x @ b_proj[head])
         g = -layer.A_log[head].exp() * torch.log1p((x @ a_proj[head] + layer.dt_bias[head]).exp())
-        o = loop(*(y.unsqueeze(1) for y in (q_, k_, v[..., value], p_, g, beta)))[:, 0]
+        state = x.new_zeros(len(x), d, d_v)
+        read = []
+        for t in range(x.shape[1]):
+            u = beta[:, t, None] * (v[:, t, value] - (state.mT @ p_[:, t, :, None]).squeeze(-1))
+            state = g[:, t].exp()[:, None, None] * state + k_[:, t, :, None] * u[:, None]
+            read.append((state.mT @ q_[:, t, :, None]).squeeze(-1) / math.sqrt(d))
+        o = torch.stack(read, dim=1)
         o = o / torch.sqrt((o**2).mean(-1, keepdim=True) + config.comba_norm_eps) * layer.o_norm
         out.append(o * gate[..., value])
     return torch.cat(out, dim=-1) @ layer.o_proj.weight.T
@@ -397,15 +261,94 @@ def test_the_layer_starts_training_with_decays_and_steps_in_range() -> None:
     torch.testing.assert_close(F.softplus(layer.dt_bias).aminmax(), (torch.tensor(1e-3), torch.tensor(1e-1)))
 
 
+# Resuming
+
+# The longest reaches back over a chunk's boundary, and over the first position for more than one start.
+CONVOLUTIONS = pytest.mark.parametrize("conv_size", [None, 1, 4, 7])
+RESUMED = [1, 5, CHUNK, CHUNK + 1, 2 * CHUNK + 7]
+
+
+@CONVOLUTIONS
+@pytest.mark.parametrize("length", RESUMED)
+def test_a_trace_does_not_change_the_layer(conv_size: int | None, length: int) -> None:
+    layer, config = random_layer(conv_size=conv_size)
+    x = random(1, 1, length, config.d_model)
+    assert torch.equal(layer(x, trace=CombaTrace()), layer(x))
+
+
+@CONVOLUTIONS
+@pytest.mark.parametrize("length", RESUMED)
+def test_resuming_the_layer_anywhere_gives_what_the_whole_gives(conv_size: int | None, length: int) -> None:
+    layer, config = random_layer(conv_size=conv_size)
+    x = random(1, 1, length, config.d_model)
+    trace = CombaTrace()
+    whole = layer(x, trace=trace)
+    for start in range(length):
+        resumed = layer(x[:, start:], layer.past_at(start, trace))
+        torch.testing.assert_close(resumed, whole[:, start:], rtol=0, atol=1e-12, msg=f"from {start} of {length}")
+
+
+@CONVOLUTIONS
+@pytest.mark.parametrize("start", [0, 1, 2, 3, 5, 6, 7, CHUNK - 1, CHUNK, CHUNK + 2])
+def test_other_sequences_resume_where_they_part_from_the_traced_one(conv_size: int | None, start: int) -> None:
+    layer, config = random_layer(conv_size=conv_size)
+    x = random(1, 1, 2 * CHUNK + 7, config.d_model)
+    trace = CombaTrace()
+    layer(x, trace=trace)
+    for length in (start + 1, 2 * CHUNK, 2 * CHUNK + 9):
+        others = random(2, 3, length, config.d_model)
+        others[:, :start] = x[:, :start]
+        resumed = layer.mix(layer.project(others[:, start:]), layer.past_at(start, trace))
+        torch.testing.assert_close(resumed, layer(others)[:, start:], rtol=0, atol=1e-12, msg=f"{length} positions")
+
+
+@CONVOLUTIONS
+@pytest.mark.parametrize("length", [7, CHUNK + 2, 4 * CHUNK, 4 * CHUNK + 7])
+@pytest.mark.parametrize("own", [1, 2, 6, CHUNK])
+def test_sequences_resume_that_have_the_last_positions_in_common(conv_size: int | None, length: int, own: int) -> None:
+    layer, config = random_layer(conv_size=conv_size)
+    x = random(1, 1, length, config.d_model)
+    trace = CombaTrace()
+    layer(x, trace=trace)
+    for start in {0, 1, 3, 5, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK + 5, length - own}:
+        if not 0 <= start <= length - own:
+            continue
+        others = x.repeat(3, 1, 1)
+        others[:, start : start + own] = random(2, 3, own, config.d_model)
+        resumed = layer.resume(layer.project(others[:, start : start + own]), start, trace)
+        torch.testing.assert_close(resumed, layer(others)[:, start:], rtol=0, atol=1e-12, msg=f"from {start}")
+
+
+def test_what_sequences_have_in_common_after_the_edit_is_prepared_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, config = random_layer()
+    x = random(1, 1, 4 * CHUNK, config.d_model)
+    trace = CombaTrace()
+    layer(x, trace=trace)
+    widths = []
+
+    def seen(q: Tensor, *rest: Tensor) -> Chunks:
+        widths.append(q.shape[1])
+        return prepare(q, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(comba, "prepare", seen)
+    layer.resume(layer.project(random(2, 3, 2, config.d_model)), CHUNK + 1, trace)
+    assert len(widths) == 1
+    assert 2 <= widths[0] <= CHUNK + 4  # of the 3 chunks that follow
+
+
+@CONVOLUTIONS
+def test_resuming_in_float32_is_as_near_as_float32_allows(conv_size: int | None) -> None:
+    layer, config = random_layer(conv_size=conv_size)
+    x = random(1, 1, CHUNK + 7, config.d_model).float()
+    exact = layer(x.double())
+    layer.float()
+    trace = CombaTrace()
+    layer(x, trace=trace)
+    for start in range(CHUNK + 7):
+        resumed = layer(x[:, start:], layer.past_at(start, trace))
+        assert resumed.dtype == torch.float32
+        torch.testing.assert_close(resumed.double(), exact[:, start:], rtol=0, atol=1e-5, msg=f"from {start}")
+
+
 def test_public_names_exist() -> None:
     assert all(hasattr(comba, name) for name in comba.__all__)
-
-
-@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's own, on first use of forward mode
-def test_it_can_be_mapped_and_differentiated_forward() -> None:
-    q, *rest = inputs(40)
-    tangent = torch.randn(q.shape, generator=torch.Generator().manual_seed(1), dtype=q.dtype)
-    _, derivative = torch.func.jvp(lambda x: chunked_comba(x, *rest), (q,), (tangent,))
-    torch.testing.assert_close(derivative, chunked_comba(tangent, *rest))  # the output is linear in q
-    stacked = torch.func.vmap(lambda x: chunked_comba(x, *rest))(torch.stack([q, tangent]))
-    torch.testing.assert_close(stacked[1], derivative)

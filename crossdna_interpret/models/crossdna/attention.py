@@ -16,7 +16,7 @@ __all__ = ["Attention", "AttentionPast", "AttentionTrace", "GatedMLP", "rotary_t
 
 @dataclass(frozen=True)
 class AttentionPast:
-    """Rotated keys and values (1, kv_heads, start, d) of the `start` positions before the first."""
+    """Rotated keys and values (1, kv_heads, start, d) of the `start` positions before the first; see `rotate`."""
 
     keys: Tensor
     values: Tensor
@@ -38,9 +38,11 @@ def rotary_table(length: int, dim: int, theta: float, like: Tensor, start: int =
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Half-split rotary embedding of x (B, heads, l, d)."""
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+    """Rotary embedding of x (B, l, heads, d), of which channels 2i and 2i + 1 make up pair i; tables (l, d / 2)."""
+    exact = x if x.dtype == torch.float64 else x.float()  # there are no complex numbers of half precision
+    pairs = torch.view_as_complex(exact.unflatten(-1, (-1, 2)))
+    turned = pairs * torch.complex(cos, sin).to(pairs.dtype).unsqueeze(1)
+    return torch.view_as_real(turned).flatten(-2).to(x.dtype)
 
 
 def windowed_attention(q: Tensor, k: Tensor, v: Tensor, window: int, past: AttentionPast | None = None) -> Tensor:
@@ -108,13 +110,18 @@ class Attention(KernelUser):
     def forward(self, x: Tensor, past: AttentionPast | None = None, trace: AttentionTrace | None = None) -> Tensor:
         start = 0 if past is None else past.keys.shape[2]
         cos, sin = rotary_table(x.shape[1], self.dim, self.theta, x, start)
-        projections = self.qkv_proj(x)
         kernels = self.kernels_for(x) if trace is None else None
         if kernels is not None:
             kv_heads = self.splits[1] // self.dim
-            return self.o_proj(kernels.attention(projections, kv_heads, self.window, past, (cos, sin)))
-        q, k, v = (y.unflatten(-1, (-1, self.dim)).transpose(1, 2) for y in projections.split(self.splits, dim=-1))
-        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+            return self.o_proj(kernels.attention(self.qkv_proj(x), kv_heads, self.window, past, (cos, sin)))
+        # The published rotation pairs channel i of a head with channel i + d / 2. Scores do not mind the order of
+        # channels, so partners are projected side by side, where they can be turned as one complex number.
+        qk, v_rows = self.qkv_proj.weight.split([self.splits[0] + self.splits[1], self.splits[2]])
+        qk_rows = qk.unflatten(0, (-1, 2, self.dim // 2)).transpose(1, 2).flatten(0, 2)
+        heads = F.linear(x, torch.cat([qk_rows, v_rows])).unflatten(-1, (-1, self.dim))  # (B, l, all heads, d)
+        rotated = rotate(heads[:, :, : -(self.splits[2] // self.dim)], cos, sin)
+        q, k = (y.transpose(1, 2) for y in rotated.split([y // self.dim for y in self.splits[:2]], dim=2))
+        v = heads[:, :, -(self.splits[2] // self.dim) :].transpose(1, 2)
         if trace is not None:
             trace.keys, trace.values = k, v
         out = windowed_attention(q, k, v, self.window, past)

@@ -272,11 +272,11 @@ void comba(int sequences, int length, int own, int heads, int width, const REAL 
         }
 }
 
-/* Rotary embedding of one head at one position. */
+/* Rotary embedding of one head at one position, with the partners of a pair side by side, as keys are kept. */
 INLINE void rotate(const REAL *x, const REAL *cosine, const REAL *sine, REAL *out) {
     for (int i = 0; i < HEAD / 2; i++) {
-        out[i] = x[i] * cosine[i] - x[i + HEAD / 2] * sine[i];
-        out[i + HEAD / 2] = x[i + HEAD / 2] * cosine[i] + x[i] * sine[i];
+        out[2 * i] = x[i] * cosine[i] - x[i + HEAD / 2] * sine[i];
+        out[2 * i + 1] = x[i + HEAD / 2] * cosine[i] + x[i] * sine[i];
     }
 }
 
@@ -362,7 +362,7 @@ int attention(int sequences, int length, int heads, int kv_heads, int window, co
                         for (int r = 0; r < ROWS; r++) {
                             const vec score = load(weights + r * padded + j);
                             vec weight = vexp(score - splat(top[r]));
-                            weight = (vec)((bits)weight & (score > splat((REAL)-INFINITY)));
+                            weight = (vec)((bits)weight & (score != splat((REAL)-INFINITY))); /* NaN stays */
                             total[r] += weight;
                             store(weights + r * padded + j, weight);
                         }

@@ -93,20 +93,25 @@ def _library(config: CrossDNAConfig, dtype: torch.dtype) -> Path:
 
 def compiled(config: CrossDNAConfig, dtype: torch.dtype) -> bool:
     """Whether kernels for these sizes are there already, from an earlier run."""
-    return dtype in _ITEM and _library(config, dtype).exists()
+    try:
+        return dtype in _ITEM and _library(config, dtype).exists()
+    except (OSError, RuntimeError):  # a folder that cannot be looked into, a user without a home
+        return False
 
 
 def _compile(config: CrossDNAConfig, dtype: torch.dtype, target: Path) -> None:
     compiler = find_compiler()
     if compiler is None:
-        raise CompileError("there is no C compiler: none of cc, gcc and clang is on the path")
+        named = os.environ.get("CC")
+        problem = f"`CC` names {named!r}, which is not" if named else "none of cc, gcc and clang is"
+        raise CompileError(f"there is no C compiler: {problem} on the path")
     target.parent.mkdir(parents=True, exist_ok=True)
     problem = ""
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         out = Path(folder) / target.name
         for flags in FLAGS:
             command = [compiler, *flags, *ALWAYS, *_sizes(config, dtype), "-o", str(out), str(SOURCE), "-lm"]
-            result = subprocess.run(command, capture_output=True, text=True)
+            result = subprocess.run(command, capture_output=True, text=True, errors="replace")
             if result.returncode == 0:
                 out.replace(target)  # whole or not at all, whoever else is compiling
                 return
@@ -135,7 +140,9 @@ def load_kernels(config: CrossDNAConfig, dtype: torch.dtype) -> Kernels:
         if not path.exists():
             _compile(config, dtype, path)
         return Kernels(_load(path), dtype)
-    except OSError as error:  # a folder that cannot be written, a library that cannot be loaded
+    except CompileError:
+        raise
+    except (OSError, RuntimeError) as error:  # a folder that cannot be written, no home, a library that does not load
         raise CompileError(f"the kernels cannot be kept or loaded: {error}") from error
 
 
@@ -155,7 +162,8 @@ class Kernels:
         """Memory under a name, which the next call with that name uses again: what is still in the cache is fast."""
         size = math.prod(shape)
         if name not in self.spaces or self.spaces[name].numel() < size:
-            self.spaces[name] = torch.empty(size, dtype=self.dtype)
+            with torch.inference_mode(False):  # so that it can be used again outside of the caller's
+                self.spaces[name] = torch.empty(size, dtype=self.dtype)
         return self.spaces[name][:size].view(shape)
 
     def project(self, x: Tensor, weight: Tensor) -> Tensor:

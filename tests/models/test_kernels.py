@@ -1,0 +1,866 @@
+"""The compiled CPU kernels against the PyTorch code that they stand for, and how they are compiled, kept and lent."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import math
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from crossdna_interpret.models.crossdna import kernels
+from crossdna_interpret.models.crossdna.attention import AttentionPast, rotary_table, rotate, windowed_attention
+from crossdna_interpret.models.crossdna.bridge import Context
+from crossdna_interpret.models.crossdna.comba import Comba, CombaPast
+from crossdna_interpret.models.crossdna.config import CrossDNAConfig
+from crossdna_interpret.models.crossdna.kernels import (
+    CompileError,
+    Kernels,
+    KernelUser,
+    compiled,
+    find_compiler,
+    lent,
+    load_kernels,
+)
+from crossdna_interpret.models.crossdna.model import CrossDNA
+
+Make = Callable[..., CrossDNA]
+MakeSequence = Callable[..., str]
+Load = Callable[[str, torch.dtype], Kernels]
+
+# A busy machine is no reason to fail, so examples have no deadline; `make_model` keeps nothing from one to the next.
+unhurried = settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+# Each of these is compiled, so there are few: below, at and above whole vectors of 16 or 8 numbers.
+SIZES: dict[str, dict[str, Any]] = {
+    "released": {"comba_head_dim": 64, "expand_v": 1.0, "conv_size": 4, "d_model": 16},
+    "tiny": {"comba_head_dim": 4, "expand_v": 2.0, "conv_size": 4, "d_model": 6},
+    "no convolution": {"comba_head_dim": 21, "expand_v": 1.7, "conv_size": None, "d_model": 18},
+    "one tap": {"comba_head_dim": 16, "expand_v": 0.5, "conv_size": 1, "d_model": 2},
+    "six taps": {"comba_head_dim": 7, "expand_v": 2.5, "conv_size": 6, "d_model": 34},
+}
+DTYPES = [torch.float32, torch.float64]
+every_size = pytest.mark.parametrize("size", SIZES)
+every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=str)
+FUNCTIONS = {"comba", "attention", "dilated", "gated", "rms_norm", "gate_norm", "receive", "project"}
+
+
+def config_of(size: str, **changes: object) -> CrossDNAConfig:
+    """Of that size, with one attention head and one Comba head if nothing else is asked for."""
+    return CrossDNAConfig(**({"attention_heads": 1, "comba_heads": 1} | SIZES[size] | changes))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where kernels are kept while these tests run, in place of the user's folder."""
+    folder = tmp_path_factory.mktemp("kernels")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CROSSDNA_INTERPRET_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def load(cache: Path) -> Load:
+    """Kernels of a size, which is compiled once."""
+    if find_compiler() is None:
+        pytest.skip("there is no C compiler here")
+    return functools.cache(lambda size, dtype: load_kernels(config_of(size), dtype))
+
+
+@pytest.fixture(autouse=True)
+def without_gradients() -> Iterator[None]:
+    """As kernels are used."""
+    with torch.no_grad():
+        yield
+
+
+class Random:
+    """Numbers in float64 that float32 has too, so that both types and their reference see the same."""
+
+    def __init__(self, seed: int) -> None:
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def __call__(self, *shape: int) -> Tensor:
+        return torch.randn(shape, generator=self.generator).double()
+
+
+def assert_near(result: Tensor, reference: Callable[[torch.dtype], Tensor]) -> None:
+    """Within 1e-12 of the largest number expected; in float32, about as near to the truth as PyTorch is in float32."""
+    expected = reference(torch.float64)
+    assert result.shape == expected.shape
+    error, largest = float((result - expected).abs().max()), float(expected.abs().max())
+    if result.dtype == torch.float64:
+        assert error <= 1e-12 * largest
+    else:
+        assert result.dtype == torch.float32
+        assert error <= 3 * float((reference(torch.float32) - expected).abs().max()) + 1e-6 * max(1.0, largest)
+
+
+# Each function against PyTorch
+
+
+def comba_of(size: str, heads: int, random: Random, decay: float = 1.0) -> Comba:
+    """In float64, with random parameters, and without the last projection."""
+    # The norm's usual epsilon lets it blow the rounding of tiny outputs up three hundredfold.
+    layer = Comba(config_of(size, comba_heads=heads, comba_norm_eps=0.01)).double().requires_grad_(False)
+    for parameter in layer.parameters():
+        parameter.copy_(random(*parameter.shape))
+    layer.A_log.copy_((decay * layer.A_log.exp()).log().float())
+    width = heads * layer.value_dim
+    layer.o_proj = nn.Linear(width, width, bias=False, dtype=torch.float64)
+    layer.o_proj.weight.copy_(torch.eye(width))
+    return layer
+
+
+def projections_of(layer: Comba, random: Random, batch: int, length: int) -> Tensor:
+    return random(batch, length, sum(layer.splits))
+
+
+def past_of(layer: Comba, random: Random) -> CombaPast:
+    """A random state, and what comes before the first position."""
+    tail = None if layer.conv is None else random(1, layer.conv.shape[-1] - 1, layer.splits[0])
+    return CombaPast(tail, random(layer.heads, layer.key_dim, layer.value_dim))
+
+
+def past_in(past: CombaPast | None, dtype: torch.dtype) -> CombaPast | None:
+    if past is None:
+        return None
+    return CombaPast(None if past.tail is None else past.tail.to(dtype), past.state.to(dtype))
+
+
+def comba_by_kernels(
+    found: Kernels, layer: Comba, own: Tensor, shared: Tensor | None = None, past: CombaPast | None = None
+) -> Tensor:
+    """What the kernels give for the layer, before its last projection."""
+    dtype = found.dtype
+    taps = None if layer.conv is None else layer.conv[:, 0].t().contiguous().to(dtype)
+    to_p = torch.sigmoid(layer.decay)
+    rate, step, to_p, skip = (x.to(dtype) for x in (layer.A_log.exp(), layer.dt_bias, to_p, layer.D * to_p))
+    rest = None if shared is None else shared.to(dtype)
+    norm = layer.o_norm.to(dtype)
+    return found.comba(own.to(dtype), rest, taps, past_in(past, dtype), (rate, step, to_p, skip), norm, layer.eps)
+
+
+def comba_by_torch(layer: Comba, projected: Tensor, past: CombaPast | None = None) -> Callable[[torch.dtype], Tensor]:
+    return lambda dtype: copy.deepcopy(layer).to(dtype).mix(projected.to(dtype), past_in(past, dtype))
+
+
+@every_dtype
+@every_size
+@unhurried
+@given(
+    batch=st.integers(1, 3), heads=st.integers(1, 3), length=st.one_of(st.sampled_from([1, 31, 32, 33, 64, 97]),
+    st.integers(1, 100)), own=st.floats(0, 1), resumed=st.booleans(), decay=st.sampled_from([0.05, 1.0, 16.0]),
+    seed=st.integers(0, 2**16),
+)  # fmt: skip
+def test_comba(
+    load: Load, size: str, dtype: torch.dtype, batch: int, heads: int, length: int, own: float, resumed: bool,
+    decay: float, seed: int,
+) -> None:  # fmt: skip
+    random = Random(seed)
+    layer = comba_of(size, heads, random, decay)
+    projected = projections_of(layer, random, batch, length)
+    past = past_of(layer, random) if resumed else None
+    first = round(own * length)
+    projected[1:, first:] = projected[:1, first:]
+    shared = projected[:1, first:] if first < length else None
+    result = comba_by_kernels(load(size, dtype), layer, projected[:, :first], shared, past)
+    assert_near(result, comba_by_torch(layer, projected, past))
+
+
+@every_dtype
+@every_size
+@pytest.mark.parametrize("resumed", [False, True], ids=["from the start", "resumed"])
+@pytest.mark.parametrize(("strong", "step"), [(50.0, 1), (50.0, 7), (1000.0, 1), (1000.0, 31)])
+def test_comba_under_strong_decays(
+    load: Load, size: str, dtype: torch.dtype, strong: float, step: int, resumed: bool
+) -> None:
+    random = Random(0)
+    layer = comba_of(size, 2, random)
+    layer.A_log.zero_()
+    layer.dt_bias.zero_()
+    projected = projections_of(layer, random, 2, 80)
+    decays = torch.full((80,), -3.0, dtype=torch.float64)  # of which little is left by softplus
+    decays[::step] = strong
+    projected[..., -2 * layer.heads : -layer.heads] = decays[:, None]
+    past = past_of(layer, random) if resumed else None
+    result = comba_by_kernels(load(size, dtype), layer, projected, None, past)
+    assert_near(result, comba_by_torch(layer, projected, past))
+
+
+@every_dtype
+@pytest.mark.parametrize("decay", [0.3, 0.7, 1.0, 3.0])
+def test_what_fades_away_in_comba_does_not_become_denormal(load: Load, dtype: torch.dtype, decay: float) -> None:
+    random = Random(0)
+    layer = comba_of("no convolution", 2, random)
+    layer.A_log.zero_()
+    layer.dt_bias.fill_(math.log(math.expm1(decay)))
+    projected = projections_of(layer, random, 1, 400)
+    projected[..., -2 * layer.heads : -layer.heads] = 0
+    projected[:, 3:, 2 * layer.heads * layer.key_dim : layer.splits[0]] = 0  # values of the first three alone
+    result = comba_by_kernels(load("no convolution", dtype), layer, projected)
+    assert_near(result, comba_by_torch(layer, projected))
+    assert not ((result != 0) & (result.abs() < torch.finfo(dtype).tiny)).any()
+    if dtype == torch.float32:
+        assert not result[:, -1].any()
+
+
+@every_dtype
+@every_size
+@unhurried
+@given(
+    batch=st.integers(1, 3), heads=st.sampled_from([(1, 1), (2, 1), (2, 2), (4, 2), (6, 2)]),
+    length=st.integers(1, 100), start=st.one_of(st.just(0), st.integers(1, 120)), window=st.integers(1, 130),
+    scale=st.sampled_from([0.1, 1.0, 10.0]), seed=st.integers(0, 2**16),
+)  # fmt: skip
+def test_attention(
+    load: Load, size: str, dtype: torch.dtype, batch: int, heads: tuple[int, int], length: int, start: int,
+    window: int, scale: float, seed: int,
+) -> None:  # fmt: skip
+    random = Random(seed)
+    query_heads, kv_heads = heads
+    dim = config_of(size).d_model
+    splits = [query_heads * dim, kv_heads * dim, kv_heads * dim]
+    projections = random(batch, length, sum(splits))
+    projections[..., : splits[0]] *= scale
+    before = [random(1, kv_heads, start, dim) for _ in range(2)]
+
+    def past(dtype: torch.dtype) -> AttentionPast | None:
+        return AttentionPast(before[0].to(dtype), before[1].to(dtype)) if start else None
+
+    def reference(dtype: torch.dtype) -> Tensor:
+        table = rotary_table(length, dim, 10000.0, projections.to(dtype), start)
+        parts = projections.to(dtype).split(splits, dim=-1)
+        q, k, v = (part.unflatten(-1, (-1, dim)).transpose(1, 2) for part in parts)
+        out = windowed_attention(rotate(q, *table), rotate(k, *table), v, window, past(dtype))
+        return out.transpose(1, 2).flatten(2)
+
+    given_to = projections.to(dtype)
+    table = rotary_table(length, dim, 10000.0, given_to, start)
+    assert_near(load(size, dtype).attention(given_to, kv_heads, window, past(dtype), table), reference)
+
+
+@every_dtype
+def test_a_key_that_is_no_number_is_not_passed_over(load: Load, dtype: torch.dtype) -> None:
+    projections = Random(0)(1, 9, 3 * 6).to(dtype)
+    projections[:, 4, 6:12] = torch.nan
+    table = rotary_table(9, 6, 10000.0, projections)
+    result = load("tiny", dtype).attention(projections, 1, 3, None, table)
+    assert result.isnan().any(-1).tolist() == [[t in (4, 5, 6) for t in range(9)]]
+
+
+def test_attention_without_memory_says_so() -> None:
+    library: Any = SimpleNamespace(attention=lambda *_: 0)
+    x = torch.zeros(1, 1234, 18)
+    with pytest.raises(MemoryError, match="1,234 positions"):
+        Kernels(library, torch.float32).attention(x, 1, 3, None, rotary_table(1234, 6, 10000.0, x))
+
+
+@every_dtype
+@unhurried
+@given(batch=st.integers(1, 3), length=st.integers(1, 100), width=st.integers(1, 50), seed=st.integers(0, 2**16))
+def test_dilated(load: Load, dtype: torch.dtype, batch: int, length: int, width: int, seed: int) -> None:
+    random = Random(seed)
+    context = Context(width).double()
+    for conv in context.convs:
+        conv.weight.copy_(random(*conv.weight.shape))
+    context.mix = nn.Identity()  # type: ignore[assignment]
+    x = random(batch, length, width)
+    taps = torch.stack([conv.weight[:, 0].t() for conv in context.convs])
+    result = load("tiny", dtype).dilated(x.to(dtype), taps.to(dtype))
+    assert_near(result, lambda dtype: copy.deepcopy(context).to(dtype)(x.to(dtype)))
+
+
+@every_dtype
+@unhurried
+@given(batch=st.integers(1, 3), length=st.integers(1, 100), parts=st.integers(1, 3), scale=st.sampled_from([1.0, 50.0]),
+       seed=st.integers(0, 2**16))  # fmt: skip
+def test_gated(load: Load, dtype: torch.dtype, batch: int, length: int, parts: int, scale: float, seed: int) -> None:
+    rows = scale * Random(seed)(batch, length, 512 * parts)
+
+    def reference(dtype: torch.dtype) -> Tensor:
+        gate, up = rows.to(dtype).chunk(2, dim=-1)
+        return F.silu(gate) * up
+
+    assert_near(load("tiny", dtype).gated(rows.to(dtype)), reference)
+
+
+@every_dtype
+def test_the_sigmoid_is_right_wherever_float32_can_hold_it(load: Load, dtype: torch.dtype) -> None:
+    gate = torch.linspace(-80, 80, 400 * 256).view(1, 400, 256).to(dtype)
+    result = load("tiny", dtype).gated(torch.cat([gate, torch.ones_like(gate)], dim=-1))
+    relative = 5e-7 if dtype == torch.float32 else 2e-15
+    torch.testing.assert_close(result.double(), F.silu(gate.double()), rtol=relative, atol=0)
+
+
+@every_dtype
+def test_beyond_that_the_sigmoid_stays_within_its_limits(load: Load, dtype: torch.dtype) -> None:
+    gate = torch.tensor([-1e4, -200.0, -100.0, 100.0, 200.0, 1e4], dtype=dtype).repeat_interleave(256).view(1, 6, 256)
+    result = load("tiny", dtype).gated(torch.cat([gate, torch.ones_like(gate)], dim=-1))
+    torch.testing.assert_close(result[:, 3:], gate[:, 3:], rtol=0, atol=0)
+    assert (result[:, :3] <= 0).all()
+    assert (result[:, :3] >= -1e-30).all()
+
+
+@every_dtype
+@unhurried
+@given(batch=st.integers(1, 3), length=st.integers(1, 100), width=st.integers(1, 70),
+       scale=st.sampled_from([1e-3, 1.0, 30.0]), seed=st.integers(0, 2**16))  # fmt: skip
+def test_rms_norm(load: Load, dtype: torch.dtype, batch: int, length: int, width: int, scale: float, seed: int) -> None:
+    random = Random(seed)
+    x, weight = scale * random(batch, length, width), random(width)
+    result = load("tiny", dtype).rms_norm(x.to(dtype), weight.to(dtype), 1e-5, 0.7)
+    assert_near(result, lambda dtype: F.rms_norm(x.to(dtype), (width,), weight.to(dtype), 1e-5) * 0.7)
+
+
+def norm_of(width: int, random: Random) -> nn.LayerNorm:
+    """A layer norm in float64 with weights and an epsilon of its own."""
+    norm = nn.LayerNorm(width, eps=1e-3).double()
+    norm.weight.copy_(random(width))
+    norm.bias.copy_(random(width))
+    return norm
+
+
+@every_dtype
+@unhurried
+@given(batch=st.integers(1, 3), length=st.integers(1, 100), width=st.integers(6, 70), weighted=st.booleans(),
+       temperature=st.sampled_from([0.5, 1.0, 2.0]), scale=st.sampled_from([1.0, 100.0]),
+       seed=st.integers(0, 2**16))  # fmt: skip
+def test_gate_norm(
+    load: Load, dtype: torch.dtype, batch: int, length: int, width: int, weighted: bool, temperature: float,
+    scale: float, seed: int,
+) -> None:  # fmt: skip
+    random = Random(seed)
+    m, t, logits = random(batch, length, width), random(batch, length, width), scale * random(batch, length, width)
+    norm = norm_of(width, random) if weighted else nn.LayerNorm(width, eps=1e-5, elementwise_affine=False)
+
+    def reference(dtype: torch.dtype) -> Tensor:
+        gate = torch.sigmoid(logits.to(dtype) / temperature)
+        return copy.deepcopy(norm).to(dtype)(torch.lerp(m.to(dtype), t.to(dtype), gate))
+
+    given_to = copy.deepcopy(norm).to(dtype) if weighted else None
+    result = load("tiny", dtype).gate_norm(m.to(dtype), t.to(dtype), logits.to(dtype), given_to, temperature)
+    assert_near(result, reference)
+
+
+@every_dtype
+@unhurried
+@given(batch=st.integers(1, 3), length=st.integers(1, 100), width=st.integers(6, 70), branch=st.integers(0, 1),
+       scale=st.sampled_from([1.0, 100.0]), seed=st.integers(0, 2**16))  # fmt: skip
+def test_receive(
+    load: Load, dtype: torch.dtype, batch: int, length: int, width: int, branch: int, scale: float, seed: int
+) -> None:
+    random = Random(seed)
+    x, message, whole = random(batch, length, width), random(batch, length, width), random(batch, 1, width)
+    of_both = scale * random(batch, length, 2 * width)
+    norm = norm_of(width, random)
+
+    def parts(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor, nn.LayerNorm]:
+        logits = of_both.to(dtype).chunk(2, dim=-1)[branch]
+        return x.to(dtype), logits, message.to(dtype), whole.to(dtype), copy.deepcopy(norm).to(dtype)
+
+    def reference(dtype: torch.dtype) -> Tensor:
+        x, logits, message, whole, norm = parts(dtype)
+        return norm(x + torch.sigmoid(logits) * (message + whole))
+
+    assert_near(load("tiny", dtype).receive(*parts(dtype)), reference)
+
+
+def product(x: Tensor, weight: Tensor, dtype: torch.dtype) -> Tensor:
+    return F.linear(x.to(dtype), weight.to(dtype))
+
+
+@every_dtype
+@unhurried
+@given(batch=st.integers(1, 3), length=st.integers(1, 100), width=st.integers(1, 50), out=st.integers(1, 50),
+       seed=st.integers(0, 2**16))  # fmt: skip
+def test_project(load: Load, dtype: torch.dtype, batch: int, length: int, width: int, out: int, seed: int) -> None:
+    random = Random(seed)
+    x, weight = random(batch, length, width), random(out, width)
+    found = load("tiny", dtype)
+    for part in (x, x[:, :1], x):  # the second and third in memory that is there
+        reference = functools.partial(product, part, weight)
+        assert_near(found.project(part.to(dtype), weight.to(dtype)), reference)
+
+
+# What holds for all of them
+
+Call = Callable[..., Tensor]
+
+
+def calls(found: Kernels) -> dict[str, tuple[Call, list[Tensor]]]:
+    """Each function of `kernels.c`, as a function of the tensors that have a row for each sequence; three rows."""
+    random, dtype = Random(0), found.dtype
+    layer = comba_of("six taps", 2, random)
+    dim = config_of("six taps").d_model
+    norm, past = norm_of(20, random).to(dtype), past_of(layer, random)
+    shared, taps, weight = projections_of(layer, random, 1, 20), random(5, 9, 20).to(dtype), random(20).to(dtype)
+    before = AttentionPast(random(1, 2, 9, dim).to(dtype), random(1, 2, 9, dim).to(dtype))
+    table = rotary_table(40, dim, 10000.0, weight, 9)
+
+    def rows(*shape: int) -> Tensor:
+        return random(3, *shape).to(dtype)
+
+    features = rows(40, 20)
+    return {
+        "comba": (
+            lambda x: comba_by_kernels(found, layer, x, shared, past),
+            [projections_of(layer, random, 3, 40).to(dtype)],
+        ),
+        "attention": (lambda x: found.attention(x, 2, 7, before, table), [rows(40, 8 * dim)]),
+        "dilated": (lambda x: found.dilated(x, taps), [features]),
+        "gated": (found.gated, [rows(40, 512)]),
+        "rms_norm": (lambda x: found.rms_norm(x, weight, 1e-5, 0.7), [features]),
+        "gate_norm": (
+            lambda m, t, logits: found.gate_norm(m, t, logits, norm, 2.0),
+            [features, rows(40, 20), rows(40, 20)],
+        ),
+        "receive": (
+            lambda x, logits, message, whole: found.receive(x, logits, message, whole, norm),
+            [features, rows(40, 20), rows(40, 20), rows(1, 20)],
+        ),
+    }
+
+
+every_function = pytest.mark.parametrize("name", sorted(FUNCTIONS - {"project"}))  # which PyTorch computes
+
+
+@every_dtype
+@every_function
+def test_rows_of_a_batch_do_not_mix(load: Load, dtype: torch.dtype, name: str) -> None:
+    call, x = calls(load("six taps", dtype))[name]
+    together = call(*x).clone()
+    for row in range(3):
+        assert torch.equal(together[row], call(*(y[row : row + 1] for y in x))[0])
+    assert not torch.equal(together[0], together[1])
+
+
+@pytest.fixture
+def threads() -> Iterator[Callable[[int], None]]:
+    """Sets the number of threads, for one test."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@every_dtype
+@every_function
+def test_results_do_not_depend_on_the_number_of_threads(
+    load: Load, dtype: torch.dtype, name: str, threads: Callable[[int], None]
+) -> None:
+    call, x = calls(load("six taps", dtype))[name]
+    threads(1)
+    alone = call(*x).clone()
+    for count in (2, 5):
+        threads(count)
+        assert torch.equal(call(*x), alone)
+        assert torch.get_num_threads() == count
+
+
+@every_dtype
+@every_function
+def test_inputs_are_left_alone(load: Load, dtype: torch.dtype, name: str) -> None:
+    call, x = calls(load("six taps", dtype))[name]
+    before = [y.clone() for y in x]
+    first = call(*x).clone()
+    assert all(torch.equal(y, kept) for y, kept in zip(x, before, strict=True))
+    assert torch.equal(call(*x), first)
+
+
+@every_dtype
+@every_function
+def test_inputs_need_not_be_contiguous(load: Load, dtype: torch.dtype, name: str) -> None:
+    call, x = calls(load("six taps", dtype))[name]
+    expected = call(*x).clone()
+    wide = [torch.cat([y, y + 1], dim=-1)[..., : y.shape[-1]] for y in x]
+    assert not any(y.is_contiguous() for y in wide[:1])
+    assert torch.equal(call(*wide), expected)
+
+
+@every_dtype
+def test_kernels_serve_in_inference_mode_and_out_of_it(load: Load, dtype: torch.dtype) -> None:
+    found = load_kernels(config_of("tiny"), dtype)
+    x, weight = Random(0)(2, 5, 7).to(dtype), Random(1)(3, 7).to(dtype)
+    with torch.inference_mode():
+        inside = found.project(x, weight).clone()
+    assert torch.equal(found.project(x, weight), inside)
+
+
+def test_nothing_global_changes(load: Load) -> None:
+    def state() -> tuple[object, ...]:
+        tiny = torch.tensor([1e-40]), torch.tensor([1e-310], dtype=torch.float64)
+        return (
+            torch.get_num_threads(), torch.get_num_interop_threads(), torch.get_default_dtype(),
+            torch.is_grad_enabled(), dict(os.environ), Path.cwd(), [float(x * 1.0) for x in tiny],
+        )  # fmt: skip
+
+    before = state()
+    found = load_kernels(config_of("six taps"), torch.float32)
+    for call, x in calls(found).values():
+        call(*x)
+    assert state() == before
+
+
+# A whole model
+
+
+def score(model: CrossDNA, seqs: list[str], found: Kernels | None = None) -> Tensor:
+    with lent(found, model):
+        return model(model.one_hot(seqs))
+
+
+MODELS = st.fixed_dictionaries(
+    {
+        "size": st.sampled_from(list(SIZES)),
+        "depth": st.integers(1, 2),
+        "block_size": st.sampled_from([None, 16, 24, 33]),
+        "window_size": st.sampled_from([1, 10, 31, 200]),
+        "comba_heads": st.integers(1, 3),
+        "attention_heads": st.sampled_from([2, 4]),
+        "kv_heads": st.sampled_from([None, 1, 2]),
+        "use_bridge": st.sampled_from([True, True, False]),
+        "gate_freeze_steps": st.sampled_from([0, 0, 1]),
+        "gate_temp": st.sampled_from([0.5, 2.0]),
+        "targets": st.sampled_from([(), ("activity",), ("rods", "cones", "amacrine")]),
+        "seed": st.integers(0, 3),
+    }
+)
+
+
+def model_of(make_model: Make, size: str, attention_heads: int = 2, **changes: object) -> CrossDNA:
+    """A random model with heads of that size."""
+    width = SIZES[size]["d_model"] * attention_heads
+    return make_model(**SIZES[size] | changes | {"attention_heads": attention_heads, "d_model": width})
+
+
+@every_dtype
+@pytest.mark.parametrize("rc_blocks", ["aligned", "mirrored"])
+@unhurried
+@given(config=MODELS, length=st.integers(1, 80), batch=st.integers(1, 3))
+def test_a_model_scores_on_kernels_as_it_does_without(
+    load: Load, make_model: Make, make_sequence: MakeSequence, dtype: torch.dtype, rc_blocks: str,
+    config: dict[str, Any], length: int, batch: int,
+) -> None:  # fmt: skip
+    model = model_of(make_model, **config, rc_blocks=rc_blocks)
+    seqs = [make_sequence(length, seed, n_at=(length // 2,)) for seed in range(batch)]
+    result = score(model.to(dtype), seqs, load(config["size"], dtype))
+    assert_near(result, lambda dtype: score(model.to(dtype), seqs))
+
+
+@pytest.fixture
+def used(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Counts the calls of each function."""
+    seen: Counter[str] = Counter()
+
+    def counting(name: str, original: Call) -> Call:
+        def call(*args: Any) -> Tensor:
+            seen[name] += 1
+            return original(*args)
+
+        return call
+
+    for name in FUNCTIONS:
+        monkeypatch.setattr(Kernels, name, counting(name, getattr(Kernels, name)))
+    return seen
+
+
+def test_a_model_uses_all_of_them(load: Load, model: CrossDNA, used: Counter[str]) -> None:
+    score(model, ["GATTACA"], load("tiny", torch.float32))
+    assert set(used) == FUNCTIONS
+
+
+def test_nothing_is_used_while_gradients_are_on(load: Load, model: CrossDNA, used: Counter[str]) -> None:
+    x = model.one_hot(["GATTACA" * 5])
+    with torch.enable_grad():
+        inputs = [x.clone().requires_grad_() for _ in range(2)]
+        expected = model(inputs[0])
+        with lent(load("tiny", torch.float32), model):
+            result = model(inputs[1])
+        assert torch.equal(result, expected)
+        gradients = [torch.autograd.grad(y.sum(), x)[0] for y, x in zip((expected, result), inputs, strict=True)]
+    assert torch.equal(*gradients)
+    assert not used
+
+
+def test_kernels_of_another_type_are_not_used(load: Load, model: CrossDNA, used: Counter[str]) -> None:
+    expected = score(model, ["GATTACA"])
+    assert torch.equal(score(model, ["GATTACA"], load("tiny", torch.float64)), expected)
+    assert not used
+
+
+# Loans
+
+
+def holders(model: nn.Module) -> list[object]:
+    """What modules have of their own as kernels."""
+    return [vars(module)["kernels"] for module in model.modules() if "kernels" in vars(module)]
+
+
+def test_a_loan_ends_with_the_body(load: Load, model: CrossDNA) -> None:
+    users = [module for module in model.modules() if isinstance(module, KernelUser)]
+    found = load("tiny", torch.float32)
+    before = [sorted(vars(module)) for module in model.modules()]
+    with lent(found, model):
+        assert len(users) > 10
+        assert all(module.kernels is found for module in users)
+    assert [sorted(vars(module)) for module in model.modules()] == before
+    assert all(module.kernels is None for module in users)
+
+
+def test_a_loan_ends_with_an_exception_too(load: Load, model: CrossDNA) -> None:
+    with pytest.raises(ZeroDivisionError), lent(load("tiny", torch.float32), model):
+        raise ZeroDivisionError
+    assert not holders(model)
+
+
+def test_a_loan_within_a_loan_gives_back_what_was_lent(load: Load, model: CrossDNA) -> None:
+    outer, inner = load("tiny", torch.float32), load("tiny", torch.float64)
+    with lent(outer, model):
+        with lent(inner, model.branch_a):
+            assert set(holders(model.branch_a)) == {inner}
+            assert set(holders(model.branch_b)) == {outer}
+        assert set(holders(model)) == {outer}
+        with lent(None, model):
+            assert set(holders(model)) == {outer}
+    assert not holders(model)
+
+
+# How they are compiled and kept
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache."""
+    monkeypatch.setenv("CROSSDNA_INTERPRET_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Makes a shell script the compiler; $out is what it is to write. Each run leaves a line in the file returned."""
+
+    def make(script: str) -> Path:
+        path, log = tmp_path / "compiler", tmp_path / "runs"
+        find_out = 'for word in "$@"; do [ "$last" = -o ] && out=$word; last=$word; done'
+        path.write_text(f"#!/bin/sh\necho \"$@\" >> '{log}'\n{find_out}\n{script}\n")
+        path.chmod(0o755)
+        monkeypatch.setenv("CC", str(path))
+        return log
+
+    return make
+
+
+@pytest.fixture
+def library(load: Load) -> str:
+    """The library that compiling for `CONFIG` in float32 gives, for compilers that hand out a ready one."""
+    return load("tiny", torch.float32).library._name
+
+
+CONFIG = config_of("tiny")
+
+
+def fails(match: str, dtype: torch.dtype = torch.float32) -> None:
+    with pytest.raises(CompileError, match=match):
+        load_kernels(CONFIG, dtype)
+
+
+def test_other_types_have_no_kernels() -> None:
+    fails("float32 and float64, not for bfloat16", torch.bfloat16)
+    assert not compiled(CONFIG, torch.bfloat16)
+
+
+def test_a_compiler_that_is_not_there_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CC", "no-such-compiler")
+    fails("no-such-compiler")
+    assert not compiled(CONFIG, torch.float32)
+    assert not folder.exists()
+
+
+def test_no_compiler_on_the_path_is_an_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setenv("PATH", "")
+    fails("there is no C compiler: none of cc, gcc and clang")
+    assert not folder.exists()
+
+
+def test_the_compiler_is_the_one_named_or_the_first_on_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def add(name: str) -> str:
+        (tmp_path / name).touch(0o755)
+        return str(tmp_path / name)
+
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert find_compiler() is None
+    for name in ("clang", "gcc", "cc"):  # each goes before the ones that are there
+        assert add(name) == find_compiler()
+    other = add("other")
+    monkeypatch.setenv("CC", "other")
+    assert find_compiler() == other
+    monkeypatch.setenv("CC", other)
+    assert find_compiler() == other
+
+
+@pytest.mark.parametrize("leaves", ["", 'echo half > "$out";'], ids=["nothing", "half a file"])
+def test_a_compiler_that_fails_is_an_error_with_its_reason_and_leaves_nothing(
+    folder: Path, compiler: Callable[[str], Path], leaves: str
+) -> None:
+    compiler(f"{leaves} echo 'kernels.c:7: no room for a vector' >&2; exit 1")
+    fails("compiler failed: kernels.c:7: no room for a vector")
+    assert not compiled(CONFIG, torch.float32)
+    assert list(folder.iterdir()) == []
+
+
+def test_a_compiler_may_fail_in_any_encoding(folder: Path, compiler: Callable[[str], Path]) -> None:
+    compiler("printf 'na\\357ve reason' >&2; exit 1")
+    fails("ve reason")
+
+
+def test_a_compiler_that_makes_nothing_is_an_error(folder: Path, compiler: Callable[[str], Path]) -> None:
+    compiler("exit 0")
+    fails("cannot be kept or loaded")
+    assert list(folder.iterdir()) == []
+
+
+def test_a_compiler_that_cannot_be_run_is_an_error(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "broken"
+    broken.write_text("#!/no/such/interpreter\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("CC", str(broken))
+    fails("cannot be kept or loaded.*/broken")
+    assert list(folder.iterdir()) == []
+
+
+def test_options_that_a_compiler_does_not_know_are_left_out(
+    load: Load, folder: Path, compiler: Callable[[str], Path]
+) -> None:
+    real = find_compiler()
+    log = compiler(f'case "$*" in *-fopenmp*) echo what is -fopenmp? >&2; exit 1;; esac; exec "{real}" "$@"')
+    plain = load_kernels(CONFIG, torch.float32)
+    runs = log.read_text().splitlines()
+    assert "-fopenmp" in runs[0]
+    assert "-fopenmp" not in runs[-1]
+    x = Random(0)(3, 40, 20).float()
+    expected = load("tiny", torch.float32).rms_norm(x, x[0, 0], 1e-5, 1.0)
+    torch.testing.assert_close(plain.rms_norm(x, x[0, 0], 1e-5, 1.0), expected)
+
+
+def test_what_is_compiled_is_kept(
+    folder: Path, compiler: Callable[[str], Path], library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = compiler(f'cp "{library}" "$out"')
+    assert not compiled(CONFIG, torch.float32)
+    load_kernels(CONFIG, torch.float32)
+    assert compiled(CONFIG, torch.float32)
+    assert len(log.read_text().splitlines()) == 1
+    kernels._load.cache_clear()  # as in another process
+    load_kernels(CONFIG, torch.float32)
+    assert len(log.read_text().splitlines()) == 1
+    assert len(list(folder.iterdir())) == 1
+    monkeypatch.setenv("CC", "no-such-compiler")  # which is not looked for
+    load_kernels(CONFIG, torch.float32)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"comba_head_dim": 5}, {"expand_v": 1.0}, {"conv_size": 3}, {"conv_size": None}, {"d_model": 8}],
+    ids=str,
+)
+def test_other_sizes_are_compiled_apart(
+    folder: Path, compiler: Callable[[str], Path], library: str, change: dict[str, object]
+) -> None:
+    compiler(f'cp "{library}" "$out"')
+    load_kernels(CONFIG, torch.float32)
+    assert not compiled(config_of("tiny", **change), torch.float32)
+    assert not compiled(CONFIG, torch.float64)
+    same = {"depth": 9, "comba_heads": 7, "window_size": 3, "d_model": 12, "attention_heads": 2}
+    assert compiled(config_of("tiny", **same), torch.float32)
+
+
+def test_another_source_is_compiled_apart(
+    folder: Path, compiler: Callable[[str], Path], library: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiler(f'cp "{library}" "$out"')
+    load_kernels(CONFIG, torch.float32)
+    (tmp_path / "kernels.c").write_text(kernels.SOURCE.read_text() + "\n")
+    monkeypatch.setattr(kernels, "SOURCE", tmp_path / "kernels.c")
+    assert not compiled(CONFIG, torch.float32)
+
+
+def test_several_may_compile_at_once(folder: Path, compiler: Callable[[str], Path], library: str) -> None:
+    log = compiler(f'sleep 0.2; cp "{library}" "$out"')
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: load_kernels(CONFIG, torch.float32), range(4)))
+    assert len(log.read_text().splitlines()) > 1
+    assert [path.suffix for path in folder.iterdir()] == [".so"]
+    x = torch.ones(1, 2, 20)
+    assert all(torch.equal(each.rms_norm(x, x[0, 0], 0.0, 1.0), x) for each in found)
+
+
+def test_the_cache_is_in_the_users_cache_folder(
+    compiler: Callable[[str], Path], library: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiler(f'cp "{library}" "$out"')
+    monkeypatch.delenv("CROSSDNA_INTERPRET_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    load_kernels(CONFIG, torch.float32)
+    assert len(list((tmp_path / "home" / ".cache" / "crossdna_interpret").glob("*.so"))) == 1
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
+    load_kernels(CONFIG, torch.float32)
+    assert len(list((tmp_path / "other" / "crossdna_interpret").glob("*.so"))) == 1
+
+
+def test_a_folder_that_cannot_be_written_is_an_error(
+    compiler: Callable[[str], Path], library: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiler(f'cp "{library}" "$out"')
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("CROSSDNA_INTERPRET_CACHE", str(tmp_path / "file" / "below"))
+    assert not compiled(CONFIG, torch.float32)
+    fails("cannot be kept or loaded.*file/below")
+
+
+def test_a_folder_that_cannot_be_looked_into_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A name too long, since root, who may run this, can look into anything else.
+    monkeypatch.setenv("CROSSDNA_INTERPRET_CACHE", str(tmp_path / ("x" * 300)))
+    fails("cannot be kept or loaded.*x{300}")
+    assert not compiled(CONFIG, torch.float32)
+
+
+def test_a_user_without_a_home_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(_: int) -> None:
+        raise KeyError
+
+    monkeypatch.delenv("CROSSDNA_INTERPRET_CACHE")
+    for name in ("XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    fails("home")
+    assert not compiled(CONFIG, torch.float32)
+
+
+def test_a_damaged_library_is_an_error_that_names_it(
+    folder: Path, compiler: Callable[[str], Path], tmp_path: Path
+) -> None:
+    compiler('echo nonsense > "$out"')
+    fails(rf"cannot be kept or loaded.*{tmp_path}.*\.so")
+
+
+def test_public_names_exist() -> None:
+    assert all(hasattr(kernels, name) for name in kernels.__all__)

@@ -1,0 +1,269 @@
+"""Scores kept in a folder: nothing is lost to an interruption, and nothing is answered that was not asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import crossdna_interpret as cdi
+from crossdna_interpret import Edit, EditScores, score_edits
+from crossdna_interpret.keep import Kept
+from crossdna_interpret.models.crossdna.incremental import Incremental
+from crossdna_interpret.models.crossdna.model import CrossDNA
+
+FLANKS = ("GATTACAGATTACA", "CCTGAAACCTGA")
+EDITS = [Edit(place, place + 1, "") for place in range(0, 40, 2)] + [Edit(place, place, "T") for place in range(16)]
+
+
+class Toy(nn.Module):
+    """No CrossDNA."""
+
+    name = "toy"
+    targets: tuple[str, ...] = ("one", "two")
+    device = torch.device("cpu")
+    dtype = torch.float64
+
+    def forward(self, x: Tensor) -> Tensor:
+        place = torch.arange(x.shape[-1], dtype=torch.float64)
+        return torch.stack([(x[:, 0] * place.cos()).sum(-1), (x[:, 1] * place.sin()).sum(-1)], dim=-1)
+
+
+class Watched:
+    """Counts the edits that are scored, and interrupts after a number of batches."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.edits = 0
+        self.left: int | None = None
+        by_reuse, by_pass = Incremental.score, Toy.forward
+        monkeypatch.setattr(Incremental, "score", lambda this, ids: (self._batch(len(ids)), by_reuse(this, ids))[1])
+        # Of the plain path, the first pass is for the sequence itself.
+        monkeypatch.setattr(Toy, "forward", lambda this, x: (self._batch(len(x)), by_pass(this, x))[1])
+
+    def _batch(self, size: int) -> None:
+        if self.left == 0:
+            raise KeyboardInterrupt
+        if self.left is not None:
+            self.left -= 1
+        self.edits += size
+
+
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
+    return Watched(monkeypatch)
+
+
+@pytest.fixture
+def sequence(make_sequence: Callable) -> str:
+    return make_sequence(60, n_at=(9, 48))
+
+
+def ask(sequence: str, model: nn.Module, folder: Path | None, batch_size: int = 4) -> EditScores:
+    return score_edits(sequence, EDITS, model, target=0, batch_size=batch_size, keep=folder)
+
+
+def state(model: nn.Module) -> list[tuple]:
+    """What a call must leave as it was."""
+    return [
+        (name, module.training, sorted(vars(module)), len(module._forward_hooks), len(module._forward_pre_hooks))
+        for name, module in model.named_modules()
+    ]
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir())
+
+
+@pytest.mark.parametrize("batches", [0, 1, 4])
+@pytest.mark.parametrize("kind", ["reuse", "plain"])
+def test_after_an_interruption_only_what_is_missing_is_scored(
+    kind: str, batches: int, make_model: Callable, sequence: str, watched: Watched, tmp_path: Path
+) -> None:
+    model = make_model(targets=("one", "two"), depth=1).double() if kind == "reuse" else Toy()
+    for i, module in enumerate(model.modules()):
+        module.training = i % 3 == 0
+    itself = 0 if kind == "reuse" else 1
+    expected = ask(sequence, model, None)
+    before = state(model)
+    watched.left, watched.edits = batches + itself, 0
+    with pytest.raises(KeyboardInterrupt):
+        ask(sequence, model, tmp_path / "new" / "folder")
+    assert watched.edits == 4 * batches + itself
+    assert state(model) == before
+    watched.left, watched.edits = None, 0
+    result = ask(sequence, model, tmp_path / "new" / "folder")
+    assert watched.edits == len(EDITS) - 4 * batches + itself
+    # What reuse finds in memory when it goes on is less, which may show in the last digit.
+    np.testing.assert_allclose(result.predictions, expected.predictions, rtol=0, atol=1e-14 if kind == "reuse" else 0)
+    np.testing.assert_array_equal(result.reference, expected.reference)
+    assert result.certificate.method == expected.certificate.method
+    assert result.certificate.settings == expected.certificate.settings
+    watched.edits = 0
+    for batch_size in (4, 7):  # the whole of it, however it is asked for
+        again = ask(sequence, model, tmp_path / "new" / "folder", batch_size)
+        np.testing.assert_array_equal(again.predictions, result.predictions)
+    assert watched.edits == 2 * itself
+
+
+def test_a_record_that_was_cut_short_is_dropped(
+    make_model: Callable, sequence: str, watched: Watched, tmp_path: Path
+) -> None:
+    model = make_model(targets=("one", "two"), depth=1).double()
+    expected = ask(sequence, model, tmp_path)
+    (file,) = files(tmp_path)
+    whole = file.read_bytes()
+    record = 8 + 2 * 8
+    assert len(whole) == len(EDITS) * record
+    for cut, missing in ((1, 1), (record - 1, 1), (record, 1), (record + 1, 2), (len(whole) - 3, len(EDITS))):
+        file.write_bytes(whole[:-cut])
+        watched.edits = 0
+        result = ask(sequence, model, tmp_path)
+        assert watched.edits == missing
+        np.testing.assert_allclose(result.predictions, expected.predictions, rtol=0, atol=1e-12)
+        assert len(file.read_bytes()) == len(whole)  # mended, not only grown: the next call finds it whole
+        watched.edits = 0
+        ask(sequence, model, tmp_path)
+        assert watched.edits == 0
+
+
+def test_other_questions_do_not_collide(make_model: Callable, make_sequence: Callable, tmp_path: Path) -> None:
+    sequence = make_sequence(60)
+    reordered = [*EDITS[1:], EDITS[0]]
+    model = make_model(depth=1)
+    other, double = make_model(depth=1, seed=1), make_model(depth=1).double()
+    mirrored = make_model(depth=1, rc_blocks="mirrored")  # the same weights, put together otherwise
+    questions = [
+        lambda keep: score_edits(sequence, EDITS, model, keep=keep),
+        lambda keep: score_edits(make_sequence(60, seed=1), EDITS, model, keep=keep),
+        lambda keep: score_edits(sequence, reordered, model, keep=keep),
+        lambda keep: score_edits(sequence, EDITS[:-1], model, keep=keep),
+        lambda keep: score_edits(sequence, EDITS, model, flanks=FLANKS, keep=keep),
+        lambda keep: score_edits(sequence, EDITS, model, flanks=FLANKS[::-1], keep=keep),
+        lambda keep: score_edits(sequence, EDITS, other, keep=keep),
+        lambda keep: score_edits(sequence, EDITS, double, keep=keep),
+        lambda keep: score_edits(sequence, EDITS, mirrored, keep=keep),
+    ]
+    expected = [question(None).predictions for question in questions]
+    for number, (question, scores) in enumerate(zip(questions, expected, strict=True), start=1):
+        np.testing.assert_array_equal(question(tmp_path).predictions, scores)
+        assert len(files(tmp_path)) == number
+    for question, scores in zip(reversed(questions), reversed(expected), strict=True):  # and all are still there
+        np.testing.assert_array_equal(question(tmp_path).predictions, scores)
+    assert len(files(tmp_path)) == len(questions)
+
+
+def test_what_hooks_make_of_a_model_is_another_question(make_model: Callable, sequence: str, tmp_path: Path) -> None:
+    model = make_model(depth=1)
+
+    def ablated(branch: str, keep: Path | None) -> np.ndarray:
+        with cdi.edit(model, {f"branch_{branch}.out": lambda value, where: 0 * value}):
+            return score_edits(sequence, EDITS, model, keep=keep).predictions
+
+    expected = {branch: ablated(branch, None) for branch in "ab"}
+    assert np.abs(expected["a"] - expected["b"]).min() > 1e-3
+    for branch, scores in expected.items():
+        np.testing.assert_array_equal(ablated(branch, tmp_path), scores)
+
+
+def test_a_file_in_the_place_of_the_folder_is_an_error(make_model: Callable, sequence: str, tmp_path: Path) -> None:
+    file = tmp_path / "scores"
+    file.write_text("mine")
+    with pytest.raises(ValueError, match=f"`keep` must be a folder, but {file} is a file"):
+        ask(sequence, make_model(depth=1), file)
+    assert file.read_text() == "mine"
+
+
+def test_analyses_keep_their_scores_too(make_model: Callable, sequence: str, watched: Watched, tmp_path: Path) -> None:
+    model = make_model(depth=1)
+    asked: list[Callable[[Path | None], np.ndarray]] = [
+        lambda keep: cdi.ism(sequence, model, end=9, keep=keep).predictions,
+        lambda keep: cdi.deletion_scan(sequence, model, width=2, keep=keep).predictions,
+        lambda keep: cdi.insertion_scan(sequence, model, insert="GAT", flanks=FLANKS, keep=str(keep)).predictions,
+        lambda keep: cdi.pairwise_ism(sequence, model, positions=[3, 20, 40], keep=keep).predictions,
+    ]
+    for ask_for in asked:
+        first = ask_for(tmp_path)
+        watched.edits = 0
+        np.testing.assert_array_equal(ask_for(tmp_path), first)
+        assert watched.edits == 0
+    assert len(files(tmp_path)) == len(asked)
+
+
+# The file
+
+
+def test_nothing_is_kept_where_there_is_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    scores = np.zeros((3, 2))
+    with Kept.open(None, None, scores) as kept:
+        kept.add([0, 1], np.ones((2, 2)))
+        assert kept.done == set()
+    assert not files(tmp_path)
+    assert not scores.any()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_what_was_added_comes_back_into_its_rows(dtype: type, tmp_path: Path) -> None:
+    with Kept.open(tmp_path, ("question", 1), np.zeros((5, 2), dtype)) as kept:
+        assert kept.done == set()
+        kept.add([4, 1], np.array([[0.1, 0.2], [0.3, 0.4]], dtype))
+        assert len(files(tmp_path)[0].read_bytes()) > 0  # on disk, though the file is still open
+        kept.add([0], np.array([[0.5, 0.6]], dtype))
+    scores = np.full((5, 2), 9, dtype)
+    with Kept.open(tmp_path, ("question", 1), scores) as kept:
+        assert kept.done == {0, 1, 4}
+    np.testing.assert_array_equal(scores, np.array([[0.5, 0.6], [0.3, 0.4], [9, 9], [9, 9], [0.1, 0.2]], dtype))
+    with Kept.open(tmp_path, ("question", 2), scores) as kept:
+        assert kept.done == set()
+    with Kept.open(tmp_path, ("question", 1), scores, afresh=True) as kept:
+        assert kept.done == set()
+    with Kept.open(tmp_path, ("question", 1), scores) as kept:
+        assert kept.done == set()
+
+
+def test_opening_loses_nothing_to_an_interruption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Kept.open(tmp_path, ("question",), np.zeros((5, 2))) as kept:
+        kept.add([4, 1], np.ones((2, 2)))
+    open_file = Path.open
+
+    def interrupted(self: Path, mode: str = "r", *args: object, **options: object) -> object:
+        file = open_file(self, mode, *args, **options)  # type: ignore[call-overload]
+        if "b" in mode:
+            file.close()
+            raise KeyboardInterrupt
+        return file
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            Kept.open(tmp_path, ("question",), np.zeros((5, 2)))
+    with Kept.open(tmp_path, ("question",), np.zeros((5, 2))) as kept:
+        assert kept.done == {1, 4}
+
+
+def test_a_model_of_another_class_is_another_question(sequence: str, tmp_path: Path) -> None:
+    class Opposite(Toy):
+        def forward(self, x: Tensor) -> Tensor:
+            return -super().forward(x)
+
+    first = ask(sequence, Toy(), tmp_path)
+    np.testing.assert_array_equal(ask(sequence, Opposite(), tmp_path).predictions, -first.predictions)
+
+
+def test_kept_scores_of_reuse_that_went_wrong_are_not_trusted(
+    make_model: Callable, sequence: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    model: CrossDNA = make_model(depth=1)
+    expected = ask(sequence, model, None)
+    with monkeypatch.context() as patch:
+        score = Incremental.score
+        patch.setattr(Incremental, "score", lambda self, ids: score(self, ids) + 1)
+        with pytest.warns(cdi.ReuseWarning):
+            ask(sequence, model, tmp_path)
+    with pytest.warns(cdi.ReuseWarning):  # what was kept is checked as if it had just been scored
+        result = ask(sequence, model, tmp_path)
+    np.testing.assert_allclose(result.predictions, expected.predictions, rtol=0, atol=1e-5)

@@ -1,0 +1,59 @@
+"""How the engine cuts work into batches, and finds their size."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from crossdna_interpret.engine import _Pace
+
+
+def paced(pace: _Pace, order: list[int], shape: Callable[[int], int], seconds: dict[int, float]) -> Iterator[list[int]]:
+    """The batches, when one of n takes n times what `seconds` says of n."""
+    for batch in pace.batches(order, shape):
+        yield batch
+        pace.took(len(batch) * seconds.get(len(batch), 0.0))
+
+
+def test_without_trials_batches_have_the_size_that_was_given() -> None:
+    pace = _Pace(4, [])
+    batches = list(paced(pace, list(range(10)), lambda index: 0, {4: 1.0, 2: 0.1}))
+    assert batches == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    assert pace.size == 4
+
+
+def test_what_differs_in_shape_is_not_in_one_batch() -> None:
+    order = [3, 1, 4, 5, 9, 2, 6]
+    batches = list(paced(_Pace(2, []), order, lambda index: index // 3, {}))
+    assert batches == [[3], [1], [4, 5], [9], [2], [6]]
+
+
+@pytest.mark.parametrize("fastest", [12, 24, 6])
+def test_the_fastest_size_is_kept(fastest: int) -> None:
+    pace = _Pace(12, [12, 24, 6] * 2)
+    seconds = {size: 1.0 if size == fastest else 1.5 for size in (12, 24, 6)}
+    batches = list(paced(pace, list(range(200)), lambda index: 0, seconds))
+    assert list(itertools.chain(*batches)) == list(range(200))
+    sizes = [len(batch) for batch in batches]
+    assert sizes[:6] == [12, 24, 6, 12, 24, 6]
+    assert set(sizes[6:-1]) == {fastest}
+    assert pace.size == fastest
+
+
+def test_a_batch_that_is_not_full_says_nothing_of_its_size() -> None:
+    pace = _Pace(12, [12, 24, 6] * 2)
+    shapes = [0] * 20 + [1] * 300  # the trial of 24 finds 8 of a shape, which seem to take no time
+    batches = list(paced(pace, list(range(320)), shapes.__getitem__, {12: 1.0, 24: 2.0, 6: 1.5, 8: 0.0}))
+    assert [len(batch) for batch in batches][:6] == [12, 8, 6, 12, 24, 6]
+    assert pace.size == 12
+    assert {len(batch) for batch in batches[6:-1]} == {12}
+
+
+def test_one_slow_start_does_not_decide() -> None:
+    pace = _Pace(12, [12, 24, 6] * 2)
+    took = iter([100.0, 24 * 1.5, 6 * 2.0, 12 * 1.0, 24 * 1.5, 6 * 2.0])
+    for _ in pace.batches(list(range(200)), lambda index: 0):
+        pace.took(next(took, 12.0))
+    assert pace.size == 12
