@@ -49,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     mutate.add_argument("fasta", metavar="FASTA", type=Path)
     mutate.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="folder for one table a record")
     mutate.add_argument("--keep", type=Path, metavar="DIR",
-                        help="keep scores here as they come; the same command goes on after an interruption")  # fmt: skip
+                        help="keep scores as they come; the same command goes on after an interruption")  # fmt: skip
     mutate.add_argument("--compile", choices=["auto", "yes", "no"], default="auto",
                         help="compute on compiled kernels (default: where they are at hand, or pay)")  # fmt: skip
     mutate.set_defaults(run=_ism)
@@ -124,8 +124,9 @@ def _ism(options: argparse.Namespace) -> int:
     files = _file_names(list(records))
     model = load_model(options.model, device=options.device)
     options.out.mkdir(parents=True, exist_ok=True)
+    compile = _COMPILE[options.compile]
     for name, sequence in records.items():
-        result = ism(sequence, model, target=options.target, compile=_COMPILE[options.compile], keep=options.keep)
+        result = ism(sequence, model, target=options.target, compile=compile, keep=options.keep)
         path = options.out / f"{files[name]}.tsv"
         table = result.to_dataframe()
         table.insert(0, "name", name)

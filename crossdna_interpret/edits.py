@@ -101,7 +101,7 @@ class Editor:
         self.ids = alphabet.encode(sequence)
         self.flanks: tuple[str, str] | None = None
         if flanks is not None:
-            if isinstance(flanks, str) or len(flanks) != 2:
+            if not isinstance(flanks, (tuple, list)) or len(flanks) != 2:
                 raise ValueError(f"`flanks` must be two strings, (left, right), but got {flanks!r}.")
             left, right = (
                 alphabet.normalize(flank, name=f"flanks[{side}]") if flank != "" else ""

@@ -11,6 +11,7 @@ A model may offer, beside what `SequenceModel` asks for:
 from __future__ import annotations
 
 import itertools
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,6 +22,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch import nn
 
 from crossdna_interpret import alphabet
 from crossdna_interpret.edits import Edit, Editor
@@ -95,7 +97,7 @@ def score_edits(
         compile: whether to compute on compiled kernels: "auto" where they are at hand, or the job is long enough to pay
             for compiling them and there is a compiler; True or False to insist.
         keep: a folder in which scores are kept as they come. The same call, after an interruption or later, takes up
-            what is there.
+            what is there. While hooks are active nothing is kept.
 
     Returns:
         EditScores with `predictions` (n, T) in the units of the targets, in the order of `edits`.
@@ -202,6 +204,9 @@ class _Job:
 
     def _fill(self, predictions: np.ndarray, *, reuse: bool, afresh: bool = False) -> None:
         """Write the score of every edit into its row."""
+        if self.keep is not None and _hooked(self.model):
+            self.settings["keep"] = "no: what hooks change cannot be told from one run to the next"
+            self.keep = None
         with Kept.open(self.keep, self._key(reuse), predictions, afresh=afresh) as kept:
             todo = [index for index in range(len(self.edits)) if index not in kept.done]
             todo.sort(key=lambda i: (self.edits[i].change, self.edits[i].start, self.edits[i].end))
@@ -225,8 +230,10 @@ class _Job:
     def _key(self, reuse: bool) -> tuple[object, ...] | None:
         if self.keep is None:
             return None
+        kind = f"{type(self.model).__module__}.{type(self.model).__qualname__}"
         edits = [(edit.start, edit.end, edit.string) for edit in self.edits]
-        return model_hash(self.model), str(self.model.dtype), self.editor.sequence, self.editor.flanks, edits, reuse
+        of_model = kind, model_hash(self.model), str(self.model.dtype)
+        return *of_model, self.editor.sequence, self.editor.flanks, edits, reuse
 
     def _scorer(self, reuse: bool) -> Callable[[np.ndarray], np.ndarray]:
         if not reuse:
@@ -280,9 +287,22 @@ class _Job:
             f"{self.method}: scores with reuse differ from those of whole forward passes by up to {worst:.2g}, more "
             f"than the {allowed:.2g} allowed. All edits are scored again by whole forward passes.",
             ReuseWarning,
-            stacklevel=5,
+            stacklevel=_level_of_caller(),
         )
         return False
+
+
+def _hooked(model: SequenceModel) -> bool:
+    assert isinstance(model, nn.Module)
+    return any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def _level_of_caller() -> int:
+    """The `stacklevel`, for a warning raised by whoever calls this, of the first frame outside of the package."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == __name__.split(".")[0]:
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 class _Pace:

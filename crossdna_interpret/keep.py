@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -51,9 +52,8 @@ class Kept:
             known = np.fromfile(path, dtype=record, count=whole)
             known = known[(known["index"] >= 0) & (known["index"] < len(scores))]
             scores[known["index"]] = known["scores"]
-        with path.open("wb") as file:
-            file.write(known.tobytes())
-        return cls(path.open("ab"), record, set(known["index"].tolist()))
+            os.truncate(path, whole * record.itemsize)
+        return cls(path.open("wb" if afresh else "ab"), record, set(known["index"].tolist()))
 
     def add(self, indices: Sequence[int], scores: np.ndarray) -> None:
         """Keep the scores (n, T) of some edits; they are on disk when this returns."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence, Sized
 from pathlib import Path
 
 import numpy as np
@@ -112,17 +112,23 @@ def _pairs(
     if (positions is None) == (regions is None):
         raise ValueError("Give either `positions` or `regions`, and not both.")
     if positions is not None:
+        if not isinstance(positions, Iterable):
+            raise TypeError(f"`positions` must be a list of integers, but got {positions!r}.")
         places = [_place("positions", place, length) for place in positions]
         if len(set(places)) < 2:
             raise ValueError(f"`positions` must hold at least two different positions, but got {list(positions)}.")
         found = set(itertools.combinations(sorted(set(places)), 2))
     else:
         assert regions is not None
+        shape = f"`regions` must be two windows ((start, end), (start, end)), but got {regions!r}."
+        if not isinstance(regions, Sized) or not all(isinstance(region, Sized) for region in regions):
+            raise TypeError(shape)
         if len(regions) != 2 or any(len(region) != 2 for region in regions):
-            raise ValueError(f"`regions` must be two windows ((start, end), (start, end)), but got {regions!r}.")
+            raise ValueError(shape)
         for start, end in regions:
-            _place("regions", start, length)
-            if not start < end <= length:
+            _whole("regions", start)
+            _whole("regions", end)
+            if not 0 <= start < end <= length:
                 raise ValueError(f"`regions` must satisfy 0 <= start < end <= {length}, but got ({start}, {end}).")
         found = {(min(pair), max(pair)) for pair in itertools.product(*(range(*region) for region in regions))}
         found = {pair for pair in found if pair[0] != pair[1]}
@@ -131,9 +137,13 @@ def _pairs(
     return np.array(sorted(found), dtype=np.int64)
 
 
-def _place(name: str, value: int, length: int) -> int:
+def _whole(name: str, value: int) -> None:
     if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
         raise TypeError(f"`{name}` must hold integers, but got {value!r}.")
+
+
+def _place(name: str, value: int, length: int) -> int:
+    _whole(name, value)
     if not 0 <= value < length:
         raise ValueError(f"`{name}` must lie from 0 to {length - 1}, but got {value}.")
     return int(value)

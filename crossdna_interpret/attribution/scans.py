@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from crossdna_interpret import alphabet
 from crossdna_interpret.edits import Edit, window
 from crossdna_interpret.engine import Compile, score_edits
@@ -50,13 +52,13 @@ def deletion_scan(
         ([0, 1, 2, 3, 4, 5, 6, 7], 'kept')
     """
     sequence = alphabet.normalize(seq)
-    _positive("width", width)
+    width, step = _positive("width", width), _positive("step", step)
     first, stop = window(len(sequence), start, end)
     if width > stop - first:
         raise ValueError(f"`width` must be at most the {stop - first} bases of the window, but got {width}.")
     if flanks is None and width == len(sequence):
         raise ValueError(f"`width` must leave a base of the {len(sequence)}, or `flanks` be given.")
-    places = range(first, stop - width + 1, _positive("step", step))
+    places = range(first, stop - width + 1, step)
     edits = [Edit(place, place + width, "") for place in places]
     scores = score_edits(
         sequence, edits, model, target=target, flanks=flanks, batch_size=batch_size, compile=compile, keep=keep
@@ -111,6 +113,6 @@ def insertion_scan(
 
 
 def _positive(name: str, value: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
         raise ValueError(f"`{name}` must be an integer of at least 1, but got {value!r}.")
-    return value
+    return int(value)

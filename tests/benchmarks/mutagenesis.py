@@ -2,8 +2,8 @@
 
     python tests/benchmarks/mutagenesis.py --json mutagenesis.json
 
-Times of one case are taken in turns, and ratios are of their medians, since the rate of a shared machine drifts. Nothing
-here is asserted: what must be exact is in the tests.
+Times of one case are taken in turns, and ratios are of their medians, since the rate of a shared machine drifts.
+Nothing here is asserted: what must be exact is in the tests.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ def matmul_rate(size: int = 1024) -> float:
 
 
 def useful_operations(config: CrossDNAConfig, length: int) -> float:
-    """Floating-point operations of a forward pass, two for a multiplication and an addition, elementwise ones apart.
+    """Floating-point operations of a forward pass: two for a multiplication and addition, elementwise ones apart.
 
-    Counted are products with weights, convolutions, the recurrence in its sequential form (three products of a key-sized
-    vector with the state at each position: read for the correction, write, read for the output), and attention over the
-    keys that a query sees. What chunks add to the sequential form, and masked keys, are not useful.
+    Counted are products with weights, convolutions, the recurrence in its sequential form (three products of a
+    key-sized vector with the state at each position: read for the correction, write, read for the output), and
+    attention over the keys that a query sees. What chunks add to the sequential form, and masked keys, are not useful.
     """
     width, inner, block = config.d_model, config.mlp_width, min(length, config.block_size or length)
     heads, key, value = config.comba_heads, config.comba_head_dim, config.comba_value_dim
@@ -85,9 +85,7 @@ def ours(model: CrossDNA, sequence: str, window: tuple[int, int], compile: Any) 
 
 def plain(model: CrossDNA, sequence: str, window: tuple[int, int], compile: Any) -> Callable[[], object]:
     """The same engine, batch size and kernels, without reuse."""
-    edits = [
-        cdi.Edit(i, i + 1, base) for i in range(*window) for base in alphabet.BASES if base != sequence[i]
-    ]
+    edits = [cdi.Edit(i, i + 1, base) for i in range(*window) for base in alphabet.BASES if base != sequence[i]]
 
     class Plain(_Job):
         def _reuse_problem(self) -> str | None:
@@ -160,7 +158,7 @@ def mutagenesis(
     return note
 
 
-class environment:  # noqa: N801  # reads as what it is in a `with`
+class environment:
     """An environment variable, set in the body."""
 
     def __init__(self, name: str, value: str) -> None:
@@ -212,13 +210,12 @@ def linear(name: str, model: CrossDNA, lengths: tuple[int, ...], windows: tuple[
         sequence = random_sequence(length)
         short, long = windows
         middle = length // 2
-        works = {
-            str(size): ours(model, sequence, (middle, middle + size), True) for size in windows
-        }
+        works = {str(size): ours(model, sequence, (middle, middle + size), True) for size in windows}
         seconds = paired(works, 3)
         each = (seconds[str(long)] - seconds[str(short)]) / (long - short)
         once = seconds[str(short)] - each * short
-        notes.append({"case": f"cost per base, {name}", "length": length, "ms a base": 1e3 * (each + max(0, once) / length)})
+        a_base = 1e3 * (each + max(0, once) / length)
+        notes.append({"case": f"cost per base, {name}", "length": length, "ms a base": a_base})
     return notes
 
 
@@ -251,8 +248,10 @@ def cases(quick: bool, only: str) -> Iterator[dict[str, Any]]:
         ("8.1M", lambda: [mutagenesis("8.1M", large, random_sequence(164), (0, 164), rounds, pilot=24)]),
         ("512", lambda: [mutagenesis("8.1M", large, random_sequence(512), (224, 288), rounds, pilot=16)]),
         ("1024", lambda: [mutagenesis("8.1M", large, random_sequence(1024), (496, 528), rounds, pilot=8)]),
-        ("blocks", lambda: [mutagenesis("bundled, 4 blocks", small, random_sequence(1024), (384, 512), rounds, pilot=32)]),
-        ("blocks", lambda: [mutagenesis("bundled, 16 blocks", small, random_sequence(4096), (1920, 2048), rounds, pilot=16)]),
+        ("blocks", lambda: [
+            mutagenesis("bundled, 4 blocks", small, random_sequence(1024), (384, 512), rounds, pilot=32),
+            mutagenesis("bundled, 16 blocks", small, random_sequence(4096), (1920, 2048), rounds, pilot=16),
+        ]),
         ("large blocks", lambda: [
             mutagenesis("8.1M, 16 blocks", large, random_sequence(16384), (8192, 8224), 1, pilot=1, peer=False)
         ]),

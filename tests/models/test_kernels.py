@@ -217,6 +217,12 @@ def test_what_fades_away_in_comba_does_not_become_denormal(load: Load, dtype: to
         assert not result[:, -1].any()
 
 
+def turned(x: Tensor, table: tuple[Tensor, Tensor]) -> Tensor:
+    """Queries or keys (B, heads, l, d) as published (channel i with i + d / 2), rotated, partners adjacent."""
+    adjacent = x.unflatten(-1, (2, -1)).mT.flatten(-2)
+    return rotate(adjacent.transpose(1, 2), *table).transpose(1, 2)
+
+
 @every_dtype
 @every_size
 @unhurried
@@ -244,7 +250,8 @@ def test_attention(
         table = rotary_table(length, dim, 10000.0, projections.to(dtype), start)
         parts = projections.to(dtype).split(splits, dim=-1)
         q, k, v = (part.unflatten(-1, (-1, dim)).transpose(1, 2) for part in parts)
-        out = windowed_attention(rotate(q, *table), rotate(k, *table), v, window, past(dtype))
+        q, k = (turned(x, table) for x in (q, k))
+        out = windowed_attention(q, k, v, window, past(dtype))
         return out.transpose(1, 2).flatten(2)
 
     given_to = projections.to(dtype)
