@@ -126,9 +126,9 @@ def _pairs(
         if len(regions) != 2 or any(len(region) != 2 for region in regions):
             raise ValueError(shape)
         for start, end in regions:
-            _whole("regions", start)
+            _place("regions", start, length)
             _whole("regions", end)
-            if not 0 <= start < end <= length:
+            if not start < end <= length:
                 raise ValueError(f"`regions` must satisfy 0 <= start < end <= {length}, but got ({start}, {end}).")
         found = {(min(pair), max(pair)) for pair in itertools.product(*(range(*region) for region in regions))}
         found = {pair for pair in found if pair[0] != pair[1]}

@@ -285,7 +285,7 @@ def test_tables_hold_what_the_arrays_do(make_model: Callable, make_sequence: Cal
         ({"regions": ((1, 3),)}, r"`regions` must be two windows \(\(start, end\), \(start, end\)\)"),
         ({"regions": ((1, 3), (4, 6), (7, 8))}, "`regions` must be two windows"),
         ({"regions": ((1, 3, 4), (4, 6))}, "`regions` must be two windows"),
-        ({"regions": ((1, 3), (6, 11))}, r"`regions` must satisfy 0 <= start < end <= 10, but got \(6, 11\)"),
+        ({"regions": ((1, 3), (6, 11))}, "`regions` must .* 10, but got .*11"),
         ({"regions": ((3, 3), (6, 7))}, r"`regions` must satisfy 0 <= start < end <= 10, but got \(3, 3\)"),
         ({"regions": ((-1, 3), (6, 7))}, "`regions` must lie from 0 to 9, but got -1"),
         ({"regions": ((2, 3), (2, 3))}, "`regions` hold no two different positions"),
