@@ -246,14 +246,14 @@ def cases(quick: bool, only: str) -> Iterator[dict[str, Any]]:
         ("forward", lambda: [forward(large, 164, rounds)]),
         ("bundled", lambda: [mutagenesis("bundled model", small, enhancer, (0, 164), 5, pilot=164)]),
         ("8.1M", lambda: [mutagenesis("8.1M", large, random_sequence(164), (0, 164), rounds, pilot=24)]),
-        ("512", lambda: [mutagenesis("8.1M", large, random_sequence(512), (224, 288), rounds, pilot=16)]),
-        ("1024", lambda: [mutagenesis("8.1M", large, random_sequence(1024), (496, 528), rounds, pilot=8)]),
+        ("512", lambda: [mutagenesis("8.1M", large, random_sequence(512), (240, 272), rounds, pilot=8)]),
+        ("1024", lambda: [mutagenesis("8.1M", large, random_sequence(1024), (504, 520), rounds, pilot=4)]),
         ("blocks", lambda: [
             mutagenesis("bundled, 4 blocks", small, random_sequence(1024), (384, 512), rounds, pilot=32),
             mutagenesis("bundled, 16 blocks", small, random_sequence(4096), (1920, 2048), rounds, pilot=16),
         ]),
         ("large blocks", lambda: [
-            mutagenesis("8.1M, 16 blocks", large, random_sequence(16384), (8192, 8224), 1, pilot=1, peer=False)
+            mutagenesis("8.1M, 16 blocks", large, random_sequence(16384), (8600, 8616), 1, pilot=1, peer=False)
         ]),
         ("linear", lambda: linear("bundled model", small, (1024, 4096, 16384, 65536), (32, 160))),
         ("linear large", lambda: linear("8.1M", large, (1024, 4096, 16384, 65536), (8, 24))),

@@ -342,6 +342,31 @@ def test_a_reference_whose_blocks_are_not_kept_is_read_again(
         assert seen.readings == times * 2 * 2 * 3  # layers, branches and blocks
 
 
+@pytest.mark.parametrize("variant", ["blocks", "mirrored"])
+def test_an_edit_alone_is_exact_wherever_it_lies(make_model: Make, reference: np.ndarray, variant: str) -> None:
+    # One at a time: in a batch, another edit may have a block read that this one would have been found to leave alone.
+    model = make_model(**VARIANTS[variant], depth=1).double()
+    scorer = model.reuse(reference)
+    ids = substituted(reference, *range(len(reference)))
+    plain, at_reference = scoring.score_ids(model, ids), scoring.score_ids(model, reference[None])[0]
+    for row, expected in zip(ids, plain, strict=True):
+        assert_exact(expected[None], scorer.score(row[None]).numpy(), at_reference)
+
+
+def test_a_shorter_last_block_is_not_read_where_it_has_not_changed(
+    make_model: Make, reference: np.ndarray, seen: Seen
+) -> None:
+    model = make_model()
+    scorer = model.reuse(reference)
+    shorter = reference[None, :-2]
+    scorer.score(shorter)
+    seen.clear()
+    scorer.score(shorter)
+    # The third block has 22 bases. Branch A, which has the forward strand, is read from four bases before the new end.
+    leaving = {name: [out for _, _, out in calls] for name, calls in seen.by_layer(model).items()}
+    assert leaving["a0"][-1:] == leaving["a1"][-1:] == [4]
+
+
 # What it asks of a model, and what it leaves behind
 
 
