@@ -171,11 +171,11 @@ class _Job:
         problem = self._reuse_problem()
         with self._accelerated(compile) as note:
             self.settings["compile"] = note
-            self._fill(predictions, reuse=problem is None)
+            self._fill(predictions, "reuse" if problem is None else "plain")
         if problem is None and not self._agrees(reference, predictions):
             problem = "it was too far from the plain path"
             self.settings["compile"] = "no: the plain path alone is trusted here"
-            self._fill(predictions, reuse=False, afresh=True)
+            self._fill(predictions, "trusted")
         path = "exact reuse of the reference" if problem is None else "one forward pass for each edit"
         self.settings |= {} if problem is None else {"reuse": f"no: {problem}"}
         lengths = np.full(len(self.edits), len(self.editor.ids))
@@ -202,12 +202,13 @@ class _Job:
         operations: float = self.model.operations(len(self.editor.ids))  # type: ignore[attr-defined]
         return offer(compile, operations * len(self.edits))
 
-    def _fill(self, predictions: np.ndarray, *, reuse: bool, afresh: bool = False) -> None:
-        """Write the score of every edit into its row."""
+    def _fill(self, predictions: np.ndarray, path: Literal["reuse", "plain", "trusted"]) -> None:
+        """Write the score of every edit into its row: by reuse, or by whole passes, in the end without kernels."""
+        reuse = path == "reuse"
         if self.keep is not None and _hooked(self.model):
             self.settings["keep"] = "no: what hooks change cannot be told from one run to the next"
             self.keep = None
-        with Kept.open(self.keep, self._key(reuse), predictions, afresh=afresh) as kept:
+        with Kept.open(self.keep, self._key(path), predictions) as kept:
             todo = [index for index in range(len(self.edits)) if index not in kept.done]
             todo.sort(key=lambda i: (self.edits[i].change, self.edits[i].start, self.edits[i].end))
             score = self._scorer(reuse and bool(todo))
@@ -227,13 +228,13 @@ class _Job:
         """Edits of equal shape can be scored together."""
         return 0 if self.editor.flanks is not None else self.edits[index].change
 
-    def _key(self, reuse: bool) -> tuple[object, ...] | None:
+    def _key(self, path: str) -> tuple[object, ...] | None:
         if self.keep is None:
             return None
         kind = f"{type(self.model).__module__}.{type(self.model).__qualname__}"
         edits = [(edit.start, edit.end, edit.string) for edit in self.edits]
         of_model = kind, model_hash(self.model), str(self.model.dtype)
-        return *of_model, self.editor.sequence, self.editor.flanks, edits, reuse
+        return *of_model, self.editor.sequence, self.editor.flanks, edits, path
 
     def _scorer(self, reuse: bool) -> Callable[[np.ndarray], np.ndarray]:
         if not reuse:

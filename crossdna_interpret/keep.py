@@ -24,16 +24,13 @@ class Kept:
         self._file, self._record, self.done = file, record, done
 
     @classmethod
-    def open(
-        cls, folder: str | Path | None, key: tuple[object, ...] | None, scores: np.ndarray, *, afresh: bool = False
-    ) -> Kept:
+    def open(cls, folder: str | Path | None, key: tuple[object, ...] | None, scores: np.ndarray) -> Kept:
         """What is there for a job; it is written into `scores` (n, T).
 
         Args:
             folder: made if it is not there; None keeps nothing.
             key: what the job asks; another key is another file.
             scores: (n, T), whose rows are filled where they are known.
-            afresh: forget what is there.
 
         Raises:
             ValueError: `folder` is a file.
@@ -47,13 +44,13 @@ class Kept:
         place.mkdir(parents=True, exist_ok=True)
         path = place / f"{hashlib.sha256(repr(key).encode()).hexdigest()[:24]}.scores"
         known = np.empty(0, dtype=record)
-        if path.exists() and not afresh:
+        if path.exists():
             whole = path.stat().st_size // record.itemsize
             known = np.fromfile(path, dtype=record, count=whole)
             known = known[(known["index"] >= 0) & (known["index"] < len(scores))]
             scores[known["index"]] = known["scores"]
             os.truncate(path, whole * record.itemsize)
-        return cls(path.open("wb" if afresh else "ab"), record, set(known["index"].tolist()))
+        return cls(path.open("ab"), record, set(known["index"].tolist()))
 
     def add(self, indices: Sequence[int], scores: np.ndarray) -> None:
         """Keep the scores (n, T) of some edits; they are on disk when this returns."""

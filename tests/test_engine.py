@@ -372,6 +372,9 @@ def test_batch_size_is_kept_to_and_does_not_matter(
     assert result.certificate.settings["batch_size"] == batch_size
     changes = [edit.change for edit in edits]
     assert max(sizes) == min(batch_size, max(changes.count(change) for change in changes))
+    sizes.clear()
+    score_edits(sequence, edits, model, target=0, batch_size=batch_size, flanks=FLANKS)
+    assert max(sizes) == min(batch_size, len(edits))  # all of one length
 
 
 @compiler

@@ -219,10 +219,6 @@ def test_what_was_added_comes_back_into_its_rows(dtype: type, tmp_path: Path) ->
     np.testing.assert_array_equal(scores, np.array([[0.5, 0.6], [0.3, 0.4], [9, 9], [9, 9], [0.1, 0.2]], dtype))
     with Kept.open(tmp_path, ("question", 2), scores) as kept:
         assert kept.done == set()
-    with Kept.open(tmp_path, ("question", 1), scores, afresh=True) as kept:
-        assert kept.done == set()
-    with Kept.open(tmp_path, ("question", 1), scores) as kept:
-        assert kept.done == set()
 
 
 def test_opening_loses_nothing_to_an_interruption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,3 +263,22 @@ def test_kept_scores_of_reuse_that_went_wrong_are_not_trusted(
     with pytest.warns(cdi.ReuseWarning):  # what was kept is checked as if it had just been scored
         result = ask(sequence, model, tmp_path)
     np.testing.assert_allclose(result.predictions, expected.predictions, rtol=0, atol=1e-5)
+
+
+def test_whole_passes_after_reuse_went_wrong_are_kept_too(
+    make_model: Callable, sequence: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    model: CrossDNA = make_model(depth=1)
+    score = Incremental.score
+    monkeypatch.setattr(Incremental, "score", lambda self, ids: score(self, ids) + 1)
+    with pytest.warns(cdi.ReuseWarning):
+        first = ask(sequence, model, tmp_path)
+    passes: list[int] = []
+    forward = type(model).forward_strands
+    monkeypatch.setattr(
+        type(model), "forward_strands", lambda self, x, y: (passes.append(len(x)), forward(self, x, y))[1]
+    )
+    with pytest.warns(cdi.ReuseWarning):
+        again = ask(sequence, model, tmp_path)
+    np.testing.assert_array_equal(again.predictions, first.predictions)
+    assert sum(passes) < len(first.edits)  # the sequence itself and the sample, not every edit again

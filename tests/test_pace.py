@@ -51,9 +51,12 @@ def test_a_batch_that_is_not_full_says_nothing_of_its_size() -> None:
     assert {len(batch) for batch in batches[6:-1]} == {12}
 
 
-def test_one_slow_start_does_not_decide() -> None:
+@pytest.mark.parametrize("slow", [0, 3])
+def test_one_slow_batch_does_not_decide(slow: int) -> None:
     pace = _Pace(12, [12, 24, 6] * 2)
-    took = iter([100.0, 24 * 1.5, 6 * 2.0, 12 * 1.0, 24 * 1.5, 6 * 2.0])
+    trials = [12 * 1.0, 24 * 1.5, 6 * 2.0] * 2
+    trials[slow] = 100.0
+    took = iter(trials)
     for _ in pace.batches(list(range(200)), lambda index: 0):
         pace.took(next(took, 12.0))
     assert pace.size == 12

@@ -342,7 +342,7 @@ def test_a_reference_whose_blocks_are_not_kept_is_read_again(
         assert seen.readings == times * 2 * 2 * 3  # layers, branches and blocks
 
 
-@pytest.mark.parametrize("variant", ["blocks", "mirrored"])
+@pytest.mark.parametrize("variant", ["blocks", "mirrored", "one block"])
 def test_an_edit_alone_is_exact_wherever_it_lies(make_model: Make, reference: np.ndarray, variant: str) -> None:
     # One at a time: in a batch, another edit may have a block read that this one would have been found to leave alone.
     model = make_model(**VARIANTS[variant], depth=1).double()
@@ -353,18 +353,27 @@ def test_an_edit_alone_is_exact_wherever_it_lies(make_model: Make, reference: np
         assert_exact(expected[None], scorer.score(row[None]).numpy(), at_reference)
 
 
-def test_a_shorter_last_block_is_not_read_where_it_has_not_changed(
-    make_model: Make, reference: np.ndarray, seen: Seen
+def test_a_last_block_that_grows_is_read_where_it_has_grown(
+    make_model: Make, make_sequence: MakeSequence, seen: Seen
 ) -> None:
-    model = make_model()
+    model = make_model().double()
+    reference = alphabet.encode(make_sequence(68))  # the last block has 20 bases, one whole chunk of the recurrence
+    longer = np.insert(reference, 10, 4)[None]
     scorer = model.reuse(reference)
-    shorter = reference[None, :-2]
-    scorer.score(shorter)
+    scorer.score(longer)
     seen.clear()
-    scorer.score(shorter)
-    # The third block has 22 bases. Branch A, which has the forward strand, is read from four bases before the new end.
-    leaving = {name: [out for _, _, out in calls] for name, calls in seen.by_layer(model).items()}
-    assert leaving["a0"][-1:] == leaving["a1"][-1:] == [4]
+    reused = scorer.score(longer).numpy()
+    # On the reverse strand, branch B's in the last block, the first 20 positions are what they were, and one is new.
+    assert {name: calls[-1][2] for name, calls in seen.by_layer(model).items() if name[0] == "b"} == {"b0": 1, "b1": 1}
+    assert_exact(scoring.score_ids(model, longer), reused, scoring.score_ids(model, reference[None])[0])
+
+
+def test_a_sequence_of_nothing_but_n_has_a_likelihood_of_zero(make_model: Make) -> None:
+    model = make_model(targets=()).double()
+    nothing = np.full((1, 40), alphabet.N_ID)
+    # What the reference's bases add, some -60, is taken away again.
+    assert model.reuse(np.zeros(40, dtype=np.int64)).score(nothing).item() == pytest.approx(0.0, abs=1e-13)
+    assert scoring.score_ids(model, nothing).tolist() == [[0.0]]
 
 
 # What it asks of a model, and what it leaves behind
