@@ -26,6 +26,7 @@ from torch import nn
 
 from crossdna_interpret import alphabet
 from crossdna_interpret.edits import Edit, Editor
+from crossdna_interpret.hooks import hooked
 from crossdna_interpret.keep import Kept
 from crossdna_interpret.progress import progress
 from crossdna_interpret.results import Certificate, EditScores
@@ -142,15 +143,16 @@ def run_edits(
     batch_size: int | None,
     compile: Compile,
     keep: str | Path | None,
+    reuse: bool = True,
 ) -> EditRun:
-    """Score checked edits; arguments as in `score_edits`, `method` for the certificate."""
+    """Score checked edits; arguments as in `score_edits`, `method` for the certificate, `reuse` where it can be had."""
     if compile != "auto" and not isinstance(compile, bool):
         raise ValueError(f"`compile` must be 'auto', True or False, but got {compile!r}.")
     length = len(editor.ids)
     longest = length + max((edit.change for edit in edits if editor.flanks is None), default=0)
     require_memory(model, resolve_batch_size(model, max(length, longest), batch_size), max(length, longest))
     with evaluation_mode(model):
-        job = _Job(model, editor, edits, method, batch_size, keep)
+        job = _Job(model, editor, edits, method, batch_size, keep, reuse)
         return job.run(compile)
 
 
@@ -162,6 +164,7 @@ class _Job:
     method: str
     batch_size: int | None
     keep: str | Path | None
+    reuse: bool
     settings: dict[str, Any] = field(default_factory=dict)
     checks: dict[str, float] = field(default_factory=dict)
 
@@ -185,6 +188,8 @@ class _Job:
         return EditRun(reference, predictions, lengths, certificate)
 
     def _reuse_problem(self) -> str | None:
+        if not self.reuse:
+            return "not asked for"
         ask = getattr(self.model, "reuse_problem", None)
         if ask is None:
             return f"{self.model.name} does not offer it"
@@ -205,7 +210,8 @@ class _Job:
     def _fill(self, predictions: np.ndarray, path: Literal["reuse", "plain", "trusted"]) -> None:
         """Write the score of every edit into its row: by reuse, or by whole passes, in the end without kernels."""
         reuse = path == "reuse"
-        if self.keep is not None and _hooked(self.model):
+        assert isinstance(self.model, nn.Module)
+        if self.keep is not None and hooked(self.model):
             self.settings["keep"] = "no: what hooks change cannot be told from one run to the next"
             self.keep = None
         with Kept.open(self.keep, self._key(path), predictions) as kept:
@@ -291,11 +297,6 @@ class _Job:
             stacklevel=_level_of_caller(),
         )
         return False
-
-
-def _hooked(model: SequenceModel) -> bool:
-    assert isinstance(model, nn.Module)
-    return any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
 
 def _level_of_caller() -> int:

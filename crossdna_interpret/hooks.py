@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-__all__ = ["Activation", "Activations", "HookPoint", "capture", "edit", "hook_names"]
+__all__ = ["Activation", "Activations", "HookPoint", "capture", "edit", "hook_names", "hooked"]
 
 _PREFIX = "hook_"
 
@@ -83,6 +83,11 @@ def _points(model: nn.Module) -> dict[str, nn.Module]:
     if declared:
         return declared
     return {path: module for path, module in model.named_modules() if path}
+
+
+def hooked(model: nn.Module) -> bool:
+    """Whether a forward hook is active on any submodule, by `capture`, by `edit` or by other means."""
+    return any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
 
 def hook_names(model: nn.Module) -> list[str]:

@@ -48,7 +48,7 @@ ALLOWED: dict[str, set[str]] = {
     "fasta": {"alphabet"},
     "models": {"alphabet", "strand", "hooks"},
     "scoring": {"alphabet", "strand", "results", "progress", "models"},
-    "engine": {"alphabet", "edits", "keep", "progress", "results", "scoring"},
+    "engine": {"alphabet", "edits", "hooks", "keep", "progress", "results", "scoring"},
     "attribution": COMPUTE,
     "exchange": COMPUTE,
     "motifs": COMPUTE,

@@ -75,23 +75,20 @@ def pairwise_ism(
         edits.append(Edit(one, other + 1, string))
     run = run_edits(resolved, editor, edits, "pairwise_ism", batch_size=batch_size, compile=compile, keep=keep)
 
-    row_of = {place: row for row, place in enumerate(taking_part.tolist())}
     singles = np.broadcast_to(run.reference, (len(taking_part), 4, len(run.reference))).copy()
-    rows = np.array([row_of[place] for place, _ in alone], dtype=np.int64)
-    singles[rows, [base for _, base in alone]] = run.predictions[: len(alone)]
-    indexed = np.vectorize(row_of.__getitem__)(pairs)
-    own = ids[pairs]
+    places, bases = np.array(alone).T
+    singles[np.searchsorted(taking_part, places), bases] = run.predictions[: len(alone)]
+    indexed = np.searchsorted(taking_part, pairs)
     predictions = np.broadcast_to(run.reference, (len(pairs), 4, 4, len(run.reference))).copy()
-    for side, (mine, yours) in enumerate(((0, 1), (1, 0))):
-        has_own = np.flatnonzero(own[:, mine] < 4)
-        effect = singles[indexed[has_own, yours]]  # with the own base at one position it is the other's alone
-        if side == 0:
-            predictions[has_own, own[has_own, mine]] = effect
-        else:
-            predictions[has_own, :, own[has_own, mine]] = effect
+    # Where one of the two bases is the sequence's own, the other acts alone.
+    (first, second), (own_first, own_second) = indexed.T, ids[pairs].T
+    known = np.flatnonzero(own_first != alphabet.N_ID)
+    predictions[known, own_first[known]] = singles[second[known]]
+    known = np.flatnonzero(own_second != alphabet.N_ID)
+    predictions[known, :, own_second[known]] = singles[first[known]]
     if together:
-        pair, first, second = np.array(together).T
-        predictions[pair, first, second] = run.predictions[len(alone) :]
+        pair, one_base, other_base = np.array(together).T
+        predictions[pair, one_base, other_base] = run.predictions[len(alone) :]
     return PairwiseMutagenesis(
         sequence=sequence,
         positions=taking_part,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import statistics
 import tempfile
@@ -17,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -24,7 +26,7 @@ import torch
 import crossdna_interpret as cdi
 from crossdna_interpret import alphabet
 from crossdna_interpret.edits import Editor
-from crossdna_interpret.engine import _Job
+from crossdna_interpret.engine import run_edits
 from crossdna_interpret.models.crossdna import kernels
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
 from crossdna_interpret.models.crossdna.model import CrossDNA
@@ -87,11 +89,9 @@ def plain(model: CrossDNA, sequence: str, window: tuple[int, int], compile: Any)
     """The same engine, batch size and kernels, without reuse."""
     edits = [cdi.Edit(i, i + 1, base) for i in range(*window) for base in alphabet.BASES if base != sequence[i]]
 
-    class Plain(_Job):
-        def _reuse_problem(self) -> str | None:
-            return "for comparison"
-
-    return lambda: Plain(model, Editor(sequence), edits, "plain", None, None).run(compile)  # type: ignore[arg-type]
+    return lambda: run_edits(
+        model, Editor(sequence), edits, "plain", batch_size=None, compile=compile, keep=None, reuse=False
+    )
 
 
 def tangermeme(
@@ -145,7 +145,7 @@ def mutagenesis(
         )
         note["tangermeme best"] = f"batch {batch}, fast={fast}"
         works["tangermeme"] = tangermeme(model, sequence, window, batch, fast)
-    with tempfile.TemporaryDirectory() as empty, environment("CROSSDNA_INTERPRET_CACHE", empty):
+    with tempfile.TemporaryDirectory() as empty, patch.dict(os.environ, CROSSDNA_INTERPRET_CACHE=empty):
         note["ours with compiling, s"] = timed(works["ours"])
         note["compiled"] = any(Path(empty).iterdir())
         if not note["compiled"]:  # a job too short to pay for it: what it would be with kernels from an earlier one
@@ -161,27 +161,6 @@ def mutagenesis(
         note["tangermeme / kernels at hand"] = seconds["tangermeme"] / seconds["kernels at hand"]
         note["tangermeme / eager"] = seconds["tangermeme"] / seconds["eager"]
     return note
-
-
-class environment:
-    """An environment variable, set in the body."""
-
-    def __init__(self, name: str, value: str) -> None:
-        self.name, self.value = name, value
-
-    def __enter__(self) -> None:
-        import os
-
-        self.before = os.environ.get(self.name)
-        os.environ[self.name] = self.value
-
-    def __exit__(self, *error: object) -> None:
-        import os
-
-        if self.before is None:
-            del os.environ[self.name]
-        else:
-            os.environ[self.name] = self.before
 
 
 def forward(model: CrossDNA, length: int, rounds: int) -> dict[str, Any]:

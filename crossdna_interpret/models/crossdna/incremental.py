@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from itertools import repeat
 
 import numpy as np
 import torch
@@ -120,8 +119,8 @@ class Incremental:
         x = torch.from_numpy(alphabet.one_hot(reference[None])).to(model.device, model.dtype)
         with capture(model, "fusion.out") as seen, torch.no_grad():
             model(x)
-            fused = [activation.value for activation in seen["fusion.out"]]
-            self.sums = [self._sum(*block) for block in zip(fused, repeat(reference[None]), self.pairs, strict=False)]
+            blocks = zip(seen["fusion.out"], self.pairs, strict=True)
+            self.sums = [self._sum(block.value, reference[None], pair) for block, pair in blocks]
 
     def _pairs(self, length: int) -> list[strand.BlockPair]:
         return strand.block_pairs(length, self.model.config.block_size, self.model.config.rc_blocks)

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crossdna_interpret import alphabet, strand
-from crossdna_interpret.hooks import HookPoint
+from crossdna_interpret.hooks import HookPoint, hooked
 from crossdna_interpret.models.crossdna import kernels
 from crossdna_interpret.models.crossdna.branch import Branch
 from crossdna_interpret.models.crossdna.bridge import Fusion, TokenBridge
@@ -130,14 +130,11 @@ class CrossDNA(nn.Module):
         """Floating-point operations of the products with weights in a forward pass over `length` bases."""
         return 2.0 * length * sum(parameter.numel() for parameter in self.parameters() if parameter.ndim == 2)
 
-    def _hooked(self) -> bool:
-        return any(module._forward_hooks or module._forward_pre_hooks for module in self.modules())
-
     def reuse_problem(self) -> str | None:
         """Why `reuse` cannot serve this model as it is now, or None if it can."""
         if type(self).forward is not CrossDNA.forward:
             return f"{type(self).__name__} computes something else"
-        if self._hooked():
+        if hooked(self):
             return "hooks are active, and what they see or change must be computed in full"
         comba = next(module for module in self.modules() if isinstance(module, Comba))
         if choose_backend(comba.backend, self.lm_head.weight) == "fla":
@@ -158,7 +155,7 @@ class CrossDNA(nn.Module):
         problem = None
         if self.device.type != "cpu":
             problem = f"the kernels are for the CPU, and the model is on {self.device.type}"
-        elif self._hooked():
+        elif hooked(self):
             problem = "hooks are active, and the kernels would pass them by"
         found = None
         if compile is False:
