@@ -1,0 +1,311 @@
+"""How the CPU kernels are compiled and kept, and how they are lent to a model."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from crossdna_interpret.models.crossdna import kernels
+from crossdna_interpret.models.crossdna.config import CrossDNAConfig
+from crossdna_interpret.models.crossdna.kernels import (
+    CompileError,
+    Kernels,
+    KernelUser,
+    compiled,
+    find_compiler,
+    lent,
+    load_kernels,
+)
+from crossdna_interpret.models.crossdna.model import CrossDNA
+
+Load = Callable[[torch.dtype], Kernels]
+
+# The sizes of the `model` fixture's heads, so that these kernels may be lent to it.
+CONFIG = CrossDNAConfig(d_model=6, attention_heads=1, comba_heads=1, comba_head_dim=4, expand_v=2.0, conv_size=4)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where kernels are kept while these tests run, in place of the user's folder."""
+    folder = tmp_path_factory.mktemp("kernels")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CROSSDNA_INTERPRET_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def load(cache: Path) -> Load:
+    """Kernels for `CONFIG`, compiled once."""
+    if find_compiler() is None:
+        pytest.skip("there is no C compiler here")
+    return functools.cache(lambda dtype: load_kernels(CONFIG, dtype))
+
+
+# Loans
+
+
+def holders(model: nn.Module) -> list[object]:
+    """What modules have of their own as kernels."""
+    return [vars(module)["kernels"] for module in model.modules() if "kernels" in vars(module)]
+
+
+def test_a_loan_ends_with_the_body(load: Load, model: CrossDNA) -> None:
+    users = [module for module in model.modules() if isinstance(module, KernelUser)]
+    found = load(torch.float32)
+    before = [sorted(vars(module)) for module in model.modules()]
+    with lent(found, model):
+        assert len(users) > 10
+        assert all(module.kernels is found for module in users)
+    assert [sorted(vars(module)) for module in model.modules()] == before
+    assert all(module.kernels is None for module in users)
+
+
+def test_a_loan_ends_with_an_exception_too(load: Load, model: CrossDNA) -> None:
+    with pytest.raises(ZeroDivisionError), lent(load(torch.float32), model):
+        raise ZeroDivisionError
+    assert not holders(model)
+
+
+def test_a_loan_within_a_loan_gives_back_what_was_lent(load: Load, model: CrossDNA) -> None:
+    outer, inner = load(torch.float32), load(torch.float64)
+    with lent(outer, model):
+        with lent(inner, model.branch_a):
+            assert set(holders(model.branch_a)) == {inner}
+            assert set(holders(model.branch_b)) == {outer}
+        assert set(holders(model)) == {outer}
+        with lent(None, model):
+            assert set(holders(model)) == {outer}
+    assert not holders(model)
+
+
+# How they are compiled and kept
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache."""
+    monkeypatch.setenv("CROSSDNA_INTERPRET_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Makes a shell script the compiler; $out is what it is to write. Each run leaves a line in the file returned."""
+
+    def make(script: str) -> Path:
+        path, log = tmp_path / "compiler", tmp_path / "runs"
+        find_out = 'for word in "$@"; do [ "$last" = -o ] && out=$word; last=$word; done'
+        path.write_text(f"#!/bin/sh\necho \"$@\" >> '{log}'\n{find_out}\n{script}\n")
+        path.chmod(0o755)
+        monkeypatch.setenv("CC", str(path))
+        return log
+
+    return make
+
+
+@pytest.fixture
+def library(load: Load) -> str:
+    """The library that compiling for `CONFIG` in float32 gives, for compilers that hand out a ready one."""
+    return load(torch.float32).library._name
+
+
+def fails(match: str, dtype: torch.dtype = torch.float32) -> None:
+    with pytest.raises(CompileError, match=match):
+        load_kernels(CONFIG, dtype)
+
+
+def test_other_types_have_no_kernels() -> None:
+    fails("float32 and float64, not for bfloat16", torch.bfloat16)
+    assert not compiled(CONFIG, torch.bfloat16)
+
+
+def test_a_compiler_that_is_not_there_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CC", "no-such-compiler")
+    fails("no-such-compiler")
+    assert not compiled(CONFIG, torch.float32)
+    assert not folder.exists()
+
+
+def test_no_compiler_on_the_path_is_an_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setenv("PATH", "")
+    fails("there is no C compiler: none of cc, gcc and clang")
+    assert not folder.exists()
+
+
+def test_the_compiler_is_the_one_named_or_the_first_on_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def add(name: str) -> str:
+        (tmp_path / name).touch(0o755)
+        return str(tmp_path / name)
+
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert find_compiler() is None
+    for name in ("clang", "gcc", "cc"):  # each goes before the ones that are there
+        assert add(name) == find_compiler()
+    other = add("other")
+    monkeypatch.setenv("CC", "other")
+    assert find_compiler() == other
+    monkeypatch.setenv("CC", other)
+    assert find_compiler() == other
+
+
+@pytest.mark.parametrize("leaves", ["", 'echo half > "$out";'], ids=["nothing", "half a file"])
+def test_a_compiler_that_fails_is_an_error_with_its_reason_and_leaves_nothing(
+    folder: Path, compiler: Callable[[str], Path], leaves: str
+) -> None:
+    compiler(f"{leaves} echo 'kernels.c:7: no room for a vector' >&2; exit 1")
+    fails("compiler failed: kernels.c:7: no room for a vector")
+    assert not compiled(CONFIG, torch.float32)
+    assert list(folder.iterdir()) == []
+
+
+def test_a_compiler_may_fail_in_any_encoding(folder: Path, compiler: Callable[[str], Path]) -> None:
+    compiler("printf 'na\\357ve reason' >&2; exit 1")
+    fails("ve reason")
+
+
+def test_a_compiler_that_makes_nothing_is_an_error(folder: Path, compiler: Callable[[str], Path]) -> None:
+    compiler("exit 0")
+    fails("cannot be kept or loaded")
+    assert list(folder.iterdir()) == []
+
+
+def test_a_compiler_that_cannot_be_run_is_an_error(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "broken"
+    broken.write_text("#!/no/such/interpreter\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("CC", str(broken))
+    fails("cannot be kept or loaded.*/broken")
+    assert list(folder.iterdir()) == []
+
+
+def test_options_that_a_compiler_does_not_know_are_left_out(
+    load: Load, folder: Path, compiler: Callable[[str], Path]
+) -> None:
+    real = find_compiler()
+    log = compiler(f'case "$*" in *-fopenmp*) echo what is -fopenmp? >&2; exit 1;; esac; exec "{real}" "$@"')
+    plain = load_kernels(CONFIG, torch.float32)
+    runs = log.read_text().splitlines()
+    assert "-fopenmp" in runs[0]
+    assert "-fopenmp" not in runs[-1]
+    x = torch.randn(3, 40, 20, generator=torch.Generator().manual_seed(0))
+    expected = load(torch.float32).rms_norm(x, x[0, 0], 1e-5, 1.0)
+    torch.testing.assert_close(plain.rms_norm(x, x[0, 0], 1e-5, 1.0), expected)
+
+
+def test_what_is_compiled_is_kept(
+    folder: Path, compiler: Callable[[str], Path], library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = compiler(f'cp "{library}" "$out"')
+    assert not compiled(CONFIG, torch.float32)
+    load_kernels(CONFIG, torch.float32)
+    assert compiled(CONFIG, torch.float32)
+    assert len(log.read_text().splitlines()) == 1
+    kernels._load.cache_clear()  # as in another process
+    load_kernels(CONFIG, torch.float32)
+    assert len(log.read_text().splitlines()) == 1
+    assert len(list(folder.iterdir())) == 1
+    monkeypatch.setenv("CC", "no-such-compiler")  # which is not looked for
+    load_kernels(CONFIG, torch.float32)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"comba_head_dim": 5}, {"expand_v": 1.0}, {"conv_size": 3}, {"conv_size": None}, {"d_model": 8}],
+    ids=str,
+)
+def test_other_sizes_are_compiled_apart(
+    folder: Path, compiler: Callable[[str], Path], library: str, change: dict[str, object]
+) -> None:
+    compiler(f'cp "{library}" "$out"')
+    load_kernels(CONFIG, torch.float32)
+    assert not compiled(dataclasses.replace(CONFIG, **change), torch.float32)
+    assert not compiled(CONFIG, torch.float64)
+    same = {"depth": 9, "comba_heads": 7, "window_size": 3, "d_model": 12, "attention_heads": 2}
+    assert compiled(dataclasses.replace(CONFIG, **same), torch.float32)
+
+
+def test_another_source_is_compiled_apart(
+    folder: Path, compiler: Callable[[str], Path], library: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiler(f'cp "{library}" "$out"')
+    load_kernels(CONFIG, torch.float32)
+    (tmp_path / "kernels.c").write_text(kernels.SOURCE.read_text() + "\n")
+    monkeypatch.setattr(kernels, "SOURCE", tmp_path / "kernels.c")
+    assert not compiled(CONFIG, torch.float32)
+
+
+def test_several_may_compile_at_once(folder: Path, compiler: Callable[[str], Path], library: str) -> None:
+    log = compiler(f'sleep 0.2; cp "{library}" "$out"')
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: load_kernels(CONFIG, torch.float32), range(4)))
+    assert len(log.read_text().splitlines()) > 1
+    assert [path.suffix for path in folder.iterdir()] == [".so"]
+    x = torch.ones(1, 2, 20)
+    assert all(torch.equal(each.rms_norm(x, x[0, 0], 0.0, 1.0), x) for each in found)
+
+
+def test_the_cache_is_in_the_users_cache_folder(
+    compiler: Callable[[str], Path], library: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiler(f'cp "{library}" "$out"')
+    monkeypatch.delenv("CROSSDNA_INTERPRET_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    load_kernels(CONFIG, torch.float32)
+    assert len(list((tmp_path / "home" / ".cache" / "crossdna_interpret").glob("*.so"))) == 1
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
+    load_kernels(CONFIG, torch.float32)
+    assert len(list((tmp_path / "other" / "crossdna_interpret").glob("*.so"))) == 1
+
+
+def test_a_folder_that_cannot_be_written_is_an_error(
+    compiler: Callable[[str], Path], library: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiler(f'cp "{library}" "$out"')
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("CROSSDNA_INTERPRET_CACHE", str(tmp_path / "file" / "below"))
+    assert not compiled(CONFIG, torch.float32)
+    fails("cannot be kept or loaded.*file/below")
+
+
+def test_a_folder_that_cannot_be_looked_into_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A name too long, since root, who may run this, can look into anything else.
+    monkeypatch.setenv("CROSSDNA_INTERPRET_CACHE", str(tmp_path / ("x" * 300)))
+    fails("cannot be kept or loaded.*x{300}")
+    assert not compiled(CONFIG, torch.float32)
+
+
+def test_a_user_without_a_home_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(_: int) -> None:
+        raise KeyError
+
+    monkeypatch.delenv("CROSSDNA_INTERPRET_CACHE")
+    for name in ("XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    fails("home")
+    assert not compiled(CONFIG, torch.float32)
+
+
+def test_a_damaged_library_is_an_error_that_names_it(
+    folder: Path, compiler: Callable[[str], Path], tmp_path: Path
+) -> None:
+    compiler('echo nonsense > "$out"')
+    fails(rf"cannot be kept or loaded.*{tmp_path}.*\.so")
+
+
+def test_public_names_exist() -> None:
+    assert all(hasattr(kernels, name) for name in kernels.__all__)
