@@ -277,7 +277,7 @@ class _Job:
         """Whether a sample of edits has the scores that the plain path gives them."""
         count = len(self.edits)
         by_place = sorted(range(count), key=lambda i: (self.edits[i].start, self.edits[i].end))
-        inner = np.random.default_rng(0).permutation(by_place[1:-1])[: min(_CHECKED - 2, max(2, count // 100))]
+        inner = np.random.default_rng(0).permutation(by_place[1:-1])[: min(_CHECKED - 2, max(2, count // 250))]
         sample = sorted({by_place[0], by_place[-1], *inner.tolist()})
         worst = 0.0
         size = resolve_batch_size(self.model, len(self.editor.ids), self.batch_size)

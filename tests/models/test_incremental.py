@@ -245,6 +245,7 @@ def test_an_edit_late_in_a_block_is_read_from_where_it_shows(
     model = make_model()
     scorer = model.reuse(reference)
     ids = substituted(reference, 43)  # position 19 of the second block, 4 on the reverse strand
+    scorer.score(reference[None])  # one pass over the reference, for what untouched blocks add
     seen.clear()
     scorer.score(ids)
     assert seen.readings == 2 * 2  # layers and branches
@@ -275,6 +276,7 @@ def test_a_batch_is_read_from_its_first_edit_to_its_last(make_model: Make, refer
 def test_untouched_blocks_and_rows_cost_nothing(make_model: Make, reference: np.ndarray, seen: Seen) -> None:
     model = make_model()
     scorer = model.reuse(reference)
+    scorer.score(reference[None])  # one pass over the reference, for what untouched blocks add
     seen.clear()
     scorer.score(np.repeat(reference[None], 5, axis=0))
     assert not seen.calls
@@ -292,6 +294,7 @@ def test_an_edit_beside_a_block_reaches_four_bases_into_it(
 ) -> None:
     model = make_model()
     scorer = model.reuse(reference)
+    scorer.score(reference[None])  # one pass over the reference, for what untouched blocks add
     seen.clear()
     scorer.score(substituted(reference, place))
     assert [len(calls) for calls in seen.by_layer(model).values()] == [blocks] * 4

@@ -278,7 +278,8 @@ def test_dilated(load: Load, dtype: torch.dtype, batch: int, length: int, width:
     context = Context(width).double()
     for conv in context.convs:
         conv.weight.copy_(random(*conv.weight.shape))
-    context.mix = nn.Identity()  # type: ignore[assignment]
+    context.mix = nn.Linear(5 * width, 5 * width, bias=False).double()
+    context.mix.weight.copy_(torch.eye(5 * width))
     x = random(batch, length, width)
     taps = torch.stack([conv.weight[:, 0].t() for conv in context.convs])
     result = load("tiny", dtype).dilated(x.to(dtype), taps.to(dtype))

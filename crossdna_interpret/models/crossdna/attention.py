@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -32,9 +33,19 @@ class AttentionTrace:
 
 def rotary_table(length: int, dim: int, theta: float, like: Tensor, start: int = 0) -> tuple[Tensor, Tensor]:
     """cos and sin, each (length, dim / 2), of the rotary embedding from position `start` on; angles are in float64."""
-    frequency = theta ** (-torch.arange(0, dim, 2, dtype=torch.float64, device=like.device) / dim)
-    angle = torch.arange(start, start + length, dtype=torch.float64, device=like.device).unsqueeze(-1) * frequency
-    return angle.cos().to(like.dtype), angle.sin().to(like.dtype)
+    longest = 1 << (start + length - 1).bit_length()
+    cos, sin = _rotary_table(longest, dim, theta, like.dtype, like.device)
+    return cos[start : start + length], sin[start : start + length]
+
+
+@functools.lru_cache(maxsize=8)
+def _rotary_table(
+    length: int, dim: int, theta: float, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    with torch.inference_mode(False):  # so that it can be used again outside of the caller's
+        frequency = theta ** (-torch.arange(0, dim, 2, dtype=torch.float64, device=device) / dim)
+        angle = torch.arange(length, dtype=torch.float64, device=device).unsqueeze(-1) * frequency
+        return angle.cos().to(dtype), angle.sin().to(dtype)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from crossdna_interpret.models.crossdna.attention import Attention, AttentionPas
 from crossdna_interpret.models.crossdna.comba import Comba
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
 from crossdna_interpret.models.crossdna.kernels import KernelUser
+from crossdna_interpret.models.crossdna.products import joined_linear
 from crossdna_interpret.strand import Locus
 
 __all__ = ["Branch", "Layer"]
@@ -53,7 +54,7 @@ class Layer(KernelUser):
         normed = self._normed(m, self.mixer_norm, SCALE)
         h = m + self.hook_attention(self.attention(normed, past, trace), where) / SCALE
         t = h + self.hook_mlp(self.mlp(self._normed(h, self.mlp_norm)), where)
-        logits = self.gate(torch.cat([m, t], dim=-1))
+        logits = joined_linear([m, t], self.gate.weight, self.gate.bias)
         kernels = self.kernels_for(m)
         if kernels is not None:
             return self.hook_out(kernels.gate_norm(m, t, logits, self.out_norm), where)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from crossdna_interpret.hooks import HookPoint
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
 from crossdna_interpret.models.crossdna.kernels import Kernels, KernelUser
+from crossdna_interpret.models.crossdna.products import joined_linear
 from crossdna_interpret.strand import BlockPair
 
 __all__ = ["DILATIONS", "Fusion", "TokenBridge"]
@@ -45,8 +46,8 @@ class Context(KernelUser):
             # As an image with `dilation` columns, positions that the kernel sees together lie in one column.
             image = padded.unflatten(1, (-1, dilation)).permute(0, 3, 1, 2)
             image = F.conv2d(image, weight.unsqueeze(-1), padding=(KERNEL // 2, 0), groups=x.shape[-1])
-            seen.append(image.permute(0, 2, 3, 1).flatten(1, 2)[:, :length])
-        return self.mix(torch.cat(seen, dim=-1))
+            seen.append(image.permute(0, 2, 3, 1).flatten(1, 2))
+        return joined_linear(seen, self.mix.weight, self.mix.bias)[:, :length]
 
 
 class TokenBridge(KernelUser):
@@ -88,12 +89,12 @@ class TokenBridge(KernelUser):
         # The gate sees a, b, a - b and a * b; what it makes of the difference is part of what it makes of a and of b.
         of_a, of_b, of_difference, of_product = self.gate.weight.chunk(4, dim=1)
         weight = torch.cat([of_a + of_difference, of_b - of_difference, of_product], dim=1)
-        return F.linear(torch.cat([a, b, a * b], dim=-1), weight, self.gate.bias)
+        return joined_linear([a, b, a * b], weight, self.gate.bias)
 
     def _by_kernels(self, kernels: Kernels, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         logits_a, logits_b = self.gate_logits(a, b).chunk(2, dim=-1)
-        message_b_to_a = self.project_b_to_a(b + self.context_of_b(b))
-        message_a_to_b = self.project_a_to_b(a + self.context_of_a(a))
+        message_b_to_a = self.project_b_to_a(self.context_of_b(b).add_(b))
+        message_a_to_b = self.project_a_to_b(self.context_of_a(a).add_(a))
         global_b_to_a = self.pool_b_to_a(b.mean(1, keepdim=True))
         global_a_to_b = self.pool_a_to_b(a.mean(1, keepdim=True))
         return (
@@ -136,7 +137,7 @@ class Fusion(KernelUser):
     def forward(self, a: Tensor, b: Tensor, pair: BlockPair) -> Tensor:
         where = pair.merged
         a, b = self.project_a(a), self.project_b(b)
-        logits = self.hook_gate_logits(self.gate(torch.cat([a, b], dim=-1)), where)
+        logits = self.hook_gate_logits(joined_linear([a, b], self.gate.weight, self.gate.bias), where)
         kernels = self.kernels_for(a)
         if kernels is not None and not bool(self.steps < self.freeze_steps):
             return self.hook_out(kernels.gate_norm(b, a, logits, None, self.temperature), where)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -93,8 +94,9 @@ class _Strand:
 
     @classmethod
     def of(cls, name: strand.Strand, ids: np.ndarray) -> _Strand:
-        own = ids if name == "forward" else strand.reverse_complement(ids)
-        return cls(np.pad(own.astype(np.int8), ((0, 0), (SPILL, SPILL)), constant_values=OUTSIDE))
+        letters = np.full((len(ids), ids.shape[1] + 2 * SPILL), OUTSIDE, dtype=np.int8)
+        letters[:, SPILL:-SPILL] = ids if name == "forward" else strand.reverse_complement(ids)
+        return cls(letters)
 
     def around(self, place: slice) -> np.ndarray:
         """Letters that the features of a stretch depend on."""
@@ -115,12 +117,26 @@ class Incremental:
         self.length = len(reference)
         self.pairs = self._pairs(self.length)
         self.strands = self._strands(reference[None])
+        self.reference = reference[None]
         self._readings: OrderedDict[tuple[int, str], _Reading] = OrderedDict()
-        x = torch.from_numpy(alphabet.one_hot(reference[None])).to(model.device, model.dtype)
-        with capture(model, "fusion.out") as seen, torch.no_grad():
-            model(x)
-            blocks = zip(seen["fusion.out"], self.pairs, strict=True)
-            self.sums = [self._sum(block.value, reference[None], pair) for block, pair in blocks]
+        self._stem: dict[str, tuple[Tensor, Tensor | None, Tensor]] = {
+            "forward": self._stem_matrix("forward"), "reverse": self._stem_matrix("reverse")
+        }  # fmt: skip
+
+    @cached_property
+    def sums(self) -> list[Tensor]:
+        """What each block of the reference adds to its total; not needed while every block is touched."""
+        x = torch.from_numpy(alphabet.one_hot(self.reference)).to(self.model.device, self.model.dtype)
+        with capture(self.model, "fusion.out") as seen:
+            self.model(x)
+        blocks = zip(seen["fusion.out"], self.pairs, strict=True)
+        return [self._sum(block.value, self.reference, pair) for block, pair in blocks]
+
+    def _stem_matrix(self, name: strand.Strand) -> tuple[Tensor, Tensor | None, Tensor]:
+        """The stem's convolution as a matrix (H, 9 * 5), its bias, and rows for the letters, `OUTSIDE` last."""
+        conv = self.model.stem.conv(name)
+        letter = torch.eye(len(alphabet.ALPHABET), dtype=self.model.dtype, device=self.model.device)
+        return conv.weight.mT.flatten(1), conv.bias, F.pad(letter, (0, 0, 0, 1))
 
     def _pairs(self, length: int) -> list[strand.BlockPair]:
         return strand.block_pairs(length, self.model.config.block_size, self.model.config.rc_blocks)
@@ -133,19 +149,25 @@ class Incremental:
         """Scores (n, T) of ids (n, L'), of any length; the nearer the rows are to each other, the faster."""
         n, length = ids.shape
         strands = self._strands(ids)
-        pairs = self._pairs(length)
-        total = torch.stack(self.sums[: len(pairs)]).sum(0).repeat(n, 1)
         changed = self._changed(strands) if length == self.length else None
-        for pair in pairs:
+        total: Tensor | None = None
+        untouched = []
+        for pair in self._pairs(length):
             if changed is not None and not self._touched(pair, changed):
+                untouched.append(self.sums[pair.index])
                 continue
             rows, fused = self._block(strands, length, pair)
-            if not len(rows):
-                continue
-            index = torch.from_numpy(rows).to(total.device)
-            if pair.index < len(self.pairs):
-                total[index] -= self.sums[pair.index]
-            total[index] += self._sum(fused, ids[rows], pair)
+            if len(rows) == n:
+                here = self._sum(fused, ids, pair)
+            else:
+                here = self.sums[pair.index].repeat(n, 1)
+                if len(rows):
+                    here[torch.from_numpy(rows).to(here.device)] = self._sum(fused, ids[rows], pair)
+            total = here if total is None else total + here
+        if untouched:
+            same = torch.stack(untouched).sum(0)
+            total = same.repeat(n, 1) if total is None else total + same
+        assert total is not None
         return self._finish(total, ids)
 
     def _changed(self, strands: dict[str, _Strand]) -> dict[str, np.ndarray]:
@@ -220,10 +242,10 @@ class Incremental:
 
     def _features(self, name: strand.Strand, letters: np.ndarray) -> Tensor:
         """The stem's features (n, l, H) of letters (n, l + 2 SPILL)."""
-        conv = self.model.stem.conv(name)
-        known = torch.from_numpy(letters.astype(np.int64)).to(self.model.device)
-        x = F.one_hot(known + 1, len(alphabet.ALPHABET) + 1)[..., 1:].to(self.model.dtype)
-        return F.gelu(F.conv1d(x.mT, conv.weight, conv.bias)).mT.contiguous()
+        weight, bias, letter = self._stem[name]  # (H, 9 * 5), (H,), (6, 5)
+        x = letter[torch.from_numpy(letters.astype(np.int64)).to(letter.device)]  # (n, l + 2 SPILL, 5)
+        seen = x.flatten(1).unfold(1, weight.shape[1], x.shape[2])  # (n, l, 9 * 5)
+        return F.gelu(F.linear(seen.reshape(-1, len(weight.mT)), weight, bias)).view(len(x), -1, len(weight))
 
     def _sum(self, fused: Tensor, ids: np.ndarray, pair: strand.BlockPair) -> Tensor:
         """What a block adds to the total of each sequence, in float64: (n, H), or (n, 1) for a language model."""

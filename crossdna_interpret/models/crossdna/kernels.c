@@ -21,6 +21,7 @@ typedef REAL loose __attribute__((vector_size(64), aligned(sizeof(REAL)), may_al
 #define PADDED(n) (VECS(n) * LANES)
 #define UNROLL _Pragma("GCC unroll 16")
 #define ROWS 4 /* rows of a register tile */
+#define REACH 9 /* taps of the bridge's convolutions */
 #define INLINE static inline __attribute__((always_inline))
 #define SCRATCH(name, rows, columns) REAL name[rows][PADDED(columns)] __attribute__((aligned(64)))
 
@@ -66,10 +67,16 @@ INLINE vec sigmoid(vec x) { return splat(1) / (splat(1) + vexp(-x)); }
 INLINE vec flush(vec x) { /* zeros for what has faded away: denormal numbers are slow */
     return (vec)((bits)x & ~((x < splat((REAL)FADED)) & (x > splat((REAL)-FADED))));
 }
-INLINE REAL sum(vec x) {
-    REAL s = 0;
-    for (int i = 0; i < LANES; i++) s += x[i];
-    return s;
+INLINE REAL sum(vec x) { /* in halves, which can be added side by side */
+    typedef REAL half __attribute__((vector_size(32)));
+    typedef REAL quarter __attribute__((vector_size(16)));
+    half h, high;
+    quarter q, upper;
+    memcpy(&h, &x, sizeof h), memcpy(&high, (const char *)&x + sizeof h, sizeof h);
+    h += high;
+    memcpy(&q, &h, sizeof q), memcpy(&upper, (const char *)&h + sizeof q, sizeof q);
+    q += upper;
+    return LANES == 16 ? (q[0] + q[1]) + (q[2 % (LANES / 4)] + q[3 % (LANES / 4)]) : q[0] + q[1];
 }
 
 /* c[rows][columns] = scale[row] c + a[rows][inner] b[inner][columns], rows a multiple of ROWS; scale NULL for none of c. */
@@ -219,16 +226,16 @@ void comba(int sequences, int length, int own, int heads, int width, const REAL 
                 /* U by forward substitution, in the place of V: a tile of rows first takes in all rows above it. */
                 for (int i = 0; i < rows; i += ROWS) {
                     vec u[ROWS][VECS(VALUE)];
-                    for (int r = 0; r < ROWS; r++)
-                        for (int j = 0; j < VECS(VALUE); j++) u[r][j] = load(v[i + r] + j * LANES);
+                    UNROLL for (int r = 0; r < ROWS; r++)
+                        UNROLL for (int j = 0; j < VECS(VALUE); j++) u[r][j] = load(v[i + r] + j * LANES);
                     for (int above = 0; above < i; above++)
-                        for (int j = 0; j < VECS(VALUE); j++) {
+                        UNROLL for (int j = 0; j < VECS(VALUE); j++) {
                             const vec known = load(v[above] + j * LANES);
-                            for (int r = 0; r < ROWS; r++) u[r][j] -= splat(system[i + r][above]) * known;
+                            UNROLL for (int r = 0; r < ROWS; r++) u[r][j] -= splat(system[i + r][above]) * known;
                         }
-                    for (int r = 0; r < ROWS; r++)
-                        for (int j = 0; j < VECS(VALUE); j++) {
-                            for (int above = 0; above < r; above++)
+                    UNROLL for (int r = 0; r < ROWS; r++)
+                        UNROLL for (int j = 0; j < VECS(VALUE); j++) {
+                            UNROLL for (int above = 0; above < r; above++)
                                 u[r][j] -= splat(system[i + r][i + above]) * u[above][j];
                             u[r][j] = flush(u[r][j]);
                             store(v[i + r] + j * LANES, u[r][j]);
@@ -272,11 +279,11 @@ void comba(int sequences, int length, int own, int heads, int width, const REAL 
         }
 }
 
-/* Rotary embedding of one head at one position, with the partners of a pair side by side, as keys are kept. */
-INLINE void rotate(const REAL *x, const REAL *cosine, const REAL *sine, REAL *out) {
+/* Rotary embedding of one head at one position, with the partners of a pair side by side, as keys are kept; times scale. */
+INLINE void rotate(const REAL *x, const REAL *cosine, const REAL *sine, REAL scale, REAL *out) {
     for (int i = 0; i < HEAD / 2; i++) {
-        out[2 * i] = x[i] * cosine[i] - x[i + HEAD / 2] * sine[i];
-        out[2 * i + 1] = x[i + HEAD / 2] * cosine[i] + x[i] * sine[i];
+        out[2 * i] = (x[i] * cosine[i] - x[i + HEAD / 2] * sine[i]) * scale;
+        out[2 * i + 1] = (x[i + HEAD / 2] * cosine[i] + x[i] * sine[i]) * scale;
     }
 }
 
@@ -313,7 +320,7 @@ int attention(int sequences, int length, int heads, int kv_heads, int window, co
                     } else {
                         const REAL *row = own + (size_t)(j - reach) * width;
                         rotate(row + (heads + kv) * HEAD, cosine + (j - reach) * (HEAD / 2),
-                               sine + (j - reach) * (HEAD / 2), key);
+                               sine + (j - reach) * (HEAD / 2), 1, key);
                         value = row + (heads + kv_heads + kv) * HEAD;
                     }
                     for (int x = 0; x < HEAD; x++) k_t[(size_t)x * padded + j] = key[x];
@@ -325,21 +332,20 @@ int attention(int sequences, int length, int heads, int kv_heads, int window, co
                     memset(q, 0, sizeof q);
                     for (int r = 0; r < rows; r++) {
                         rotate(own + (size_t)(i + r) * width + head * HEAD, cosine + (i + r) * (HEAD / 2),
-                               sine + (i + r) * (HEAD / 2), q[r]);
-                        for (int x = 0; x < HEAD; x++) q[r][x] /= (REAL)sqrt(HEAD);
+                               sine + (i + r) * (HEAD / 2), 1 / (REAL)sqrt(HEAD), q[r]);
                     }
                     const int oldest = i + reach - window + 1 > 0 ? i + reach - window + 1 : 0;
                     const int from = oldest / LANES * LANES, to = i + rows + reach; /* keys that the tile can see */
                     vec highest[ROWS], total[ROWS];
-                    for (int r = 0; r < ROWS; r++) highest[r] = splat((REAL)-INFINITY), total[r] = splat(0);
+                    UNROLL for (int r = 0; r < ROWS; r++) highest[r] = splat((REAL)-INFINITY), total[r] = splat(0);
                     for (int j = from; j < to; j += LANES) {
                         vec score[ROWS];
-                        for (int r = 0; r < ROWS; r++) score[r] = splat(0);
+                        UNROLL for (int r = 0; r < ROWS; r++) score[r] = splat(0);
                         for (int x = 0; x < HEAD; x++) {
                             const vec key = load(k_t + (size_t)x * padded + j);
-                            for (int r = 0; r < ROWS; r++) score[r] += splat(q[r][x]) * key;
+                            UNROLL for (int r = 0; r < ROWS; r++) score[r] += splat(q[r][x]) * key;
                         }
-                        for (int r = 0; r < ROWS; r++) {
+                        UNROLL for (int r = 0; r < ROWS; r++) {
                             const int last = i + r + reach;
                             if (j + LANES - 1 > last || j <= last - window)
                                 for (int lane = 0; lane < LANES; lane++)
@@ -356,10 +362,10 @@ int attention(int sequences, int length, int heads, int kv_heads, int window, co
                             if (highest[r][lane] > top[r]) top[r] = highest[r][lane];
                     }
                     vec mixed[ROWS][VECS(HEAD)];
-                    for (int r = 0; r < ROWS; r++)
-                        for (int h = 0; h < VECS(HEAD); h++) mixed[r][h] = splat(0);
+                    UNROLL for (int r = 0; r < ROWS; r++)
+                        UNROLL for (int h = 0; h < VECS(HEAD); h++) mixed[r][h] = splat(0);
                     for (int j = from; j < to; j += LANES)
-                        for (int r = 0; r < ROWS; r++) {
+                        UNROLL for (int r = 0; r < ROWS; r++) {
                             const vec score = load(weights + r * padded + j);
                             vec weight = vexp(score - splat(top[r]));
                             weight = (vec)((bits)weight & (score != splat((REAL)-INFINITY))); /* NaN stays */
@@ -367,9 +373,9 @@ int attention(int sequences, int length, int heads, int kv_heads, int window, co
                             store(weights + r * padded + j, weight);
                         }
                     for (int j = from; j < to; j++)
-                        for (int h = 0; h < VECS(HEAD); h++) {
+                        UNROLL for (int h = 0; h < VECS(HEAD); h++) {
                             const vec value = load(v + (size_t)j * PADDED(HEAD) + h * LANES);
-                            for (int r = 0; r < ROWS; r++) mixed[r][h] += splat(weights[r * padded + j]) * value;
+                            UNROLL for (int r = 0; r < ROWS; r++) mixed[r][h] += splat(weights[r * padded + j]) * value;
                         }
                     for (int r = 0; r < rows; r++) {
                         REAL row[PADDED(HEAD)];
@@ -385,34 +391,42 @@ int attention(int sequences, int length, int heads, int kv_heads, int window, co
     return !failed;
 }
 
-/* The bridge's dilated depthwise convolutions of x (sequences, length, width), side by side in out (sequences, length,
- * dilations width). taps (dilations, kernel, width); positions outside of x are zero. */
-void dilated(int sequences, int length, int width, int dilations, int kernel, const REAL *x, const REAL *taps,
-             REAL *out, int threads) {
+/* The bridge's dilated depthwise convolutions of x (sequences, length, width), for dilations 1, 2, 4 and so on, side by
+ * side in out (sequences, length, dilations width). taps (dilations, REACH, width); positions outside of x are zero. */
+void dilated(int sequences, int length, int width, int dilations, const REAL *x, const REAL *taps, REAL *out,
+             int threads) {
 #pragma omp parallel for collapse(2) num_threads(threads) schedule(static)
     for (int sequence = 0; sequence < sequences; sequence++)
-        for (int t = 0; t < length; t++)
-            for (int d = 0; d < dilations; d++) {
-                const REAL *in = x + (size_t)sequence * length * width, *tap = taps + (size_t)d * kernel * width;
-                REAL *to = out + (((size_t)sequence * length + t) * dilations + d) * width;
-                int c = 0;
-                for (; c + LANES <= width; c += LANES) {
+        for (int d = 0; d < dilations; d++) {
+            const REAL *in = x + (size_t)sequence * length * width, *tap = taps + (size_t)d * REACH * width;
+            REAL *to = out + ((size_t)sequence * length * dilations + d) * width;
+            const int edge = (REACH / 2) << d, step = width << d;
+            for (int c = 0; c + LANES <= width; c += LANES) {
+                vec w[REACH];
+                UNROLL for (int i = 0; i < REACH; i++) w[i] = load(tap + i * width + c);
+                for (int t = 0; t < length; t++) {
+                    const REAL *at = in + (size_t)t * width + c;
                     vec total = splat(0);
-                    for (int i = 0; i < kernel; i++) {
-                        const int p = t + ((i - kernel / 2) << d);
-                        if (p >= 0 && p < length)
-                            total += load(in + (size_t)p * width + c) * load(tap + i * width + c);
-                    }
-                    store(to + c, total);
-                }
-                for (; c < width; c++) {
-                    to[c] = 0;
-                    for (int i = 0; i < kernel; i++) {
-                        const int p = t + ((i - kernel / 2) << d);
-                        if (p >= 0 && p < length) to[c] += in[(size_t)p * width + c] * tap[i * width + c];
-                    }
+                    if (t >= edge && t + edge < length)
+                        UNROLL for (int i = 0; i < REACH; i++) total += load(at + (i - REACH / 2) * step) * w[i];
+                    else
+                        for (int i = 0; i < REACH; i++) {
+                            const int p = t + ((i - REACH / 2) << d);
+                            if (p >= 0 && p < length) total += load(at + (i - REACH / 2) * step) * load(tap + i * width + c);
+                        }
+                    store(to + (size_t)t * dilations * width + c, total);
                 }
             }
+            for (int c = width / LANES * LANES; c < width; c++)
+                for (int t = 0; t < length; t++) {
+                    REAL total = 0;
+                    for (int i = 0; i < REACH; i++) {
+                        const int p = t + ((i - REACH / 2) << d);
+                        if (p >= 0 && p < length) total += in[(size_t)p * width + c] * tap[i * width + c];
+                    }
+                    to[(size_t)t * dilations * width + c] = total;
+                }
+        }
 }
 
 /* silu(gate) up, from rows (positions, 2 width) that hold both, to out (positions, width). */

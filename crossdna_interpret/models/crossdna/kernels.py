@@ -236,12 +236,12 @@ class Kernels:
         return out
 
     def dilated(self, x: Tensor, taps: Tensor) -> Tensor:
-        """(B, l, dilations H) of x (B, l, H), for dilations 1, 2, 4, ...; taps (dilations, kernel, H)."""
+        """(B, l, dilations H) of x (B, l, H), for dilations 1, 2, 4, ...; taps (dilations, 9, H)."""
         x = x.contiguous()
         batch, length, width = x.shape
         out = self._space("dilated", batch, length, len(taps) * width)
         self.library.dilated(
-            batch, length, width, len(taps), taps.shape[1], _pointer(x), _pointer(taps), _pointer(out),
+            batch, length, width, len(taps), _pointer(x), _pointer(taps), _pointer(out),
             torch.get_num_threads(),
         )  # fmt: skip
         return out
