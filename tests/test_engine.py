@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import crossdna_interpret as cdi
 from crossdna_interpret import Edit, ReuseWarning, engine, predict, score_edits, scoring
 from crossdna_interpret.edits import Editor
-from crossdna_interpret.models.crossdna import kernels
+from crossdna_interpret.models.crossdna import compiling, kernels
 from crossdna_interpret.models.crossdna.incremental import Incremental
 
 TARGETS = ("rods", "cones", "amacrine")
@@ -24,7 +24,7 @@ LENGTH = 60
 EXACT = "score_edits, exact reuse of the reference"
 PLAIN = "score_edits, one forward pass for each edit"
 
-compiler = pytest.mark.skipif(kernels.find_compiler() is None, reason="there is no C compiler")
+compiler = pytest.mark.skipif(compiling.find_compiler() is None, reason="there is no C compiler")
 
 
 class Toy(nn.Module):
@@ -341,7 +341,7 @@ def test_compile_where_it_cannot_be_done(make_model: Callable, sequence: str, mo
         pytest.raises(RuntimeError, match="`compile`=True cannot be done: hooks are active"),
     ):
         score_edits(sequence, edits, model, compile=True)
-    monkeypatch.setattr(kernels, "find_compiler", lambda: None)
+    monkeypatch.setattr(compiling, "find_compiler", lambda: None)
     monkeypatch.setattr(kernels, "WORTH_COMPILING", 0)
     with pytest.raises(RuntimeError, match="`compile`=True cannot be done: there is no C compiler"):
         score_edits(sequence, edits, model, compile=True)

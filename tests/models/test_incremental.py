@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from crossdna_interpret import alphabet, capture, scoring
-from crossdna_interpret.models.crossdna import kernels
+from crossdna_interpret.models.crossdna import compiling
 from crossdna_interpret.models.crossdna.branch import Layer
 from crossdna_interpret.models.crossdna.comba import Comba
 from crossdna_interpret.models.crossdna.model import CrossDNA
@@ -154,7 +154,7 @@ def test_in_float32_reuse_is_as_near_to_the_truth_as_whole_passes(make_model: Ma
     assert error < 1e-3 * np.ptp(truth, axis=0).min()  # and small against what edits do
 
 
-@pytest.mark.skipif(kernels.find_compiler() is None, reason="there is no C compiler")
+@pytest.mark.skipif(compiling.find_compiler() is None, reason="there is no C compiler")
 @pytest.mark.parametrize("variant", ["blocks", "one block", "mirrored", "shared keys", "log-likelihood"])
 def test_reuse_on_compiled_kernels_gives_the_scores_of_whole_passes(
     make_model: Make, variant: str, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory

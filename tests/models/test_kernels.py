@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from crossdna_interpret.models.crossdna.attention import AttentionPast, rotary_table, rotate, windowed_attention
 from crossdna_interpret.models.crossdna.bridge import Context
 from crossdna_interpret.models.crossdna.comba import Comba, CombaPast
+from crossdna_interpret.models.crossdna.compiling import find_compiler
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
 from crossdna_interpret.models.crossdna.kernels import (
     Kernels,
-    find_compiler,
     lent,
     load_kernels,
 )

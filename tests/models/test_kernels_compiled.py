@@ -4,28 +4,37 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib.util
+import shutil
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from crossdna_interpret.models.crossdna import kernels
+import crossdna_interpret
+from crossdna_interpret import load_model
+from crossdna_interpret.models.crossdna import compiling, kernels
+from crossdna_interpret.models.crossdna.compiling import RELEASED, Sizes, find_compiler
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
 from crossdna_interpret.models.crossdna.kernels import (
     CompileError,
     Kernels,
     KernelUser,
     compiled,
-    find_compiler,
     lent,
     load_kernels,
 )
 from crossdna_interpret.models.crossdna.model import CrossDNA
 
 Load = Callable[[torch.dtype], Kernels]
+
+SCRIPT = Path(compiling.__file__)
 
 # The sizes of the `model` fixture's heads, so that these kernels may be lent to it.
 CONFIG = CrossDNAConfig(d_model=6, attention_heads=1, comba_heads=1, comba_head_dim=4, expand_v=2.0, conv_size=4)
@@ -242,8 +251,8 @@ def test_another_source_is_compiled_apart(
 ) -> None:
     compiler(f'cp "{library}" "$out"')
     load_kernels(CONFIG, torch.float32)
-    (tmp_path / "kernels.c").write_text(kernels.SOURCE.read_text() + "\n")
-    monkeypatch.setattr(kernels, "SOURCE", tmp_path / "kernels.c")
+    (tmp_path / "kernels.c").write_text(compiling.SOURCE.read_text() + "\n")
+    monkeypatch.setattr(compiling, "SOURCE", tmp_path / "kernels.c")
     assert not compiled(CONFIG, torch.float32)
 
 
@@ -307,5 +316,93 @@ def test_a_damaged_library_is_an_error_that_names_it(
     fails(rf"cannot be kept or loaded.*{tmp_path}.*\.so")
 
 
-def test_public_names_exist() -> None:
-    assert all(hasattr(kernels, name) for name in kernels.__all__)
+def test_what_the_build_of_the_package_left_is_found(
+    load: Load, compiler: Callable[[str], Path], library: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = compiler(f'cp "{library}" "$out"')
+    monkeypatch.delenv("CROSSDNA_INTERPRET_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
+    monkeypatch.setattr(compiling, "BUILT", tmp_path / "built")
+    assert not compiled(CONFIG, torch.float32)
+    path = compiling.built(Sizes.of(CONFIG.to_dict()), tmp_path / "built")
+    assert compiling.built(Sizes.of(CONFIG.to_dict()), tmp_path / "built") == path  # which is there
+    assert compiled(CONFIG, torch.float32)
+    load_kernels(CONFIG, torch.float32)
+    assert len(log.read_text().splitlines()) == 1
+    assert not (tmp_path / "user").exists()
+    monkeypatch.setenv("CROSSDNA_INTERPRET_CACHE", str(tmp_path / "named"))  # and no other
+    assert not compiled(CONFIG, torch.float32)
+
+
+class Hook:
+    """What hatchling gives to a build hook."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.app, self.warnings = str(root), self, []
+
+    def display_warning(self, text: str) -> None:
+        self.warnings.append(text)
+
+
+@pytest.fixture
+def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], tuple[list[str], dict[str, Any]]]:
+    """Runs the build hook on a copy of what it needs; its warnings, and what it tells the build."""
+    here = Path(crossdna_interpret.__file__).parent
+    for path in (compiling.SOURCE, SCRIPT, here / "assets/models/retina-enhancer/config.json"):
+        target = tmp_path / "crossdna_interpret" / path.relative_to(here)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    interface = ModuleType("interface")
+    interface.BuildHookInterface = Hook  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "hatchling.builders.hooks.plugin.interface", interface)
+    monkeypatch.setitem(sys.modules, "compiling", interface)  # so that what the hook puts there does not stay
+    spec = importlib.util.spec_from_file_location("hatch_build", here.parent / "hatch_build.py")
+    if spec is None or spec.loader is None or not (here.parent / "hatch_build.py").exists():
+        pytest.skip("the package is not in its repository")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def run() -> tuple[list[str], dict[str, Any]]:
+        hook, told = module.KernelsHook(tmp_path), {"artifacts": []}
+        hook.initialize("standard", told)
+        return hook.warnings, told
+
+    return run
+
+
+def test_the_build_leaves_kernels_for_the_bundled_and_the_released_model(
+    load: Load, build: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = tmp_path / "crossdna_interpret/models/crossdna/built"
+    left.mkdir(parents=True)
+    (left / "kernels-of-an-earlier-source.so").touch()
+    warnings, told = build()
+    assert warnings == []
+    assert told == {
+        "artifacts": ["crossdna_interpret/models/crossdna/built/*.so"], "pure_python": False, "infer_tag": True
+    }  # fmt: skip
+    monkeypatch.delenv("CROSSDNA_INTERPRET_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
+    monkeypatch.setattr(compiling, "BUILT", left)
+    bundled = load_model().config
+    assert bundled.comba_head_dim != CrossDNAConfig().comba_head_dim
+    assert compiled(bundled, torch.float32)
+    assert compiled(CrossDNAConfig(), torch.float32)
+    assert len(list(left.iterdir())) == 2
+
+
+def test_a_build_without_a_compiler_warns_and_goes_on(build: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CC", "no-such-compiler")
+    warnings, told = build()
+    assert len(warnings) == 1
+    assert "no-such-compiler" in warnings[0]
+    assert told == {"artifacts": []}
+
+
+def test_the_released_sizes_are_those_of_the_default_config() -> None:
+    assert Sizes.of(CrossDNAConfig().to_dict()) == RELEASED
+
+
+@pytest.mark.parametrize("module", [kernels, compiling])
+def test_public_names_exist(module: ModuleType) -> None:
+    assert all(hasattr(module, name) for name in module.__all__)

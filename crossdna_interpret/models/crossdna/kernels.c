@@ -6,7 +6,7 @@
  *
  * Sizes that shape the loops are fixed when this is compiled:
  *   REAL    float or double           KEY, VALUE  sizes of a Comba head    TAPS  of Comba's convolution, 0 for none
- *   CHUNK   positions of a chunk      HEAD        size of an attention head
+ *   HEAD    size of an attention head
  */
 #include <math.h>
 #include <stdint.h>
@@ -21,6 +21,7 @@ typedef REAL loose __attribute__((vector_size(64), aligned(sizeof(REAL)), may_al
 #define PADDED(n) (VECS(n) * LANES)
 #define UNROLL _Pragma("GCC unroll 16")
 #define ROWS 4 /* rows of a register tile */
+#define CHUNK 32 /* positions that Comba works through at once */
 #define REACH 9 /* taps of the bridge's convolutions */
 #define INLINE static inline __attribute__((always_inline))
 #define SCRATCH(name, rows, columns) REAL name[rows][PADDED(columns)] __attribute__((aligned(64)))

@@ -1,4 +1,4 @@
-"""The CPU kernels of `kernels.c`: compiled where there is a compiler, kept for the next time, and lent to a model.
+"""The CPU kernels of `kernels.c`, lent to a model; `compiling.py` makes them.
 
 Nothing is compiled or loaded by importing this, and a model is as it was when a loan ends.
 """
@@ -7,13 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import hashlib
 import math
-import os
-import platform
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,8 +16,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from crossdna_interpret.models.crossdna import compiling
+from crossdna_interpret.models.crossdna.compiling import CompileError, Sizes
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
-from crossdna_interpret.models.crossdna.recurrence import CHUNK
 
 if TYPE_CHECKING:
     from crossdna_interpret.models.crossdna.attention import AttentionPast
@@ -35,88 +30,26 @@ __all__ = [
     "KernelUser",
     "Kernels",
     "compiled",
-    "find_compiler",
     "lent",
     "load_kernels",
 ]
 
-SOURCE = Path(__file__).with_suffix(".c")
-# The first set that the compiler takes is used: some compilers come without OpenMP, some know no -march=native.
-FLAGS = [
-    ["-O2", "-march=native", "-fopenmp"],
-    ["-O2", "-mcpu=native", "-fopenmp"],
-    ["-O2", "-march=native"],
-    ["-O2"],
-]
-ALWAYS = ["-std=gnu11", "-shared", "-fPIC", "-fno-math-errno", "-w"]
 # Floating-point operations at which a second of compiling is paid back: some two seconds of computing without.
 WORTH_COMPILING = 1.5e11
-_ITEM = {torch.float32: ("float", 0), torch.float64: ("double", 1)}
 
 
-class CompileError(RuntimeError):
-    """The kernels cannot be had here; the message says why."""
-
-
-def find_compiler() -> str | None:
-    """The C compiler that `CC` names, or the first of cc, gcc and clang, or None."""
-    named = os.environ.get("CC")
-    return shutil.which(named) if named else next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
-
-
-def _cache() -> Path:
-    """Where compiled kernels are kept: CROSSDNA_INTERPRET_CACHE, or the user's cache folder."""
-    given = os.environ.get("CROSSDNA_INTERPRET_CACHE")
-    if given:
-        return Path(given)
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "crossdna_interpret"
-
-
-def _sizes(config: CrossDNAConfig, dtype: torch.dtype) -> list[str]:
-    real, is_double = _ITEM[dtype]
-    values = {
-        "REAL": real, "IS_DOUBLE": is_double, "KEY": config.comba_head_dim, "VALUE": config.comba_value_dim,
-        "TAPS": config.conv_size or 0, "HEAD": config.d_model // config.attention_heads, "CHUNK": CHUNK,
-    }  # fmt: skip
-    return [f"-D{name}={value}" for name, value in values.items()]
-
-
-def _library(config: CrossDNAConfig, dtype: torch.dtype) -> Path:
-    """Where the kernels for these sizes and this machine are, or would be. A changed source is another file."""
-    cpu = Path("/proc/cpuinfo")
-    lines = cpu.read_text().splitlines() if cpu.exists() else []
-    features = next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())
-    told = [SOURCE.read_text(), *_sizes(config, dtype), platform.platform(), features, FLAGS]
-    return _cache() / f"kernels-{hashlib.sha256(repr(told).encode()).hexdigest()[:24]}.so"
+def _sizes(config: CrossDNAConfig, dtype: torch.dtype) -> Sizes:
+    if dtype not in (torch.float32, torch.float64):
+        raise CompileError(f"there are kernels for float32 and float64, not for {str(dtype).removeprefix('torch.')}")
+    return Sizes.of(config.to_dict(), double=dtype == torch.float64)
 
 
 def compiled(config: CrossDNAConfig, dtype: torch.dtype) -> bool:
-    """Whether kernels for these sizes are there already, from an earlier run."""
+    """Whether kernels for these sizes are there already, from the package's build or an earlier run."""
     try:
-        return dtype in _ITEM and _library(config, dtype).exists()
-    except (OSError, RuntimeError):  # a folder that cannot be looked into, a user without a home
+        return any(path.exists() for path in compiling.places(_sizes(config, dtype)))
+    except (OSError, RuntimeError):  # a folder that cannot be looked into, a user without a home, another dtype
         return False
-
-
-def _compile(config: CrossDNAConfig, dtype: torch.dtype, target: Path) -> None:
-    compiler = find_compiler()
-    if compiler is None:
-        named = os.environ.get("CC")
-        problem = f"`CC` names {named!r}, which is not" if named else "none of cc, gcc and clang is"
-        raise CompileError(f"there is no C compiler: {problem} on the path")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    problem = ""
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        out = Path(folder) / target.name
-        for flags in FLAGS:
-            command = [compiler, *flags, *ALWAYS, *_sizes(config, dtype), "-o", str(out), str(SOURCE), "-lm"]
-            result = subprocess.run(command, capture_output=True, text=True, errors="replace")
-            if result.returncode == 0:
-                out.replace(target)  # whole or not at all, whoever else is compiling
-                return
-            problem = problem or result.stderr.strip()[-500:]
-    raise CompileError(f"{compiler} failed: {problem}")
 
 
 @functools.cache
@@ -133,12 +66,12 @@ def load_kernels(config: CrossDNAConfig, dtype: torch.dtype) -> Kernels:
     Raises:
         CompileError: no compiler, one that fails, or a dtype other than float32 and float64.
     """
-    if dtype not in _ITEM:
-        raise CompileError(f"there are kernels for float32 and float64, not for {str(dtype).removeprefix('torch.')}")
+    sizes = _sizes(config, dtype)
     try:
-        path = _library(config, dtype)
-        if not path.exists():
-            _compile(config, dtype, path)
+        path = next((place for place in compiling.places(sizes) if place.exists()), None)
+        if path is None:
+            *_, path = compiling.places(sizes)
+            compiling.compile_kernels(sizes, path)
         return Kernels(_load(path), dtype)
     except CompileError:
         raise

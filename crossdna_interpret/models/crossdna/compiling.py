@@ -1,0 +1,137 @@
+"""Compiling `kernels.c`: with what, for which sizes and which machine, and where the result is kept.
+
+Nothing but the standard library is imported, since the build of the package runs this before anything is installed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+__all__ = ["RELEASED", "CompileError", "Sizes", "built", "compile_kernels", "find_compiler", "places"]
+
+SOURCE = Path(__file__).with_name("kernels.c")
+BUILT = Path(__file__).with_name("built")
+# The first set that the compiler takes is used: some compilers come without OpenMP, some know no -march=native.
+FLAGS = [
+    ["-O2", "-march=native", "-fopenmp"],
+    ["-O2", "-mcpu=native", "-fopenmp"],
+    ["-O2", "-march=native"],
+    ["-O2"],
+]
+ALWAYS = ["-std=gnu11", "-shared", "-fPIC", "-fno-math-errno", "-w"]
+
+
+class CompileError(RuntimeError):
+    """The kernels cannot be had here; the message says why."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What shapes the loops of the kernels.
+
+    Attributes:
+        key, value: sizes of a Comba head.
+        taps: of Comba's convolution, 0 for none.
+        head: size of an attention head.
+        double: whether numbers are float64, not float32.
+    """
+
+    key: int
+    value: int
+    taps: int
+    head: int
+    double: bool = False
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any], *, double: bool = False) -> Sizes:
+        """Those of a model, from its config in our own format."""
+        return cls(
+            key=config["comba_head_dim"],
+            value=int(config["comba_head_dim"] * config["expand_v"]),
+            taps=config["conv_size"] or 0,
+            head=config["d_model"] // config["attention_heads"],
+            double=double,
+        )
+
+    def macros(self) -> list[str]:
+        """Options of the compiler."""
+        real = "double" if self.double else "float"
+        values = {"KEY": self.key, "VALUE": self.value, "TAPS": self.taps, "HEAD": self.head}
+        return [f"-DREAL={real}", f"-DIS_DOUBLE={int(self.double)}", *(f"-D{k}={v}" for k, v in values.items())]
+
+
+RELEASED = Sizes(key=64, value=64, taps=4, head=16)  # the released CrossDNA configuration
+
+
+def find_compiler() -> str | None:
+    """The C compiler that `CC` names, or the first of cc, gcc and clang, or None."""
+    named = os.environ.get("CC")
+    return shutil.which(named) if named else next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
+
+
+def _name(sizes: Sizes) -> str:
+    """Name of the kernels for these sizes and this machine. A changed source has another."""
+    cpu = Path("/proc/cpuinfo")
+    lines = cpu.read_text().splitlines() if cpu.exists() else []
+    features = next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())
+    machine = platform.system(), platform.machine(), platform.libc_ver(), features
+    told = [SOURCE.read_text(), sizes.macros(), machine, FLAGS, ALWAYS]
+    return f"kernels-{hashlib.sha256(repr(told).encode()).hexdigest()[:24]}.so"
+
+
+def places(sizes: Sizes) -> Iterator[Path]:
+    """Where the kernels for these sizes may be; the last is where they would be kept.
+
+    In the folder that CROSSDNA_INTERPRET_CACHE names, or else where the package's build left them, and in the user's
+    cache folder.
+    """
+    name, given = _name(sizes), os.environ.get("CROSSDNA_INTERPRET_CACHE")
+    if given:
+        yield Path(given) / name
+        return
+    yield BUILT / name
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    yield Path(base) / "crossdna_interpret" / name
+
+
+def built(sizes: Sizes, folder: Path = BUILT) -> Path:
+    """Compile kernels into the package's own folder, as its build does; see `compile_kernels`."""
+    target = folder / _name(sizes)
+    if not target.exists():
+        compile_kernels(sizes, target)
+    return target
+
+
+def compile_kernels(sizes: Sizes, target: Path) -> None:
+    """Compile kernels into a file, which is there whole or not at all, whoever else is compiling.
+
+    Raises:
+        CompileError: no compiler, or one that fails; the message says why.
+        OSError: the folder cannot be written.
+    """
+    compiler = find_compiler()
+    if compiler is None:
+        named = os.environ.get("CC")
+        problem = f"`CC` names {named!r}, which is not" if named else "none of cc, gcc and clang is"
+        raise CompileError(f"there is no C compiler: {problem} on the path")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    problem = ""
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        out = Path(folder) / target.name
+        for flags in FLAGS:
+            command = [compiler, *flags, *ALWAYS, *sizes.macros(), "-o", str(out), str(SOURCE), "-lm"]
+            result = subprocess.run(command, capture_output=True, text=True, errors="replace")
+            if result.returncode == 0:
+                out.replace(target)
+                return
+            problem = problem or result.stderr.strip()[-500:]
+    raise CompileError(f"{compiler} failed: {problem}")
