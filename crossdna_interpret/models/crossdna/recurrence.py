@@ -90,24 +90,21 @@ class Chunks:
         kq: (., 2 C, d) keys, then queries, as they came.
         v: (., C, d_v).
         inverse: (., C, C) of the triangular system, times beta.
+        fade: (., C, C) exp(G_t - G_s) for s <= t, times the factor of k_s: what is left at t of the update at s.
         read: (., C, C) what an output takes from the updates of its chunk.
         p_state, q_state: (., C, 1) factors of what a correction and an output take from the state.
-        k_update, k_fade: (., C, 1) factors of an update at its own position and at the end of the chunk.
-        keep: (., 1, 1) what is left of the state at the end of the chunk.
-        total: (., C) float64, running sum of g within the chunk.
+        keep: (., C, 1) exp(G_t): what is left at t of the state before the chunk.
     """
 
     size: int
     kq: Tensor
     v: Tensor
     inverse: Tensor
+    fade: Tensor
     read: Tensor
     p_state: Tensor
     q_state: Tensor
-    k_update: Tensor
-    k_fade: Tensor
     keep: Tensor
-    total: Tensor
 
     def after(self, chunk: int) -> Chunks:
         """From a chunk on."""
@@ -125,7 +122,7 @@ class RecurrenceTrace:
 
     chunks: Chunks | None = None
     states: list[Tensor] | None = None  # (n, d, d_v) before each chunk
-    updates: list[Tensor] | None = None  # (n, C, d_v) for each chunk: u times the factor of k
+    updates: list[Tensor] | None = None  # (n, C, d_v) for each chunk: its U
 
     def state_at(self, position: int) -> Tensor:
         """(n, d, d_v) the state before `position`."""
@@ -139,10 +136,9 @@ class RecurrenceTrace:
         state = self.states[chunk]
         if not inside:
             return state
-        total = self.chunks.total[chunk, :, :inside]
-        kept = _decay(total[..., -1].to(state.dtype))[..., None, None]
-        faded = _decay((total[..., -1:] - total).to(state.dtype)).unsqueeze(-1) * self.updates[chunk][:, :inside]
-        return _flush(torch.baddbmm(kept * state, self.chunks.kq[chunk, :, :inside].mT, faded))
+        kept = self.chunks.keep[chunk, :, inside - 1 : inside] * state
+        faded = self.chunks.fade[chunk, :, inside - 1, :inside].unsqueeze(-1) * self.updates[chunk][:, :inside]
+        return _flush(torch.baddbmm(kept, self.chunks.kq[chunk, :, :inside].mT, faded))
 
     def tensors(self) -> list[Tensor]:
         """All that takes memory."""
@@ -189,7 +185,7 @@ def chunked_comba(
         zero = q.new_zeros(heads, d, v.shape[-1])
         trace.chunks = chunks
         trace.states = [zero if state is None else state for state in states]
-        trace.updates = [factor * u for factor, u in zip(chunks.k_update, updates, strict=True)]
+        trace.updates = updates
     return by_position(outputs, batch)[:, :length]
 
 
@@ -218,18 +214,16 @@ def prepare(q: Tensor, k: Tensor, v: Tensor, scales: tuple[Tensor, Tensor, Tenso
     products = (kq.flatten(0, 1) @ k_t.flatten(0, 1)).unflatten(0, (-1, batch * heads))
     kk, qk = products.split(size, dim=2)
     # exp(G_t - G_s) for s <= t. One row up it is exp(G_{t-1} - G_s) for s < t.
-    upto = _decay((exact_total.unsqueeze(-1) - exact_total.unsqueeze(-2)).to(g.dtype)).tril() * k_scale.unsqueeze(-2)
-    system = F.pad((beta * p_scale)[..., 1:, None] * upto[:, :, :-1] * kk[:, :, 1:], (0, 0, 1, 0))
-    read = (d**-0.5 * q_scale).unsqueeze(-1) * upto * qk  # (chunks, B n, C, C)
+    fade = _decay((exact_total.unsqueeze(-1) - exact_total.unsqueeze(-2)).to(g.dtype)).tril() * k_scale.unsqueeze(-2)
+    system = F.pad((beta * p_scale)[..., 1:, None] * fade[:, :, :-1] * kk[:, :, 1:], (0, 0, 1, 0))
+    read = (d**-0.5 * q_scale).unsqueeze(-1) * fade * qk  # (chunks, B n, C, C)
     identity = torch.eye(size, dtype=q.dtype, device=q.device).expand_as(system)
     inverse = torch.linalg.solve_triangular(system, identity, upper=False, unitriangular=True) * beta.unsqueeze(-2)
 
-    p_state = -(p_scale * _decay(before)).unsqueeze(-1)  # (chunks, B n, C, 1)
-    q_state = (d**-0.5 * q_scale * _decay(total)).unsqueeze(-1)
-    k_update = k_scale.unsqueeze(-1)
-    k_fade = k_update * _decay((exact_total[..., -1:] - exact_total).to(g.dtype)).unsqueeze(-1)
-    keep = _decay(total[..., -1])[..., None, None]
-    return Chunks(size, kq, v, inverse, read, p_state, q_state, k_update, k_fade, keep, exact_total)
+    keep = _decay(total).unsqueeze(-1)  # (chunks, B n, C, 1)
+    p_state = -(p_scale * _decay(before)).unsqueeze(-1)
+    q_state = (d**-0.5 * q_scale).unsqueeze(-1) * keep
+    return Chunks(size, kq, v, inverse, fade, read, p_state, q_state, keep)
 
 
 def scan(
@@ -256,8 +250,9 @@ def scan(
             outputs.append(torch.baddbmm(chunks.q_state[c] * from_state[:, size:], chunks.read[c], u))
         updates.append(u)
         if to_end or c + 1 < count:
-            update = chunks.k_fade[c] * u
-            state = _flush(k_t @ update if state is None else torch.baddbmm(chunks.keep[c] * state, k_t, update))
+            update = chunks.fade[c, :, -1].unsqueeze(-1) * u
+            kept = None if state is None else chunks.keep[c, :, -1:] * state
+            state = _flush(k_t @ update if kept is None else torch.baddbmm(kept, k_t, update))
             states.append(state)
     return outputs, states, updates
 
