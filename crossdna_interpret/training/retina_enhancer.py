@@ -17,7 +17,7 @@ from pathlib import Path
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -30,7 +30,7 @@ from crossdna_interpret.training.retina_mpra import LIBRARIES, MpraTable, read_s
 
 TARGET = "log2_activity"
 CONFIG = CrossDNAConfig(
-    d_model=64, depth=1, block_size=256, comba_heads=2, comba_head_dim=32, attention_heads=4, window_size=256,
+    d_model=64, depth=2, block_size=256, comba_heads=2, comba_head_dim=32, attention_heads=4, window_size=256,
     rc_blocks="aligned", dropout=0.1,
 )  # fmt: skip
 # Libraries 1 to 5 are relative to the basal Rho promoter, 6 and 7 to scrambled sequences; the first is our scale.
@@ -51,7 +51,8 @@ def library_means(table: MpraTable) -> Tensor:
 
 def export(module: Regression, folder: Path, card: str, provenance: dict[str, object]) -> Path:
     """Write the model alone, with the mean offset of the basal-normalised libraries moved into its bias."""
-    model = module.model.cpu().eval()
+    module.cpu().fold()
+    model = module.model.eval()
     assert model.head is not None
     with torch.no_grad():
         model.head.linear.bias.add_(module.offset.weight[BASAL_LIBRARIES].mean())
@@ -63,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with train.tsv.gz and valid.tsv.gz")
     parser.add_argument("--run", type=Path, required=True, help="folder for checkpoints, metrics and the model")
-    parser.add_argument("--epochs", type=int, default=7)
+    parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--weight-decay", type=float, default=0.05)
@@ -89,13 +90,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         learning_rate=options.learning_rate,
         weight_decay=options.weight_decay,
         total_steps=options.epochs * (len(train) // options.batch),
+        symmetric=True,
+        shift=6,
     )
     last = ModelCheckpoint(options.run, filename="last", every_n_train_steps=200, enable_version_counter=False)
     trainer = lightning.Trainer(
         max_epochs=options.epochs,
         accelerator="auto",
         gradient_clip_val=1.0,
-        callbacks=[last],
+        callbacks=[last, EMAWeightAveraging(decay=0.999)],
         logger=CSVLogger(options.run, name="metrics", version=""),
         log_every_n_steps=50,
         deterministic=True,

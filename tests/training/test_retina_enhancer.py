@@ -100,6 +100,7 @@ def test_the_loss_is_the_weighted_square_and_shows_either_strand(model: CrossDNA
     offsets = torch.arange(7.0)
     module = Regression(model, offsets=offsets, learning_rate=1e-3, weight_decay=0.0, total_steps=10).double().eval()
     module.log = lambda *_, **__: None  # there is no trainer to log to
+    module.pooled_norm = torch.nn.Identity()  # type: ignore[assignment]
     x = model.one_hot([make_sequence(30, seed) for seed in range(3)])
     ids, activity = x.argmax(1).to(torch.uint8), torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
     weight, library = torch.tensor([0.2, 0.5, 0.6], dtype=torch.float64), torch.tensor([0, 6, 3])
@@ -111,6 +112,53 @@ def test_the_loss_is_the_weighted_square_and_shows_either_strand(model: CrossDNA
     seen = {round(module.training_step((ids, activity, weight, library), 0).item(), 9) for _ in range(60)}
     assert seen <= either
     assert len(seen) > 2
+
+
+def test_a_symmetric_model_stays_so_while_it_trains(make_model, make_sequence) -> None:
+    model = make_model(rc_blocks="aligned", dropout=0.0)
+    x = model.double().one_hot([make_sequence(24, seed) for seed in range(4)])  # one block
+    assert (model(x) - model(strand.reverse_complement(x))).abs().max() > 1e-3
+    model.requires_grad_(True)
+    module = Regression(
+        model, offsets=torch.zeros(7), learning_rate=0.05, weight_decay=0.1, total_steps=10, symmetric=True
+    ).double()
+    module.log = lambda *_, **__: None
+    optimizer = module.configure_optimizers()["optimizer"]
+    batch = x.argmax(1), torch.tensor([1.0, -1.0, 2.0, 0.0]).double(), torch.ones(4).double(), torch.zeros(4).long()
+    before = model(x).detach()
+    for _ in range(3):
+        optimizer.zero_grad()
+        module.training_step(batch, 0).backward()
+        module.on_before_optimizer_step(optimizer)
+        optimizer.step()
+    after = model(x)
+    torch.testing.assert_close(after, model(strand.reverse_complement(x)), rtol=0, atol=1e-9)
+    assert (after - before).abs().max() > 0.01
+
+
+def test_the_normalisation_of_the_pooled_representation_goes_into_the_head(model: CrossDNA, make_sequence) -> None:
+    module = Regression(model, offsets=torch.zeros(7), learning_rate=1e-3, weight_decay=0.0, total_steps=10).double()
+    x = model.one_hot([make_sequence(30, seed) for seed in range(5)])
+    with torch.no_grad():
+        module.pooled_norm.weight.uniform_(0.5, 2)
+        module.pooled_norm.bias.uniform_(-1, 1)
+        module.train()
+        for _ in range(5):
+            module.score(x)  # which teaches it the mean and the variance
+        module.eval()
+        normalised, as_it_was = module.score(x), model(x)
+        module.fold()
+        folded = model(x)
+    assert (normalised - as_it_was).abs().max() > 0.1
+    torch.testing.assert_close(folded, normalised, rtol=1e-9, atol=1e-9)
+
+
+def test_a_shifted_batch_is_filled_with_n(model: CrossDNA) -> None:
+    module = Regression(model, offsets=torch.zeros(7), learning_rate=1e-3, weight_decay=0, total_steps=9, shift=2)
+    ids = torch.tensor([[0, 1, 2, 3, 0]], dtype=torch.uint8)
+    seen = {tuple(module._shifted(ids)[0].tolist()) for _ in range(100)}
+    assert seen == {(0, 1, 2, 3, 0), (4, 0, 1, 2, 3), (4, 4, 0, 1, 2), (1, 2, 3, 0, 4), (2, 3, 0, 4, 4)}
+    assert ids.tolist() == [[0, 1, 2, 3, 0]]
 
 
 def test_pearson_is_that_of_numpy() -> None:
@@ -148,6 +196,10 @@ def test_the_script_trains_and_exports_and_the_same_seed_gives_the_same_weights(
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     assert model.targets == ("log2_activity",)
     assert model.config.rc_blocks == "aligned"
+    sequence = "ACGTTGCAAC" * 16 + "GATA"
+    np.testing.assert_allclose(
+        cdi.predict(sequence, model), cdi.predict(strand.reverse_complement(sequence), model), rtol=0, atol=1e-5
+    )
     card = (tmp_path / "two" / "model" / "README.md").read_text()
     facts = json.loads((tmp_path / "two" / "model" / "config.json").read_text())["provenance"]
     assert f"| as given, one orientation | {facts['valid_r']:.3f} |" in card

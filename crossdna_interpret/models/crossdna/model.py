@@ -42,7 +42,12 @@ class Stem(nn.Module):
         self.conv_reverse = nn.Conv1d(len(alphabet.ALPHABET), width, 9, padding=4)
         for conv in (self.conv_forward, self.conv_reverse):
             # One channel in five is on: this gives features of unit variance, where the default assumes dense input.
-            nn.init.normal_(conv.weight, std=conv.kernel_size[0] ** -0.5)
+            # The four bases add up to zero, so that what all positions share does not drown what they do not.
+            nn.init.normal_(conv.weight, std=(0.75 * conv.kernel_size[0]) ** -0.5)
+            with torch.no_grad():
+                conv.weight -= conv.weight[:, :4].mean(1, keepdim=True)
+                conv.weight[:, 4] = 0
+            nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
         self.dropout = nn.Dropout(config.dropout)
         self.hook_forward = HookPoint()  # (N, L, H)
         self.hook_reverse = HookPoint()  # (N, L, H), in reverse-complement order

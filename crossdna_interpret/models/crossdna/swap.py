@@ -1,15 +1,17 @@
-"""The model with its two strand paths exchanged, an exact symmetry used to test orientation."""
+"""The model with its two strand paths exchanged, an exact symmetry: to test orientation, and to train without any."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from crossdna_interpret.models.crossdna.model import CrossDNA
 
-__all__ = ["swap_strands"]
+__all__ = ["swap_strands", "swapped", "symmetrized"]
 
 _TWINS = [
     ("stem.conv_forward.", "stem.conv_reverse."),
@@ -31,10 +33,34 @@ def swap_strands(model: CrossDNA) -> CrossDNA:
     Args:
         model: any CrossDNA; it is not changed.
     """
-    state = model.state_dict()
-    swapped = {_twin(name): _mirrored(name, tensor) for name, tensor in state.items()}
     result = copy.deepcopy(model)
-    result.load_state_dict(swapped, strict=True)
+    result.load_state_dict(swapped(model.state_dict()), strict=True)
+    return result
+
+
+def swapped(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Values by name of a parameter, such as weights or gradients, as they are with the strand paths exchanged."""
+    return {_twin(name): _mirrored(name, value) for name, value in values.items()}
+
+
+def symmetrized(values: Mapping[str, Tensor], *, keep: Literal["branch_a", "both"]) -> dict[str, Tensor]:
+    """The nearest values that exchanging the strand paths does not change, or those that follow from branch A's.
+
+    With such weights a model scores a sequence of one block and its reverse complement alike.
+
+    Args:
+        values: by name of a parameter, as for `swapped`.
+        keep: "both" for the mean of each value and its twin; "branch_a" to give branch B and its part of the bridge
+            what branch A has, which keeps the spread of random weights.
+    """
+    twins = swapped(values)
+    result = {}
+    for name, value in values.items():
+        twin = _twin(name)
+        if twin == name or keep == "both":
+            result[name] = (value + twins[name]) / 2
+        else:
+            result[name] = value if name < twin else twins[name]
     return result
 
 
