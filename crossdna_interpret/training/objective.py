@@ -1,0 +1,133 @@
+"""The published pre-training objective, term by term, as functions of tensors.
+
+Source: the description of CrossDNA's pre-training (Nature Machine Intelligence, 2026). Where it leaves a choice, the
+docstring says what was chosen.
+
+    N  sequences    L  positions    H  channels
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from crossdna_interpret import alphabet
+from crossdna_interpret.strand import BlockPair
+
+__all__ = [
+    "EMA_DECAY",
+    "SEMANTIC_WEIGHT",
+    "fusion_gate_loss",
+    "fusion_gate_targets",
+    "masked_bases",
+    "masked_language_loss",
+    "reverse_complement_loss",
+    "semantic_loss",
+    "update_teacher",
+    "warmed_up",
+]
+
+EMA_DECAY = 0.999
+SEMANTIC_WEIGHT = 0.12
+_COMPLEMENT = [3, 2, 1, 0, 4]
+
+
+def masked_bases(
+    ids: Tensor,
+    *,
+    rate: float = 0.15,
+    hidden: float = 0.8,
+    replaced: float = 0.1,
+    generator: torch.Generator | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Choose positions to be predicted, and hide most of them.
+
+    Args:
+        ids: (N, L), A=0 C=1 G=2 T=3 N=4. An N is never chosen: there is nothing to predict.
+        rate: share of bases that are chosen, each by itself.
+        hidden: share of the chosen that become N.
+        replaced: share of the chosen that become a random base, which may be the one that was there.
+        generator: of random numbers; the global one if not given.
+
+    Returns:
+        The ids (N, L) to show to the model, and which positions (N, L) are to be predicted.
+    """
+    chance = torch.rand(ids.shape, generator=generator, device=ids.device)
+    chosen = (chance < rate) & (ids != alphabet.N_ID)
+    fate = torch.rand(ids.shape, generator=generator, device=ids.device)
+    random = torch.randint(4, ids.shape, generator=generator, device=ids.device, dtype=ids.dtype)
+    shown = torch.where(chosen & (fate < hidden), torch.full_like(ids, alphabet.N_ID), ids)
+    shown = torch.where(chosen & (fate >= hidden) & (fate < hidden + replaced), random, shown)
+    return shown, chosen
+
+
+def masked_language_loss(logits: Tensor, ids: Tensor, chosen: Tensor) -> Tensor:
+    """Mean cross-entropy, in nats, of logits (N, L, 5) over ACGTN at the chosen positions; zero if there are none."""
+    if not chosen.any():
+        return logits.sum() * 0
+    return F.cross_entropy(logits[chosen], ids[chosen].long())
+
+
+def semantic_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """How far a student's features (N, L, H) are from a teacher's, which get no gradient.
+
+    Mean squared error, half that of first differences along the sequence, and a fifth of that of Gram matrices
+    ``F F^T`` (N, L, L) of the positions, each divided by its Frobenius norm.
+    """
+    teacher = teacher.detach()
+    loss = F.mse_loss(student, teacher)
+    if student.shape[1] > 1:
+        loss = loss + 0.5 * F.mse_loss(student.diff(dim=1), teacher.diff(dim=1))
+    return loss + 0.2 * F.mse_loss(_gram(student), _gram(teacher))
+
+
+def _gram(features: Tensor) -> Tensor:
+    gram = features @ features.mT
+    return gram / torch.linalg.matrix_norm(gram, keepdim=True).clamp(min=torch.finfo(gram.dtype).tiny)
+
+
+@torch.no_grad()
+def update_teacher(teacher: nn.Module, student: nn.Module, decay: float = EMA_DECAY) -> None:
+    """Exponential moving average: teacher <- decay teacher + (1 - decay) student, parameter by parameter.
+
+    Raises:
+        ValueError: the two have different parameters.
+    """
+    mine, theirs = dict(teacher.named_parameters()), dict(student.named_parameters())
+    if mine.keys() != theirs.keys():
+        raise ValueError(f"`teacher` and `student` differ in {sorted(mine.keys() ^ theirs.keys())[:5]}.")
+    for name, parameter in mine.items():
+        parameter.mul_(decay).add_(theirs[name], alpha=1 - decay)
+
+
+def warmed_up(step: int, *, steps: int = 10_000, peak: float = SEMANTIC_WEIGHT) -> float:
+    """Weight of the semantic loss at an optimizer step: from 0 up to `peak` in a straight line over `steps`."""
+    return peak * min(1.0, step / steps) if steps else peak
+
+
+def fusion_gate_targets(pairs: Sequence[BlockPair], like: Tensor) -> Tensor:
+    """(L,) the target of the fusion gate at each position: 1 where branch A has the forward strand, else 0."""
+    parts = [like.new_full((pair.forward.end - pair.forward.start,), float(pair.a_is_forward)) for pair in pairs]
+    return torch.cat(parts)
+
+
+def fusion_gate_loss(logits: Tensor, pairs: Sequence[BlockPair]) -> Tensor:
+    """Mean binary cross-entropy, in nats, of the fusion gate's logits (N, L, H), divided by its temperature."""
+    targets = fusion_gate_targets(pairs, logits).unsqueeze(-1).expand_as(logits)
+    return F.binary_cross_entropy_with_logits(logits, targets)
+
+
+def reverse_complement_loss(logits: Tensor, of_reverse_complement: Tensor) -> Tensor:
+    """How far logits (N, L, 5) over ACGTN are from those for the reverse complement, turned back to the same bases.
+
+    Mean over positions of the Jensen-Shannon divergence, in nats: zero for a model that reads both strands alike. The
+    complement is the true one, A with T and C with G.
+    """
+    turned = of_reverse_complement.flip(1)[..., _COMPLEMENT]
+    p, q = logits.log_softmax(-1), turned.log_softmax(-1)
+    middle = torch.logaddexp(p, q) - torch.log(torch.tensor(2.0, dtype=p.dtype, device=p.device))
+    halves = [F.kl_div(middle, x, reduction="none", log_target=True).sum(-1).mean() for x in (p, q)]
+    return (halves[0] + halves[1]) / 2
