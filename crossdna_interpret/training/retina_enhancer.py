@@ -11,22 +11,19 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import lightning
 import torch
-from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from crossdna_interpret.models.crossdna.checkpoint import save_crossdna
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
 from crossdna_interpret.models.crossdna.model import CrossDNA
-from crossdna_interpret.training.regression import Regression
-from crossdna_interpret.training.retina_mpra import LIBRARIES, MpraTable, read_split
+from crossdna_interpret.training.finetuning import Finetuning
+from crossdna_interpret.training.retina_mpra import LIBRARIES, read_split
+from crossdna_interpret.training.run import LAST, RunOptions, TrainingError, fit
+from crossdna_interpret.training.tables import Table
 
 TARGET = "log2_activity"
 CONFIG = CrossDNAConfig(
@@ -38,18 +35,13 @@ BASAL_LIBRARIES = slice(0, 5)
 CARD = Path(__file__).with_name("retina_enhancer_card.md")
 
 
-def loader(table: MpraTable, batch: int, *, shuffle: bool) -> DataLoader:
-    """Batches of a split; in training the last, smaller one is left out."""
-    return DataLoader(table, batch_size=batch, shuffle=shuffle, drop_last=shuffle)
+def library_means(table: Table) -> Tensor:
+    """Mean activity in each library, (libraries, 1); the overall mean where a library has no row."""
+    means = [table.targets[table.level == level] for level in range(len(LIBRARIES))]
+    return torch.tensor([rows.mean() if len(rows) else table.targets.mean() for rows in means]).float().unsqueeze(1)
 
 
-def library_means(table: MpraTable) -> Tensor:
-    """Mean activity in each library, (libraries,); the overall mean where a library has no row."""
-    means = [table.activity[table.library == level] for level in range(len(LIBRARIES))]
-    return torch.stack([rows.mean() if len(rows) else table.activity.mean() for rows in means])
-
-
-def export(module: Regression, folder: Path, card: str, provenance: dict[str, object]) -> Path:
+def export(module: Finetuning, folder: Path, card: str, provenance: dict[str, object]) -> Path:
     """Write the model alone, with the mean offset of the basal-normalised libraries moved into its bias."""
     module.cpu().fold()
     model = module.model.eval()
@@ -73,59 +65,44 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--rows", type=int, default=None, help="use only the first rows, to try the script out")
     options = parser.parse_args(argv)
 
-    torch.set_num_threads(options.threads)
-    lightning.seed_everything(options.seed)
     train, valid = (read_split(options.data, split) for split in ("train", "valid"))
     if options.rows is not None:
-        train, valid = (MpraTable(t.ids[: options.rows], t.activity[: options.rows], t.weight[: options.rows],
-                                  t.library[: options.rows]) for t in (train, valid))  # fmt: skip
-    model = CrossDNA(CONFIG, targets=[TARGET])
+        train, valid = (table.rows(range(min(options.rows, len(table)))) for table in (train, valid))
+    overall = float(train.targets.mean())
+    with torch.random.fork_rng():
+        torch.manual_seed(options.seed)
+        model = CrossDNA(CONFIG, targets=[TARGET])
     model.name = "retina-enhancer"
     assert model.head is not None
     with torch.no_grad():
-        model.head.linear.bias.fill_(float(train.activity.mean()))
-    module = Regression(
+        model.head.linear.bias.fill_(overall)
+    module = Finetuning(
         model,
-        offsets=library_means(train) - train.activity.mean(),
+        offsets=library_means(train) - overall,
         learning_rate=options.learning_rate,
         weight_decay=options.weight_decay,
         total_steps=options.epochs * (len(train) // options.batch),
+        seed=options.seed,
         symmetric=True,
         shift=6,
     )
-    last = ModelCheckpoint(options.run, filename="last", every_n_train_steps=200, enable_version_counter=False)
-    trainer = lightning.Trainer(
-        max_epochs=options.epochs,
-        accelerator="auto",
-        gradient_clip_val=1.0,
-        callbacks=[last, EMAWeightAveraging(decay=0.999)],
-        logger=CSVLogger(options.run, name="metrics", version=""),
-        log_every_n_steps=50,
-        deterministic=True,
-    )
-    checkpoint = options.run / "last.ckpt"
-    started = time.monotonic()
-    trainer.fit(
-        module,
-        loader(train, options.batch, shuffle=True),
-        loader(valid, 64, shuffle=False),
-        ckpt_path=checkpoint if checkpoint.is_file() else None,
-    )
-    metrics = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("valid")}
-    minutes = (time.monotonic() - started) / 60
-    if not all(math.isfinite(value) for value in metrics.values()):
-        raise RuntimeError(f"Training gave no usable model: {metrics}. The last checkpoint is {checkpoint}.")
     facts = {
         "command": "python -m crossdna_interpret.training.retina_enhancer --data DIR --run DIR "
         f"--epochs {options.epochs} --batch {options.batch} --learning-rate {options.learning_rate} "
         f"--weight-decay {options.weight_decay} --seed {options.seed} --threads {options.threads}",
         "epochs": options.epochs, "batch": options.batch, "learning_rate": options.learning_rate,
-        "weight_decay": options.weight_decay, "seed": options.seed, "threads": options.threads, "minutes": minutes,
+        "weight_decay": options.weight_decay, "seed": options.seed, "threads": options.threads,
         "torch": torch.__version__.split("+")[0], "train": len(train), "valid": len(valid),
-        "parameters": sum(p.numel() for p in model.parameters()), **metrics,
+        "parameters": sum(p.numel() for p in model.parameters()),
     }  # fmt: skip
+    how = RunOptions(epochs=options.epochs, batch=options.batch, seed=options.seed, threads=options.threads)
+    facts = fit(module, train, valid, options.run, how, facts)
+    facts["valid_r_both_strands_with_library"] = facts.pop("valid_r_both_strands_with_covariate")
+    reached = {key: value for key, value in facts.items() if key.startswith("valid_")}
+    if not all(math.isfinite(value) for value in reached.values()):
+        raise TrainingError(f"Training gave no usable model: {reached}. The last checkpoint is {options.run / LAST}.")
     folder = export(module, options.run / "model", CARD.read_text(encoding="utf-8").format(**facts), facts)
-    parser.exit(message=json.dumps({"model": str(folder), **metrics}, indent=1) + "\n")
+    parser.exit(message=json.dumps({"model": str(folder), **reached}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

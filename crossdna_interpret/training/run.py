@@ -1,0 +1,218 @@
+"""One training run: a folder that tells how it was made, checkpoints from which it goes on, and clear ends."""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
+from torch.utils.data import DataLoader
+
+from crossdna_interpret.training.tables import Batches, Table
+
+__all__ = ["LAST", "RunOptions", "TrainingError", "fit", "git_revision"]
+
+LAST = "last.ckpt"
+
+
+class TrainingError(RuntimeError):
+    """A run cannot go on; the message says why, and where the last good checkpoint is."""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How to train.
+
+    Attributes:
+        epochs: passes over the training rows.
+        batch: rows of a batch, for each process.
+        seed: of the weights, the order of rows, dropout and augmentation.
+        threads: CPU threads; as they are if None.
+        checkpoint_every: steps between checkpoints to go on from.
+        patience: epochs without a better `monitor` after which to stop; never if None.
+        monitor: what is to grow, such as "valid_r_both_strands".
+        average: decay of the exponential moving average of the weights that is kept in the end; 0 for none.
+        clip: norm to which gradients are clipped.
+        accelerator, devices, strategy, precision: as Lightning's Trainer takes them.
+    """
+
+    epochs: int
+    batch: int
+    seed: int = 0
+    threads: int | None = None
+    checkpoint_every: int = 200
+    patience: int | None = None
+    monitor: str = "valid_r_both_strands"
+    average: float = 0.999
+    clip: float = 1.0
+    accelerator: str = "auto"
+    devices: str = "1"
+    strategy: str = "auto"
+    precision: str = "32-true"
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1, but is {getattr(self, name)}.")
+        if not 0 <= self.average < 1:
+            raise ValueError(f"`average` must be from 0 to less than 1, but is {self.average}.")
+
+
+class _Rows(lightning.LightningDataModule):
+    """Batches of the tables; the training ones start where the run is."""
+
+    def __init__(self, train: Table, valid: Table | None, options: RunOptions) -> None:
+        super().__init__()
+        self.train, self.valid, self.options = train, valid, options
+
+    def _share(self) -> tuple[int, int]:
+        assert self.trainer is not None
+        return self.trainer.global_rank, self.trainer.world_size
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        assert self.trainer is not None
+        first = self.trainer.global_step
+        batches = Batches(self.train, self.options.batch, seed=self.options.seed, first=first, share=self._share())
+        return DataLoader(batches, batch_size=None)
+
+    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
+        if self.valid is None:
+            return []
+        return DataLoader(Batches(self.valid, 2 * self.options.batch, seed=None, share=self._share()), batch_size=None)
+
+
+class _StopAtNaN(Callback):
+    """A loss that is not a number stops the run before it reaches the weights."""
+
+    def on_before_optimizer_step(self, trainer: Any, module: Any, optimizer: Any) -> None:
+        loss = trainer.callback_metrics.get("train_loss")
+        if loss is not None and not math.isfinite(float(loss)):
+            raise TrainingError(
+                f"The loss is {float(loss)} at step {trainer.global_step + 1}; a lower learning rate may help. "
+                f"The last good checkpoint is {Path(trainer.default_root_dir) / LAST}."
+            )
+
+
+def git_revision(folder: Path) -> str | None:
+    """The commit that `folder` is at, with "+" if files differ from it, or None outside of a repository."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+@contextmanager
+def _as_it_was(threads: int | None) -> Iterator[None]:
+    """Seeds, threads and the choice of deterministic algorithms are afterwards as they were."""
+    before, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    with torch.random.fork_rng():
+        try:
+            if threads is not None:
+                torch.set_num_threads(threads)
+            yield
+        finally:
+            torch.set_num_threads(before)
+            torch.use_deterministic_algorithms(deterministic)
+
+
+def fit(
+    module: lightning.LightningModule,
+    train: Table,
+    valid: Table | None,
+    folder: str | Path,
+    options: RunOptions,
+    facts: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Train a module, going on from the folder's last checkpoint if there is one.
+
+    Args:
+        module: with `total_steps`; its weights are afterwards those of the end, averaged if asked for.
+        train, valid: rows; without `valid` nothing is measured, and there is no early stopping.
+        folder: for the run's settings (`run.json`), metrics (`metrics.csv`) and checkpoints; made if need be.
+        options: how.
+        facts: what else there is to know, JSON-ready: the command, the config, where the data came from.
+
+    Returns:
+        The facts with the options, the git revision, versions, minutes of this call, and the last metrics.
+
+    Raises:
+        TrainingError: the loss is not a number, or the checkpoint cannot be read or written.
+        ValueError: the folder holds a run with other settings.
+    """
+    folder = Path(folder)
+    known = json.loads(json.dumps({"options": asdict(options), **facts}))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        settings = folder / "run.json"
+        if settings.is_file() and (folder / LAST).is_file():
+            before = json.loads(settings.read_text(encoding="utf-8"))
+            changed = sorted(key for key in known if before.get(key) != known[key])
+            if changed:
+                raise ValueError(f"{folder} holds a run with other settings: {', '.join(changed)}. Use another folder.")
+        package = Path(__file__).parent
+        versions = {name: metadata.version(name) for name in ("crossdna_interpret", "torch", "lightning")}
+        known |= {"revision": git_revision(package), "versions": versions, "python": platform.python_version()}
+        settings.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise TrainingError(f"The run's folder {folder} cannot be written: {error}.") from error
+    callbacks: list[Callback] = [
+        ModelCheckpoint(
+            folder, filename=LAST.removesuffix(".ckpt"), every_n_train_steps=options.checkpoint_every,
+            enable_version_counter=False,
+        ),
+        _StopAtNaN(),
+    ]  # fmt: skip
+    if options.average:
+        callbacks.append(EMAWeightAveraging(decay=options.average))
+    if options.patience is not None and valid is not None:
+        callbacks.append(EarlyStopping(options.monitor, mode="max", patience=options.patience))
+    started = time.monotonic()
+    checkpoint = folder / LAST
+    module.train()  # a loaded model comes in evaluation mode
+    with _as_it_was(options.threads):
+        trainer = lightning.Trainer(
+            default_root_dir=folder,
+            max_epochs=options.epochs,
+            accelerator=options.accelerator,
+            devices=options.devices,
+            strategy=options.strategy,
+            precision=options.precision,  # type: ignore[arg-type]
+            gradient_clip_val=options.clip,
+            callbacks=callbacks,
+            logger=CSVLogger(folder, name="", version=""),
+            log_every_n_steps=10,
+            reload_dataloaders_every_n_epochs=1,
+            deterministic=True,
+            num_sanity_val_steps=0,
+        )
+        try:
+            trainer.fit(
+                module,
+                datamodule=_Rows(train, valid, options),
+                ckpt_path=checkpoint if checkpoint.is_file() else None,
+            )
+        except TrainingError:
+            raise
+        except (OSError, RuntimeError, EOFError, KeyError) as error:
+            kept = (
+                f"The last good checkpoint is {checkpoint}." if checkpoint.is_file() else "There is no checkpoint yet."
+            )
+            raise TrainingError(f"The run stopped: {error}. {kept}") from error
+    metrics = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("valid")}
+    return {**known, "steps": trainer.global_step, "minutes": (time.monotonic() - started) / 60, **metrics}

@@ -1,0 +1,148 @@
+"""Fine-tuning: the loss, symmetric branches, the covariate, and what is folded into the head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from crossdna_interpret import strand
+from crossdna_interpret.models.crossdna.model import CrossDNA
+from crossdna_interpret.training.finetuning import Finetuning, pearson
+
+
+def finetuning(model: CrossDNA, **changes: object) -> Finetuning:
+    settings = {
+        "offsets": torch.zeros(7, len(model.targets)), "learning_rate": 1e-3, "weight_decay": 0.0, "total_steps": 10
+    }  # fmt: skip
+    module = Finetuning(model, **{**settings, **changes})  # type: ignore[arg-type]
+    module.log = lambda *_, **__: None  # there is no trainer to log to
+    return module
+
+
+def test_the_loss_is_the_weighted_square_and_shows_either_strand(model: CrossDNA, make_sequence: Callable) -> None:
+    offsets = torch.arange(7.0).unsqueeze(1)
+    module = finetuning(model, offsets=offsets).double().eval()
+    module.pooled_norm = torch.nn.Identity()  # type: ignore[assignment]
+    x = model.one_hot([make_sequence(30, seed) for seed in range(3)])
+    ids, activity = x.argmax(1).to(torch.uint8), torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
+    weight, library = torch.tensor([0.2, 0.5, 0.6], dtype=torch.float64), torch.tensor([0, 6, 3])
+    scores = torch.stack([model(x)[:, 0], model(strand.reverse_complement(x))[:, 0]])
+    squares = weight * (scores + offsets.double()[library, 0] - activity).square() / weight.sum()
+    either = {
+        round(float(sum(squares[choice >> i & 1, i] for i in range(3))), 9) for choice in range(8)
+    }  # every way to turn each of the three sequences or not
+    batch = ids, activity.unsqueeze(1), weight, library
+    seen = {round(module.training_step(batch, 0).item(), 9) for _ in range(60)}
+    assert seen <= either
+    assert len(seen) > 2
+
+
+def test_the_loss_over_several_targets_is_their_mean(make_model: Callable) -> None:
+    module = finetuning(make_model(targets=("a", "b")))
+    scores, targets = torch.tensor([[1.0, 2.0], [0.0, 0.0]]), torch.tensor([[0.0, 0.0], [3.0, 1.0]])
+    expected = (np.average([1, 9], weights=[1, 3]) + np.average([4, 1], weights=[1, 3])) / 2
+    assert module.loss(scores, targets, torch.tensor([1.0, 3.0])).item() == pytest.approx(expected)
+
+
+def test_classification_is_cross_entropy_of_log_odds(model: CrossDNA) -> None:
+    module = finetuning(model, task="classification")
+    chance = torch.tensor([[0.2], [0.9]])
+    loss = module.loss(chance.logit(), torch.tensor([[0.0], [1.0]]), torch.ones(2))
+    assert loss.item() == pytest.approx(-(np.log(0.8) + np.log(0.9)) / 2)
+
+
+def test_a_symmetric_model_stays_so_while_it_trains(make_model: Callable, make_sequence: Callable) -> None:
+    model = make_model(rc_blocks="aligned", dropout=0.0)
+    x = model.double().one_hot([make_sequence(24, seed) for seed in range(4)])  # one block
+    assert (model(x) - model(strand.reverse_complement(x))).abs().max() > 1e-3
+    model.requires_grad_(True)
+    module = finetuning(model, learning_rate=0.05, weight_decay=0.1, symmetric=True).double()
+    optimizer = module.configure_optimizers()["optimizer"]
+    batch = (
+        x.argmax(1),
+        torch.tensor([[1.0], [-1.0], [2.0], [0.0]]).double(),
+        torch.ones(4).double(),
+        torch.zeros(4).long(),
+    )
+    before = model(x).detach()
+    for _ in range(3):
+        optimizer.zero_grad()
+        module.training_step(batch, 0).backward()
+        module.on_before_optimizer_step(optimizer)
+        optimizer.step()
+    after = model(x)
+    torch.testing.assert_close(after, model(strand.reverse_complement(x)), rtol=0, atol=1e-9)
+    assert (after - before).abs().max() > 0.01
+
+
+def test_the_normalisation_of_the_pooled_representation_goes_into_the_head(
+    model: CrossDNA, make_sequence: Callable
+) -> None:
+    module = finetuning(model).double()
+    x = model.one_hot([make_sequence(30, seed) for seed in range(5)])
+    with torch.no_grad():
+        module.pooled_norm.weight.uniform_(0.5, 2)
+        module.pooled_norm.bias.uniform_(-1, 1)
+        module.train()
+        for _ in range(5):
+            module.score(x)  # which teaches it the mean and the variance
+        module.eval()
+        normalised, as_it_was = module.score(x), model(x)
+        module.fold()
+        folded = model(x)
+    assert (normalised - as_it_was).abs().max() > 0.1
+    torch.testing.assert_close(folded, normalised, rtol=1e-9, atol=1e-9)
+
+
+def test_a_shifted_batch_is_filled_with_n(model: CrossDNA) -> None:
+    module = finetuning(model, shift=2)
+    ids = torch.tensor([[0, 1, 2, 3, 0]], dtype=torch.uint8)
+    seen = {tuple(module._shifted(ids)[0].tolist()) for _ in range(100)}
+    assert seen == {(0, 1, 2, 3, 0), (4, 0, 1, 2, 3), (4, 4, 0, 1, 2), (1, 2, 3, 0, 4), (2, 3, 0, 4, 4)}
+    assert ids.tolist() == [[0, 1, 2, 3, 0]]
+
+
+def test_one_level_has_no_offset_to_learn(model: CrossDNA) -> None:
+    model.requires_grad_(True)
+    module = finetuning(model, offsets=torch.zeros(1, 1))
+    groups = module.configure_optimizers()["optimizer"].param_groups
+    trained = {id(p) for group in groups for p in group["params"]}
+    assert id(module.offset.weight) not in trained
+    assert trained == {id(p) for p in [*model.parameters(), *module.pooled_norm.parameters()]}
+
+
+def test_validation_measures_both_orientations(model: CrossDNA, make_sequence: Callable) -> None:
+    module = finetuning(model, offsets=torch.arange(7.0).unsqueeze(1)).eval()
+    logged: dict[str, float] = {}
+    module.log = lambda name, value, **_: logged.update({name: float(value)})
+    seqs = [make_sequence(30, seed) for seed in range(6)]
+    x = model.one_hot(seqs)
+    y, level = torch.tensor([[1.0], [0.0], [2.0], [-1.0], [0.5], [3.0]]), torch.arange(6)
+    with torch.no_grad():
+        for part in (slice(0, 4), slice(4, 6)):
+            module.validation_step((x[part].argmax(1), y[part], torch.ones(len(y[part])), level[part]), 0)
+        module.on_validation_epoch_end()
+    scores = [np.asarray(model(each)[:, 0]) for each in (x, strand.reverse_complement(x))]
+    r = lambda a, b: np.corrcoef(a, b)[0, 1]  # noqa: E731
+    mean = sum(scores) / 2
+    assert logged["valid_r"] == pytest.approx(r(scores[0], y[:, 0]), abs=1e-4)
+    assert logged["valid_r_both_strands"] == pytest.approx(r(mean, y[:, 0]), abs=1e-4)
+    assert logged["valid_r_both_strands_with_covariate"] == pytest.approx(r(mean + np.arange(6), y[:, 0]), abs=1e-4)
+    assert logged["valid_r_between_strands"] == pytest.approx(r(*scores), abs=1e-4)
+    assert logged["valid_loss"] == pytest.approx(F.mse_loss(torch.tensor(mean) + level, y[:, 0]).item(), abs=1e-3)
+
+
+def test_a_model_without_a_head_and_offsets_that_do_not_fit_are_errors(make_model: Callable) -> None:
+    with pytest.raises(ValueError, match="`model` must have a head"):
+        finetuning(make_model(targets=()))
+    with pytest.raises(ValueError, match=r"`offsets` must be \(levels, 1\), but are \(3,\)"):
+        finetuning(make_model(), offsets=torch.zeros(3))
+
+
+def test_pearson_is_that_of_numpy() -> None:
+    x, y = np.random.default_rng(0).normal(size=(2, 50))
+    assert pearson(torch.tensor(x), torch.tensor(y)) == pytest.approx(np.corrcoef(x, y)[0, 1], abs=1e-12)
