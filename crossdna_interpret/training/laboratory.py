@@ -1,0 +1,105 @@
+"""A model against the laboratory: scanning mutagenesis, and enhancers with all their CRX sites mutated."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+__all__ = ["Predict", "correlation", "crx_pairs", "scanning"]
+
+Predict = Callable[[Sequence[str]], np.ndarray]  # sequences to scores (N,)
+
+_SCANNING = ("parent", "base_sequence", "sequence", "log2_activity", "group_median_log2")
+_MUTANT, _WILD = "_MUT-allCrxSites", "_WT"
+
+
+def correlation(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float]:
+    """Pearson correlation of two (N,) arrays, with its 95 % interval by Fisher's transformation.
+
+    NaN where fewer than four pairs, or no variation, leave it open.
+    """
+    if len(x) < 4 or np.std(x) == 0 or np.std(y) == 0:
+        return (math.nan,) * 3
+    r = float(np.clip(np.corrcoef(x, y)[0, 1], -1 + 1e-12, 1 - 1e-12))
+    wide = 1.96 / math.sqrt(len(x) - 3)
+    return r, math.tanh(math.atanh(r) - wide), math.tanh(math.atanh(r) + wide)
+
+
+def _table(path: str | Path, columns: Sequence[str]) -> pd.DataFrame:
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"`path` must be a table, but there is no file {path}.")
+    table = pd.read_csv(path, sep="\t")
+    missing = [column for column in columns if column not in table.columns]
+    if missing:
+        raise ValueError(f"{path} lacks the columns {missing}; it has {list(table.columns)}.")
+    return table
+
+
+def scanning(path: str | Path, predict: Predict) -> pd.DataFrame:
+    """Measured against predicted effects of scanning mutagenesis, for each enhancer.
+
+    The measured effect is log2 activity less the median of the enhancer's group, since its unmutated base is one noisy
+    measurement; the predicted one is f(mutant) - f(base).
+
+    Args:
+        path: `scanning_valid.tsv.gz` or one like it, with the columns parent, base_sequence, sequence, log2_activity
+            and group_median_log2.
+        predict: from N sequences to (N,) scores in log2.
+
+    Returns:
+        A row for each enhancer, in the order of the table: parent, n mutants, r, low and high ends of its 95 %
+        interval.
+
+    Raises:
+        FileNotFoundError, ValueError: no such file, or a column is missing.
+    """
+    table = _table(path, _SCANNING)
+    rows = []
+    for parent, group in table.groupby("parent", sort=False):
+        measured = (group["log2_activity"] - group["group_median_log2"]).to_numpy()
+        bases = group["base_sequence"].unique().tolist()
+        of_base = dict(zip(bases, predict(bases), strict=True))
+        predicted = predict(group["sequence"].tolist()) - group["base_sequence"].map(of_base).to_numpy()
+        r, low, high = correlation(predicted, measured)
+        rows.append({"parent": parent, "n": len(group), "r": r, "low": low, "high": high})
+    return pd.DataFrame(rows)
+
+
+def crx_pairs(path: str | Path, predict: Predict) -> pd.DataFrame:
+    """Measured and predicted change of activity where all CRX sites of an enhancer are mutated.
+
+    Args:
+        path: `valid.tsv.gz` or one like it, with the columns id, sequence, log2_activity and library. Ids end in
+            `_WT` and `_MUT-allCrxSites`; pairs are of one library.
+        predict: from N sequences to (N,) scores in log2.
+
+    Returns:
+        A row for each pair: enhancer, library, measured, predicted.
+
+    Raises:
+        FileNotFoundError, ValueError: no such file, a column is missing, or there are no pairs.
+    """
+    table = _table(path, ("id", "sequence", "log2_activity", "library"))
+    keys = ["enhancer", "library"]
+    sides = []
+    for suffix in (_WILD, _MUTANT):
+        side = table[table["id"].str.endswith(suffix)].copy()
+        side["enhancer"] = side["id"].str.removesuffix(suffix)
+        sides.append(side.drop_duplicates(keys))
+    pairs = sides[0].merge(sides[1], on=keys, suffixes=("_wild", "_mutant"))
+    if pairs.empty:
+        raise ValueError(f"{path} has no pairs of ids that end in {_WILD} and {_MUTANT}.")
+    change = predict(pairs["sequence_mutant"].tolist()) - predict(pairs["sequence_wild"].tolist())
+    return pd.DataFrame(
+        {
+            "enhancer": pairs["enhancer"],
+            "library": pairs["library"],
+            "measured": pairs["log2_activity_mutant"] - pairs["log2_activity_wild"],
+            "predicted": change,
+        }
+    )

@@ -1,0 +1,90 @@
+"""Comparison with the laboratory, on tables small enough to work out by hand."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from crossdna_interpret.training.laboratory import correlation, crx_pairs, scanning
+
+
+def count_of_g(seqs: Sequence[str]) -> np.ndarray:
+    return np.array([seq.count("G") for seq in seqs], dtype=np.float32)
+
+
+def write(folder: Path, frame: pd.DataFrame) -> Path:
+    path = folder / "table.tsv.gz"
+    frame.to_csv(path, sep="\t", index=False)
+    return path
+
+
+def test_the_correlation_and_its_interval_are_scipys() -> None:
+    x, y = np.random.default_rng(0).normal(size=(2, 30))
+    expected = stats.pearsonr(x, y)
+    interval = expected.confidence_interval(0.95)
+    assert correlation(x, y) == pytest.approx((expected.statistic, interval.low, interval.high), abs=1e-4)
+
+
+def test_where_nothing_varies_the_correlation_is_open() -> None:
+    assert all(math.isnan(value) for value in correlation(np.ones(9), np.arange(9)))
+    assert all(math.isnan(value) for value in correlation(np.arange(3), np.arange(3)))
+
+
+def test_scanning_compares_effects_not_levels(tmp_path: Path) -> None:
+    bases = {"second": "GGGGGG", "first": "AAAAAA"}
+    mutants = {"second": ["GGGGGA", "GGGAAA", "GGGGAA", "GAAAAA"], "first": ["AAAAAG", "AAAAGG", "AAAGGG", "AAGGGG"]}
+    rows = []
+    for parent, sign, level in (("second", 1, 600), ("first", -1, 500)):
+        for mutant in mutants[parent]:
+            effect = sign * (mutant.count("G") - bases[parent].count("G"))
+            rows.append(
+                {
+                    "parent": parent, "base_sequence": bases[parent], "sequence": mutant, "group_median_log2": level,
+                    "log2_activity": level + effect,
+                }
+            )  # fmt: skip
+    result = scanning(write(tmp_path, pd.DataFrame(rows)), count_of_g)
+    assert result["parent"].tolist() == ["second", "first"]
+    assert result["n"].tolist() == [4, 4]
+    assert result["r"].tolist() == pytest.approx([1, -1])
+
+
+def test_pairs_are_of_one_enhancer_and_one_library(tmp_path: Path) -> None:
+    frame = pd.DataFrame(
+        [
+            ("a_MUT-allCrxSites", "GAAA", 1.0, 1),
+            ("a_WT", "GGGA", 4.0, 1),
+            ("a_WT", "GGGG", 9.0, 2),  # no mutant in this library
+            ("b_WT", "CCCC", 0.5, 1),
+            ("b_MUT-shape", "GGGG", 3.0, 1),  # another kind of mutant
+            ("b_MUT-allCrxSites", "CCCG", 0.0, 1),
+        ],
+        columns=["id", "sequence", "log2_activity", "library"],
+    )
+    result = crx_pairs(write(tmp_path, frame), count_of_g)
+    assert result["enhancer"].tolist() == ["a", "b"]
+    assert result["measured"].tolist() == [-3.0, -0.5]
+    assert result["predicted"].tolist() == [-2.0, 1.0]
+
+
+def test_bad_tables_are_errors(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no file"):
+        scanning(tmp_path / "none.tsv", count_of_g)
+    path = write(tmp_path, pd.DataFrame({"id": ["a_WT"], "sequence": ["A"], "log2_activity": [1.0], "library": [1]}))
+    with pytest.raises(ValueError, match=r"lacks the columns \['parent', 'base_sequence', 'group_median_log2'\]"):
+        scanning(path, count_of_g)
+    with pytest.raises(ValueError, match="no pairs"):
+        crx_pairs(path, count_of_g)
+
+
+def test_the_laboratorys_tables_are_read(shared: Path) -> None:
+    folder = shared / "data" / "retina_mpra"
+    assert len(scanning(folder / "scanning_valid.tsv.gz", count_of_g)) == 3
+    assert len(scanning(folder / "scanning_train.tsv.gz", count_of_g)) == 19
+    assert len(crx_pairs(folder / "valid.tsv.gz", count_of_g)) == 552
