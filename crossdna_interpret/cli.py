@@ -58,6 +58,9 @@ def _parser() -> argparse.ArgumentParser:
     models.add_argument("name", nargs="?", help="show this model's card")
     models.set_defaults(run=_models)
 
+    commands.add_parser("train", help="fine-tune a model to a table, or measure how well one predicts it",
+                        add_help=False)  # fmt: skip
+
     lab = commands.add_parser("lab", help="open JupyterLab in a copy of the tutorials",
                               epilog="What follows -- is passed on to JupyterLab.")  # fmt: skip
     lab.add_argument("folder", nargs="?", type=Path, default=Path("crossdna_tutorials"),
@@ -71,16 +74,30 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status. Errors in what the user gave are one line on stderr, status 2."""
     words = list(sys.argv[1:] if argv is None else argv)
-    split = words.index("--") if words[:1] == ["lab"] and "--" in words else len(words)
-    options = _parser().parse_args(words[:split])
-    options.passed_on = words[split + 1 :]
+    run = _train if words[:1] == ["train"] else _command
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _warn
-            return options.run(options)
+            return run(words)
     except (ValueError, TypeError, FileNotFoundError, NotADirectoryError, MemoryError, RuntimeError) as error:
         sys.stderr.write(f"crossdna-interpret: {error}\n")
         return 2
+
+
+def _train(words: list[str]) -> int:
+    if importlib.util.find_spec("lightning") is None:
+        raise RuntimeError("Lightning is not installed; install it with: pip install 'crossdna_interpret[train]'")
+    from crossdna_interpret.training.commands import main as train
+
+    return train(words[1:])
+
+
+def _command(words: list[str]) -> int:
+    split = words.index("--") if words[:1] == ["lab"] and "--" in words else len(words)
+    options = _parser().parse_args(words[:split])
+    options.passed_on = words[split + 1 :]
+    status: int = options.run(options)
+    return status
 
 
 def _warn(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:

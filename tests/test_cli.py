@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import importlib.util
 import json
 import subprocess
 import sys
@@ -110,3 +111,21 @@ def test_the_command_is_installed() -> None:
     command = Path(sys.executable).with_name("crossdna-interpret")
     done = subprocess.run([command, "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == f"crossdna-interpret {cdi.__version__}"
+
+
+def test_train_has_commands_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["train", "finetune"]) == 2
+    assert "--table, --targets, --run-folder" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["train", "--help"])
+    assert stop.value.code == 0
+    assert "finetune" in capsys.readouterr().out
+
+
+def test_train_without_lightning_says_what_to_install(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "lightning" else find(name))
+    assert cli.main(["train", "finetune"]) == 2
+    assert "pip install 'crossdna_interpret[train]'" in capsys.readouterr().err

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import lightning
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from crossdna_interpret import alphabet, strand
 from crossdna_interpret.models.crossdna.model import CrossDNA, Head
 from crossdna_interpret.models.crossdna.swap import symmetrized
-from crossdna_interpret.training.tables import Batch
+from crossdna_interpret.training.tables import Batch, Batches, Table
 
 __all__ = ["Finetuning", "Task", "pearson"]
 
@@ -27,15 +28,34 @@ def pearson(x: Tensor, y: Tensor) -> float:
     return float(torch.corrcoef(torch.stack([x.double(), y.double()]))[0, 1])
 
 
+class Centred(nn.Module):
+    """x (N, H) less its mean over the batch, times a gain; in evaluation, less a running mean."""
+
+    mean: Tensor
+
+    def __init__(self, width: int, gain: float = 10.0, momentum: float = 0.05) -> None:
+        super().__init__()
+        self.gain, self.momentum = gain, momentum
+        self.register_buffer("mean", torch.zeros(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return (x - self.mean) * self.gain
+        mean = x.mean(0)
+        self.mean.lerp_(mean.detach(), self.momentum)
+        return (x - mean) * self.gain
+
+
 class Finetuning(lightning.LightningModule):
     """Weighted loss of model(sequence) + offset(level of the covariate).
 
     Measurements of different libraries or batches differ in normalisation, so each level has an offset, learned beside
     the model and dropped at inference.
 
-    While it trains, the pooled representation is normalised over the batch: what all positions and sequences have in
-    common is many times what they have not, and without this the head learns nothing for thousands of steps. `fold`
-    moves the normalisation into the head, which is linear.
+    While it trains, the pooled representation is centred over the batch: what all positions and sequences have in
+    common is many times what they have not, and its noise drowns the gradient, so that without this nothing is learned
+    for thousands of steps. It is not divided by its deviation, or nothing would keep that from fading. `fold` moves the
+    centring into the head, which is linear.
 
     Whatever is random in a step depends on the seed and the number of the step alone.
 
@@ -76,7 +96,7 @@ class Finetuning(lightning.LightningModule):
             raise ValueError(f"`offsets` must be (levels, {len(model.targets)}), but are {tuple(offsets.shape)}.")
         self.model = model
         self.task = task
-        self.pooled_norm = nn.BatchNorm1d(model.config.d_model)
+        self.centred = Centred(model.config.d_model)
         self.offset = nn.Embedding.from_pretrained(offsets, freeze=len(offsets) == 1)
         self.learning_rate, self.weight_decay, self.total_steps = learning_rate, weight_decay, total_steps
         self.seed, self.symmetric, self.shift = seed, symmetric, shift
@@ -91,22 +111,38 @@ class Finetuning(lightning.LightningModule):
         return self.model.head
 
     def score(self, x: Tensor) -> Tensor:
-        """(N, T) of channels (N, 5, L), with the pooled representation normalised."""
+        """(N, T) of channels (N, 5, L), with the pooled representation centred."""
         pooled = self.model.represent(x, strand.reverse_complement(x)).mean(1)
-        scores: Tensor = self.head.linear(self.pooled_norm(pooled))
+        scores: Tensor = self.head.linear(self.centred(pooled))
         return scores
 
     @torch.no_grad()
     def fold(self) -> None:
-        """Move the normalisation of the pooled representation, as evaluation has it, into the head; to be done once."""
-        norm, linear = self.pooled_norm, self.head.linear
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
-        scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-        linear.bias.add_(linear.weight @ (norm.bias - scale * norm.running_mean))
-        linear.weight.mul_(scale)
-        norm.reset_running_stats()
-        norm.reset_parameters()
+        """Move the centring of the pooled representation, as evaluation has it, into the head; to be done once."""
+        linear = self.head.linear
+        linear.weight.mul_(self.centred.gain)
+        linear.bias.sub_(linear.weight @ self.centred.mean)
+        self.centred.mean.zero_()
+        self.centred.gain = 1.0
+
+    @torch.no_grad()
+    def recentre(self, table: Table, rows: int = 2048) -> None:
+        """Let evaluation's mean be that of rows spread over a table, with the weights as they are now.
+
+        The running mean is that of the weights of the last steps, not of their average.
+        """
+        chosen = table.rows(np.unique(np.linspace(0, len(table) - 1, min(rows, len(table))).astype(np.int64)))
+        was_training = self.training
+        self.eval()
+        total, count = torch.zeros_like(self.centred.mean, dtype=torch.float64), 0
+        for ids, *_ in Batches(chosen, 64, seed=None):
+            x = self._encode(ids.to(self.device))
+            for turned in (x, strand.reverse_complement(x)):
+                pooled = self.model.represent(turned, strand.reverse_complement(turned)).mean(1)
+                total += pooled.sum(0, dtype=torch.float64)
+                count += len(pooled)
+        self.centred.mean.copy_(total / count)
+        self.train(was_training)
 
     def loss(self, scores: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
         """Mean over targets of the weighted mean over rows, of scores and targets (N, T) and weights (N,)."""
@@ -164,7 +200,7 @@ class Finetuning(lightning.LightningModule):
             self.log(name, mean, prog_bar=name == "valid_r_both_strands", sync_dist=True)
 
     def configure_optimizers(self) -> Any:
-        free = [self.head.linear.weight, *self.pooled_norm.parameters()]
+        free = [self.head.linear.weight]
         if self.offset.weight.requires_grad:
             free.append(self.offset.weight)
         matrices = [p for p in self.model.parameters() if p.ndim > 1 and p is not free[0]]

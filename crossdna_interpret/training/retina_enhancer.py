@@ -43,7 +43,7 @@ def library_means(table: Table) -> Tensor:
 
 def export(module: Finetuning, folder: Path, card: str, provenance: dict[str, object]) -> Path:
     """Write the model alone, with the mean offset of the basal-normalised libraries moved into its bias."""
-    module.cpu().fold()
+    module.fold()
     model = module.model.eval()
     assert model.head is not None
     with torch.no_grad():
@@ -101,6 +101,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     reached = {key: value for key, value in facts.items() if key.startswith("valid_")}
     if not all(math.isfinite(value) for value in reached.values()):
         raise TrainingError(f"Training gave no usable model: {reached}. The last checkpoint is {options.run / LAST}.")
+    module.cpu().recentre(train)
     folder = export(module, options.run / "model", CARD.read_text(encoding="utf-8").format(**facts), facts)
     parser.exit(message=json.dumps({"model": str(folder), **reached}, indent=1) + "\n")
 

@@ -179,7 +179,7 @@ def fit(
         _StopAtNaN(),
     ]  # fmt: skip
     if options.average:
-        callbacks.append(EMAWeightAveraging(decay=options.average))
+        callbacks.append(EMAWeightAveraging(decay=options.average, use_buffers=False))
     if options.patience is not None and valid is not None:
         callbacks.append(EarlyStopping(options.monitor, mode="max", patience=options.patience))
     started = time.monotonic()

@@ -9,9 +9,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from crossdna_interpret import strand
+from crossdna_interpret import alphabet, strand
 from crossdna_interpret.models.crossdna.model import CrossDNA
 from crossdna_interpret.training.finetuning import Finetuning, pearson
+from crossdna_interpret.training.tables import Table
 
 
 def finetuning(model: CrossDNA, **changes: object) -> Finetuning:
@@ -26,7 +27,7 @@ def finetuning(model: CrossDNA, **changes: object) -> Finetuning:
 def test_the_loss_is_the_weighted_square_and_shows_either_strand(model: CrossDNA, make_sequence: Callable) -> None:
     offsets = torch.arange(7.0).unsqueeze(1)
     module = finetuning(model, offsets=offsets).double().eval()
-    module.pooled_norm = torch.nn.Identity()  # type: ignore[assignment]
+    module.centred = torch.nn.Identity()  # type: ignore[assignment]
     x = model.one_hot([make_sequence(30, seed) for seed in range(3)])
     ids, activity = x.argmax(1).to(torch.uint8), torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
     weight, library = torch.tensor([0.2, 0.5, 0.6], dtype=torch.float64), torch.tensor([0, 6, 3])
@@ -79,23 +80,32 @@ def test_a_symmetric_model_stays_so_while_it_trains(make_model: Callable, make_s
     assert (after - before).abs().max() > 0.01
 
 
-def test_the_normalisation_of_the_pooled_representation_goes_into_the_head(
-    model: CrossDNA, make_sequence: Callable
-) -> None:
+def test_the_centring_of_the_pooled_representation_goes_into_the_head(model: CrossDNA, make_sequence: Callable) -> None:
     module = finetuning(model).double()
     x = model.one_hot([make_sequence(30, seed) for seed in range(5)])
     with torch.no_grad():
-        module.pooled_norm.weight.uniform_(0.5, 2)
-        module.pooled_norm.bias.uniform_(-1, 1)
         module.train()
         for _ in range(5):
-            module.score(x)  # which teaches it the mean and the variance
+            module.score(x)  # which teaches it the mean
         module.eval()
-        normalised, as_it_was = module.score(x), model(x)
+        centred, as_it_was = module.score(x), model(x)
         module.fold()
         folded = model(x)
-    assert (normalised - as_it_was).abs().max() > 0.1
-    torch.testing.assert_close(folded, normalised, rtol=1e-9, atol=1e-9)
+    assert (centred - as_it_was).abs().max() > 0.1
+    torch.testing.assert_close(folded, centred, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(module.score(x), centred, rtol=1e-9, atol=1e-9)
+
+
+def test_the_mean_is_that_of_both_orientations_of_the_rows(model: CrossDNA, make_sequence: Callable) -> None:
+    module = finetuning(model).double().train()
+    seqs = [make_sequence(30, seed) for seed in range(5)]
+    ids = [alphabet.encode(seq).astype(np.uint8) for seq in seqs]
+    ones = np.ones(5, np.float32)
+    module.recentre(Table(ids, ones[:, None], ones, np.zeros(5, np.int64), ("activity",)))
+    assert module.training
+    with torch.no_grad():
+        scores = [module.eval().score(model.one_hot(x)) for x in (seqs, [strand.reverse_complement(s) for s in seqs])]
+    torch.testing.assert_close(torch.cat(scores).mean(0), module.head.linear.bias, rtol=0, atol=1e-9)
 
 
 def test_a_shifted_batch_is_filled_with_n(model: CrossDNA) -> None:
@@ -112,11 +122,12 @@ def test_one_level_has_no_offset_to_learn(model: CrossDNA) -> None:
     groups = module.configure_optimizers()["optimizer"].param_groups
     trained = {id(p) for group in groups for p in group["params"]}
     assert id(module.offset.weight) not in trained
-    assert trained == {id(p) for p in [*model.parameters(), *module.pooled_norm.parameters()]}
+    assert trained == {id(p) for p in model.parameters()}
 
 
 def test_validation_measures_both_orientations(model: CrossDNA, make_sequence: Callable) -> None:
     module = finetuning(model, offsets=torch.arange(7.0).unsqueeze(1)).eval()
+    module.centred = torch.nn.Identity()  # type: ignore[assignment]
     logged: dict[str, float] = {}
     module.log = lambda name, value, **_: logged.update({name: float(value)})
     seqs = [make_sequence(30, seed) for seed in range(6)]

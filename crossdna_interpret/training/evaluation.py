@@ -1,0 +1,79 @@
+"""How well a model predicts a table."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from scipy import stats
+from sklearn.metrics import roc_auc_score
+
+from crossdna_interpret import alphabet, strand
+from crossdna_interpret.models.crossdna.model import CrossDNA
+from crossdna_interpret.training.finetuning import Task
+from crossdna_interpret.training.laboratory import correlation
+from crossdna_interpret.training.tables import Batches, Table
+
+__all__ = ["auroc", "evaluate", "score_table"]
+
+
+def auroc(scores: np.ndarray, positive: np.ndarray) -> float:
+    """Chance that a positive (N,) bool scores higher than a negative, ties counting half; NaN without one of either."""
+    return float("nan") if positive.all() or not positive.any() else float(roc_auc_score(positive, scores))
+
+
+@torch.no_grad()
+def score_table(model: CrossDNA, table: Table, *, batch: int = 64) -> tuple[np.ndarray, np.ndarray]:
+    """Scores (N, T) of a table's rows as given, and of their reverse complements, in evaluation mode."""
+    training = model.training
+    model.eval()
+    try:
+        scores = [np.empty((len(table), len(model.targets)), dtype=np.float32) for _ in range(2)]
+        batches = Batches(table, batch, seed=None)
+        for rows, (ids, *_) in zip(batches.order(0), batches, strict=True):
+            x = F.one_hot(ids.long(), len(alphabet.ALPHABET)).transpose(1, 2).to(model.device, model.dtype)
+            for kept, turned in zip(scores, (x, strand.reverse_complement(x)), strict=True):
+                kept[rows] = model(turned).float().cpu().numpy()
+        return scores[0], scores[1]
+    finally:
+        model.train(training)
+
+
+def evaluate(model: CrossDNA, table: Table, *, task: Task = "regression", batch: int = 64) -> pd.DataFrame:
+    """Measures of how well a model predicts a table, by target.
+
+    Args:
+        model: with the table's targets, in any order.
+        table: rows; the covariate is not used.
+        task: "regression", or "classification" for targets of 0 and 1.
+        batch: rows at once.
+
+    Returns:
+        A row for each target: n, then for regression Pearson r of the scores as given (`r`), averaged over both
+        orientations (`r_both_strands`, with its 95 % interval `low` and `high`), Spearman's rho and the root mean
+        square error of that average; for classification the area under the ROC curve in the same two ways. Last,
+        `r_between_strands` of the scores of the two orientations.
+
+    Raises:
+        ValueError: the model lacks one of the table's targets.
+    """
+    missing = [name for name in table.target_names if name not in model.targets]
+    if missing:
+        raise ValueError(f"`model` {model.name} has the targets {list(model.targets)}, but not {missing}.")
+    forward, reverse = score_table(model, table, batch=batch)
+    rows = []
+    for column, name in enumerate(table.target_names):
+        at = model.targets.index(name)
+        one, other, y = forward[:, at], reverse[:, at], table.targets[:, column]
+        both = (one + other) / 2
+        row: dict[str, object] = {"target": name, "n": len(y)}
+        if task == "regression":
+            r, low, high = correlation(both, y)
+            row |= {"r": correlation(one, y)[0], "r_both_strands": r, "low": low, "high": high}
+            row |= {"spearman": float(stats.spearmanr(both, y).statistic) if len(y) > 2 else float("nan")}
+            row |= {"rmse": float(np.sqrt(np.mean((both - y) ** 2)))}
+        else:
+            row |= {"auroc": auroc(one, y > 0.5), "auroc_both_strands": auroc(both, y > 0.5)}
+        rows.append({**row, "r_between_strands": correlation(one, other)[0]})
+    return pd.DataFrame(rows)

@@ -1,0 +1,67 @@
+"""Measures of how well a model predicts a table, against scipy and by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from scipy import stats
+
+import crossdna_interpret as cdi
+from crossdna_interpret import alphabet, strand
+from crossdna_interpret.training.evaluation import auroc, evaluate, score_table
+from crossdna_interpret.training.tables import Table
+
+
+@pytest.fixture
+def table(make_sequence: Callable[..., str]) -> Table:
+    ids = [alphabet.encode(make_sequence(20 + 9 * (i % 2), i)).astype(np.uint8) for i in range(14)]
+    targets = np.random.default_rng(0).normal(size=(14, 2)).astype(np.float32)
+    return Table(ids, targets, np.ones(14, np.float32), np.zeros(14, np.int64), ("b", "a"))
+
+
+def test_scores_are_those_of_predict_in_the_order_of_the_table(make_model: Callable, table: Table) -> None:
+    model = make_model(targets=("a", "b", "c")).train()
+    forward, reverse = score_table(model, table, batch=4)
+    assert model.training
+    seqs = [alphabet.decode(ids) for ids in table.ids]
+    np.testing.assert_allclose(forward, cdi.predict(seqs, model), atol=1e-5)
+    turned = [strand.reverse_complement(seq) for seq in seqs]
+    np.testing.assert_allclose(reverse, cdi.predict(turned, model), atol=1e-5)
+
+
+def test_regression_is_measured_by_target(make_model: Callable, table: Table) -> None:
+    model = make_model(targets=("a", "b", "c"))
+    found = evaluate(model, table)
+    assert found["target"].tolist() == ["b", "a"]
+    forward, reverse = score_table(model, table)
+    for row, (column, at) in enumerate(((0, 1), (1, 0))):
+        y, both = table.targets[:, column], (forward[:, at] + reverse[:, at]) / 2
+        assert found["r"][row] == pytest.approx(stats.pearsonr(forward[:, at], y).statistic, abs=1e-5)
+        assert found["r_both_strands"][row] == pytest.approx(stats.pearsonr(both, y).statistic, abs=1e-5)
+        assert found["spearman"][row] == pytest.approx(stats.spearmanr(both, y).statistic, abs=1e-5)
+        assert found["rmse"][row] == pytest.approx(np.sqrt(((both - y) ** 2).mean()), abs=1e-5)
+        between = stats.pearsonr(forward[:, at], reverse[:, at]).statistic
+        assert found["r_between_strands"][row] == pytest.approx(between, abs=1e-5)
+        assert found["low"][row] < found["r_both_strands"][row] < found["high"][row]
+
+
+def test_classification_is_measured_by_the_area_under_the_curve(make_model: Callable, table: Table) -> None:
+    labels = Table(table.ids, (table.targets > 0).astype(np.float32), table.weight, table.level, ("b", "a"))
+    model = make_model(targets=("a", "b"))
+    found = evaluate(model, labels, task="classification")
+    forward, _ = score_table(model, labels)
+    positive = labels.targets[:, 0] > 0.5
+    wins = [(x > y) + 0.5 * (x == y) for x in forward[positive, 1] for y in forward[~positive, 1]]
+    assert found["auroc"][0] == pytest.approx(np.mean(wins))
+
+
+def test_the_area_under_the_curve_by_hand() -> None:
+    assert auroc(np.array([1.0, 2.0, 2.0, 3.0]), np.array([False, True, False, True])) == pytest.approx(3.5 / 4)
+    assert np.isnan(auroc(np.arange(3.0), np.zeros(3, dtype=bool)))
+
+
+def test_a_target_that_the_model_lacks_is_an_error(make_model: Callable, table: Table) -> None:
+    with pytest.raises(ValueError, match=r"has the targets \['a'\], but not \['b'\]"):
+        evaluate(make_model(targets=("a",)), table)
