@@ -6,6 +6,7 @@ import json
 import math
 import platform
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -200,6 +201,8 @@ def fit(
             reload_dataloaders_every_n_epochs=1,
             deterministic=True,
             num_sanity_val_steps=0,
+            enable_progress_bar=sys.stdout.isatty(),
+            enable_model_summary=False,
         )
         try:
             trainer.fit(

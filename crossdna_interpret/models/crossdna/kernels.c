@@ -474,35 +474,34 @@ INLINE void layer_norm(int width, REAL *row, const REAL *weight, const REAL *bia
         for (c = 0; c < width; c++) row[c] = (row[c] - mean) * scale;
 }
 
-/* LayerNorm of m + sigmoid(logits / temperature) (t - m), all (positions, width), in the place of the logits. */
-void gate_norm(long positions, int width, const REAL *m, const REAL *t, REAL *logits, REAL temperature,
-               const REAL *weight, const REAL *bias, REAL epsilon, int threads) {
+/* LayerNorm of m + sigmoid(logits / temperature) (t - m), all (positions, width). */
+void gate_norm(long positions, int width, const REAL *m, const REAL *t, const REAL *logits, REAL temperature,
+               const REAL *weight, const REAL *bias, REAL epsilon, REAL *out, int threads) {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (long i = 0; i < positions; i++) {
         const size_t at = (size_t)i * width;
         int c = 0;
         for (; c + LANES <= width; c += LANES)
-            store(logits + at + c, load(m + at + c) + sigmoid(load(logits + at + c) / splat(temperature)) *
-                                                          (load(t + at + c) - load(m + at + c)));
+            store(out + at + c, load(m + at + c) + sigmoid(load(logits + at + c) / splat(temperature)) *
+                                                       (load(t + at + c) - load(m + at + c)));
         for (; c < width; c++)
-            logits[at + c] = m[at + c] + (t[at + c] - m[at + c]) / (1 + (REAL)exp(-logits[at + c] / temperature));
-        layer_norm(width, logits + at, weight, bias, epsilon);
+            out[at + c] = m[at + c] + (t[at + c] - m[at + c]) / (1 + (REAL)exp(-logits[at + c] / temperature));
+        layer_norm(width, out + at, weight, bias, epsilon);
     }
 }
 
-/* LayerNorm of x + sigmoid(logits) (message + whole), in the place of the message. A row of whole serves the length
- * positions of a sequence, and rows of logits are stride numbers apart. */
-void receive(int sequences, int length, int width, const REAL *x, const REAL *logits, int stride, REAL *message,
-             const REAL *whole, const REAL *weight, const REAL *bias, REAL epsilon, int threads) {
+/* LayerNorm of x + sigmoid(logits) (message + whole), where a row of whole serves the length positions of a sequence, and
+ * rows of logits are stride numbers apart. */
+void receive(int sequences, int length, int width, const REAL *x, const REAL *logits, int stride, const REAL *message,
+             const REAL *whole, const REAL *weight, const REAL *bias, REAL epsilon, REAL *out, int threads) {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (long i = 0; i < (long)sequences * length; i++) {
         const size_t at = (size_t)i * width;
         const REAL *logit = logits + (size_t)i * stride, *same = whole + (size_t)(i / length) * width;
         int c = 0;
         for (; c + LANES <= width; c += LANES)
-            store(message + at + c,
-                  load(x + at + c) + sigmoid(load(logit + c)) * (load(message + at + c) + load(same + c)));
-        for (; c < width; c++) message[at + c] = x[at + c] + (message[at + c] + same[c]) / (1 + (REAL)exp(-logit[c]));
-        layer_norm(width, message + at, weight, bias, epsilon);
+            store(out + at + c, load(x + at + c) + sigmoid(load(logit + c)) * (load(message + at + c) + load(same + c)));
+        for (; c < width; c++) out[at + c] = x[at + c] + (message[at + c] + same[c]) / (1 + (REAL)exp(-logit[c]));
+        layer_norm(width, out + at, weight, bias, epsilon);
     }
 }

@@ -202,28 +202,25 @@ class Kernels:
     def gate_norm(
         self, m: Tensor, t: Tensor, logits: Tensor, norm: nn.LayerNorm | None, temperature: float = 1.0
     ) -> Tensor:
-        """LayerNorm of lerp(m, t, sigmoid(logits / temperature)), all (B, l, H); without weights if `norm` is None.
-
-        It takes the place of `logits`, which is in the cache.
-        """
-        m, t, out = m.contiguous(), t.contiguous(), logits.contiguous()
+        """LayerNorm of lerp(m, t, sigmoid(logits / temperature)), all (B, l, H); without weights if `norm` is None."""
+        m, t, logits = m.contiguous(), t.contiguous(), logits.contiguous()
+        out = torch.empty_like(m)
         weight, bias, eps = (None, None, 1e-5) if norm is None else (norm.weight, norm.bias, norm.eps)
         self.library.gate_norm(
-            ctypes.c_long(m.numel() // m.shape[-1]), m.shape[-1], _pointer(m), _pointer(t), _pointer(out),
-            self.real(temperature), _pointer(weight), _pointer(bias), self.real(eps), torch.get_num_threads(),
+            ctypes.c_long(m.numel() // m.shape[-1]), m.shape[-1], _pointer(m), _pointer(t), _pointer(logits),
+            self.real(temperature), _pointer(weight), _pointer(bias), self.real(eps), _pointer(out),
+            torch.get_num_threads(),
         )  # fmt: skip
         return out
 
     def receive(self, x: Tensor, logits: Tensor, message: Tensor, whole: Tensor, norm: nn.LayerNorm) -> Tensor:
-        """LayerNorm of x + sigmoid(logits) (message + whole): (B, l, H), and `whole` (B, 1, H).
-
-        It takes the place of `message`, which is in the cache.
-        """
-        x, out, whole = x.contiguous(), message.contiguous(), whole.contiguous()
+        """LayerNorm of x + sigmoid(logits) (message + whole): (B, l, H), and `whole` (B, 1, H)."""
+        x, message, whole = x.contiguous(), message.contiguous(), whole.contiguous()
         batch, length, width = x.shape
+        out = torch.empty_like(x)
         self.library.receive(
-            batch, length, width, _pointer(x), _pointer(logits), logits.stride(1), _pointer(out), _pointer(whole),
-            _pointer(norm.weight), _pointer(norm.bias), self.real(norm.eps), torch.get_num_threads(),
+            batch, length, width, _pointer(x), _pointer(logits), logits.stride(1), _pointer(message), _pointer(whole),
+            _pointer(norm.weight), _pointer(norm.bias), self.real(norm.eps), _pointer(out), torch.get_num_threads(),
         )  # fmt: skip
         return out
 
