@@ -1,8 +1,10 @@
-"""Build hook: leaves CPU kernels for the models at hand in the package where there is a C compiler.
+"""The build's hook: leaves CPU kernels for the models at hand in the package where there is a C compiler.
 
 Without one the package is as good, only slower until it finds a compiler: kernels are compiled on demand too. A built
 kernel's name tells the processor it is for; on another one it is not used.
 """
+
+from __future__ import annotations
 
 import importlib.util
 import json
@@ -13,11 +15,14 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
+__all__ = ["KernelsHook"]
+
 
 class KernelsHook(BuildHookInterface):
     """See the module."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Compile, and tell the build what there is; a problem is a warning."""
         package = Path(self.root) / "crossdna_interpret"
         spec = importlib.util.spec_from_file_location("compiling", package / "models/crossdna/compiling.py")
         assert spec is not None
