@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -65,3 +65,12 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("the reference numbers in ../shared are not part of the repository and are not here")
     return SHARED
+
+
+@pytest.fixture(scope="module")
+def kernel_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where kernels are kept while a module's tests run, in place of the user's folder."""
+    folder = tmp_path_factory.mktemp("kernels")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CROSSDNA_INTERPRET_CACHE", str(folder))
+        yield folder

@@ -35,6 +35,8 @@ Make = Callable[..., CrossDNA]
 MakeSequence = Callable[..., str]
 Load = Callable[[str, torch.dtype], Kernels]
 
+pytestmark = pytest.mark.usefixtures("kernel_cache")
+
 # A busy machine is no reason to fail, so examples have no deadline; `make_model` keeps nothing from one to the next.
 unhurried = settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -57,17 +59,8 @@ def config_of(size: str, **changes: object) -> CrossDNAConfig:
     return CrossDNAConfig(**({"attention_heads": 1, "comba_heads": 1} | SIZES[size] | changes))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Where kernels are kept while these tests run, in place of the user's folder."""
-    folder = tmp_path_factory.mktemp("kernels")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CROSSDNA_INTERPRET_CACHE", str(folder))
-        yield folder
-
-
 @pytest.fixture(scope="module")
-def load(cache: Path) -> Load:
+def load(kernel_cache: Path) -> Load:
     """Kernels of a size, which is compiled once."""
     if find_compiler() is None:
         pytest.skip("there is no C compiler here")

@@ -7,7 +7,7 @@ import functools
 import importlib.util
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
@@ -32,6 +32,8 @@ from crossdna_interpret.models.crossdna.kernels import (
 )
 from crossdna_interpret.models.crossdna.model import CrossDNA
 
+pytestmark = pytest.mark.usefixtures("kernel_cache")
+
 Load = Callable[[torch.dtype], Kernels]
 
 SCRIPT = Path(compiling.__file__)
@@ -40,17 +42,8 @@ SCRIPT = Path(compiling.__file__)
 CONFIG = CrossDNAConfig(d_model=6, attention_heads=1, comba_heads=1, comba_head_dim=4, expand_v=2.0, conv_size=4)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Where kernels are kept while these tests run, in place of the user's folder."""
-    folder = tmp_path_factory.mktemp("kernels")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CROSSDNA_INTERPRET_CACHE", str(folder))
-        yield folder
-
-
 @pytest.fixture(scope="module")
-def load(cache: Path) -> Load:
+def load(kernel_cache: Path) -> Load:
     """Kernels for `CONFIG`, compiled once."""
     if find_compiler() is None:
         pytest.skip("there is no C compiler here")
