@@ -5,22 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from scipy import stats
-from sklearn.metrics import roc_auc_score
 
-from crossdna_interpret import alphabet, strand
+from crossdna_interpret import strand
 from crossdna_interpret.models.crossdna.model import CrossDNA
-from crossdna_interpret.training.finetuning import Task
-from crossdna_interpret.training.laboratory import correlation
-from crossdna_interpret.training.tables import Batches, Table
+from crossdna_interpret.training.batches import Batches
+from crossdna_interpret.training.metrics import auroc, correlation
+from crossdna_interpret.training.module import channels
+from crossdna_interpret.training.supervised import Task
+from crossdna_interpret.training.tables import Table
 
-__all__ = ["auroc", "evaluate", "score_table"]
-
-
-def auroc(scores: np.ndarray, positive: np.ndarray) -> float:
-    """Chance that a positive (N,) bool scores higher than a negative, ties counting half; NaN without one of either."""
-    return float("nan") if positive.all() or not positive.any() else float(roc_auc_score(positive, scores))
+__all__ = ["evaluate", "score_table"]
 
 
 @torch.no_grad()
@@ -32,7 +27,7 @@ def score_table(model: CrossDNA, table: Table, *, batch: int = 64) -> tuple[np.n
         scores = [np.empty((len(table), len(model.targets)), dtype=np.float32) for _ in range(2)]
         batches = Batches(table, batch, seed=None)
         for rows, (ids, *_) in zip(batches.order(0), batches, strict=True):
-            x = F.one_hot(ids.long(), len(alphabet.ALPHABET)).transpose(1, 2).to(model.device, model.dtype)
+            x = channels(ids.to(model.device), model.dtype)
             for kept, turned in zip(scores, (x, strand.reverse_complement(x)), strict=True):
                 kept[rows] = model(turned).float().cpu().numpy()
         return scores[0], scores[1]

@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-__all__ = ["Predict", "correlation", "crx_pairs", "scanning"]
+from crossdna_interpret.training.metrics import correlation
+
+__all__ = ["Predict", "crx_pairs", "scanning"]
 
 Predict = Callable[[Sequence[str]], np.ndarray]  # sequences to scores (N,)
 
 _SCANNING = ("parent", "base_sequence", "sequence", "log2_activity", "group_median_log2")
 _MUTANT, _WILD = "_MUT-allCrxSites", "_WT"
-
-
-def correlation(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float]:
-    """Pearson correlation of two (N,) arrays, with its 95 % interval by Fisher's transformation.
-
-    NaN where fewer than four pairs, or no variation, leave it open.
-    """
-    if len(x) < 4 or np.std(x) == 0 or np.std(y) == 0:
-        return (math.nan,) * 3
-    r = float(np.clip(np.corrcoef(x, y)[0, 1], -1 + 1e-12, 1 - 1e-12))
-    wide = 1.96 / math.sqrt(len(x) - 3)
-    return r, math.tanh(math.atanh(r) - wide), math.tanh(math.atanh(r) + wide)
 
 
 def _table(path: str | Path, columns: Sequence[str]) -> pd.DataFrame:

@@ -11,19 +11,22 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from crossdna_interpret.models.crossdna.checkpoint import save_crossdna
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
 from crossdna_interpret.models.crossdna.model import CrossDNA
+from crossdna_interpret.training.distillation import Distillation
 from crossdna_interpret.training.finetuning import Finetuning
-from crossdna_interpret.training.retina_mpra import LIBRARIES, read_split
+from crossdna_interpret.training.motifs import jaspar_vertebrates
+from crossdna_interpret.training.retina_mpra import read_split
 from crossdna_interpret.training.run import LAST, RunOptions, TrainingError, fit
 from crossdna_interpret.training.tables import Table
+from crossdna_interpret.training.teacher import MotifTeacher
 
 TARGET = "log2_activity"
 CONFIG = CrossDNAConfig(
@@ -33,12 +36,6 @@ CONFIG = CrossDNAConfig(
 # Libraries 1 to 5 are relative to the basal Rho promoter, 6 and 7 to scrambled sequences; the first is our scale.
 BASAL_LIBRARIES = slice(0, 5)
 CARD = Path(__file__).with_name("retina_enhancer_card.md")
-
-
-def library_means(table: Table) -> Tensor:
-    """Mean activity in each library, (libraries, 1); the overall mean where a library has no row."""
-    means = [table.targets[table.level == level] for level in range(len(LIBRARIES))]
-    return torch.tensor([rows.mean() if len(rows) else table.targets.mean() for rows in means]).float().unsqueeze(1)
 
 
 def export(module: Finetuning, folder: Path, card: str, provenance: dict[str, object]) -> Path:
@@ -51,12 +48,22 @@ def export(module: Finetuning, folder: Path, card: str, provenance: dict[str, ob
     return save_crossdna(model, folder, card=card, provenance=provenance)
 
 
+def teacher_of(train: Table, folder: Path, seed: int, threads: int) -> MotifTeacher:
+    """That of an earlier start of the same run, or one that is fitted now."""
+    motifs = jaspar_vertebrates()
+    teacher = MotifTeacher.load(folder, motifs)
+    if teacher is None:
+        teacher = MotifTeacher.fit(train, motifs, seed=seed, threads=threads)
+        teacher.save(folder)
+    return teacher
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Train, evaluate and export; prints where the model is and what it reached."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with train.tsv.gz and valid.tsv.gz")
     parser.add_argument("--run", type=Path, required=True, help="folder for checkpoints, metrics and the model")
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--weight-decay", type=float, default=0.05)
@@ -76,9 +83,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     assert model.head is not None
     with torch.no_grad():
         model.head.linear.bias.fill_(overall)
-    module = Finetuning(
+    started = time.monotonic()
+    teacher = teacher_of(train, options.run / "teacher", options.seed, options.threads)
+    facts_of_teacher = {"teacher_motifs": len(teacher.scan), "teacher_members": len(teacher.members)}
+    teaching = (time.monotonic() - started) / 60
+    module = Distillation(
         model,
-        offsets=library_means(train) - overall,
+        teacher,
+        train,
+        offsets=torch.from_numpy(train.level_offsets()),
         learning_rate=options.learning_rate,
         weight_decay=options.weight_decay,
         total_steps=options.epochs * (len(train) // options.batch),
@@ -93,10 +106,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         "epochs": options.epochs, "batch": options.batch, "learning_rate": options.learning_rate,
         "weight_decay": options.weight_decay, "seed": options.seed, "threads": options.threads,
         "torch": torch.__version__.split("+")[0], "train": len(train), "valid": len(valid),
-        "parameters": sum(p.numel() for p in model.parameters()),
+        **facts_of_teacher, "parameters": sum(p.numel() for p in model.parameters()),
     }  # fmt: skip
     how = RunOptions(epochs=options.epochs, batch=options.batch, seed=options.seed, threads=options.threads)
     facts = fit(module, train, valid, options.run, how, facts)
+    facts["teacher_minutes"] = teaching
     facts["valid_r_both_strands_with_library"] = facts.pop("valid_r_both_strands_with_covariate")
     reached = {key: value for key, value in facts.items() if key.startswith("valid_")}
     if not all(math.isfinite(value) for value in reached.values()):

@@ -21,7 +21,7 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAverag
 from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import DataLoader
 
-from crossdna_interpret.training.tables import Batches, Table
+from crossdna_interpret.training.batches import Batches, Rows
 
 __all__ = ["LAST", "RunOptions", "TrainingError", "fit", "git_revision"]
 
@@ -71,10 +71,10 @@ class RunOptions:
             raise ValueError(f"`average` must be from 0 to less than 1, but is {self.average}.")
 
 
-class _Rows(lightning.LightningDataModule):
-    """Batches of the tables; the training ones start where the run is."""
+class _Data(lightning.LightningDataModule):
+    """Batches of the rows; the training ones start where the run is."""
 
-    def __init__(self, train: Table, valid: Table | None, options: RunOptions) -> None:
+    def __init__(self, train: Rows, valid: Rows | None, options: RunOptions) -> None:
         super().__init__()
         self.train, self.valid, self.options = train, valid, options
 
@@ -134,8 +134,8 @@ def _as_it_was(threads: int | None) -> Iterator[None]:
 
 def fit(
     module: lightning.LightningModule,
-    train: Table,
-    valid: Table | None,
+    train: Rows,
+    valid: Rows | None,
     folder: str | Path,
     options: RunOptions,
     facts: Mapping[str, Any],
@@ -207,7 +207,7 @@ def fit(
         try:
             trainer.fit(
                 module,
-                datamodule=_Rows(train, valid, options),
+                datamodule=_Data(train, valid, options),
                 ckpt_path=checkpoint if checkpoint.is_file() else None,
             )
         except TrainingError:

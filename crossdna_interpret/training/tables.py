@@ -1,4 +1,4 @@
-"""Measured sequences from a table, and batches of them that depend on the seed and the step alone.
+"""Measured sequences from a table.
 
 N  sequences    L  positions    T  targets
 """
@@ -6,7 +6,7 @@ N  sequences    L  positions    T  targets
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,11 +14,10 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.utils.data import IterableDataset
 
 from crossdna_interpret import alphabet
 
-__all__ = ["Batch", "Batches", "LeakWarning", "Table", "read_table"]
+__all__ = ["Batch", "LeakWarning", "Table", "read_table"]
 
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -57,11 +56,24 @@ class Table:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def lengths(self) -> np.ndarray:
+        """(N,) bases of each sequence."""
+        return np.array([len(ids) for ids in self.ids], dtype=np.int64)
+
     def rows(self, index: Sequence[int] | np.ndarray) -> Table:
         """Some of the rows, in the order given."""
         at = np.asarray(index, dtype=np.int64)
         ids = [self.ids[i] for i in at]
         return Table(ids, self.targets[at], self.weight[at], self.level[at], self.target_names, self.levels)
+
+    def level_offsets(self) -> np.ndarray:
+        """(levels, T) float32: each level's mean less the mean of all rows; zero for a level without rows."""
+        overall = self.targets.mean(0)
+        offsets = np.zeros((len(self.levels), len(self.target_names)), dtype=np.float32)
+        for level in np.unique(self.level):
+            offsets[level] = self.targets[self.level == level].mean(0) - overall
+        return offsets
 
     def batch(self, index: Sequence[int] | np.ndarray) -> Batch:
         """Rows of equal length as tensors: ids (n, L), targets (n, T), weight (n,), level (n,)."""
@@ -69,58 +81,6 @@ class Table:
         columns = np.stack([self.ids[i] for i in at]), self.targets[at], self.weight[at], self.level[at]
         ids, targets, weight, level = map(torch.from_numpy, columns)
         return ids, targets, weight, level
-
-
-class Batches(IterableDataset[Batch]):
-    """Batches of a table, the n-th of which depends on the seed and n alone.
-
-    So a run that was stopped after n steps goes on with the batches that it would have seen. Rows in a batch are of one
-    length. In each pass all rows are shown but for those that do not fill a batch of their length.
-
-    Args:
-        table: the rows.
-        size: rows of a batch.
-        seed: of the order; None for the order of the table, in which no row is left out.
-        first: number of the batch to start with.
-        share: (number of this process, number of processes) that take turns; each gets as many batches.
-    """
-
-    def __init__(
-        self, table: Table, size: int, *, seed: int | None, first: int = 0, share: tuple[int, int] = (0, 1)
-    ) -> None:
-        if size < 1:
-            raise ValueError(f"`size` must be at least 1, but got {size}.")
-        self.table, self.size, self.seed, self.first, self.share = table, size, seed, first, share
-        lengths = np.array([len(ids) for ids in table.ids])
-        self._by_length = [np.flatnonzero(lengths == length) for length in np.unique(lengths)]
-        if seed is not None and not len(self):
-            raise ValueError(
-                f"`size` is {size}, but the table has no {size * share[1]} rows of one length, which one step takes."
-            )
-
-    def __len__(self) -> int:
-        """Batches that this process has in one pass."""
-        if self.seed is None:
-            return len(self.order(0)[self.share[0] :: self.share[1]])
-        return sum(len(rows) // self.size for rows in self._by_length) // self.share[1]
-
-    def order(self, epoch: int) -> list[np.ndarray]:
-        """Rows of each batch of a pass."""
-        if self.seed is None:
-            return [rows[i : i + self.size] for rows in self._by_length for i in range(0, len(rows), self.size)]
-        random = np.random.default_rng([self.seed, epoch])
-        batches = []
-        for rows in self._by_length:
-            mixed = random.permutation(rows)
-            batches += [mixed[i : i + self.size] for i in range(0, len(mixed) - self.size + 1, self.size)]
-        return [batches[i] for i in random.permutation(len(batches))]
-
-    def __iter__(self) -> Iterator[Batch]:
-        """The rest of the pass that `first` lies in."""
-        own, processes = self.share
-        epoch, begin = divmod(self.first, len(self)) if len(self) else (0, 0)
-        for rows in self.order(epoch)[own::processes][begin : len(self)]:
-            yield self.table.batch(rows)
 
 
 def read_table(

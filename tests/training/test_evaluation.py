@@ -10,7 +10,7 @@ from scipy import stats
 
 import crossdna_interpret as cdi
 from crossdna_interpret import alphabet, strand
-from crossdna_interpret.training.evaluation import auroc, evaluate, score_table
+from crossdna_interpret.training.evaluation import evaluate, score_table
 from crossdna_interpret.training.tables import Table
 
 
@@ -55,11 +55,6 @@ def test_classification_is_measured_by_the_area_under_the_curve(make_model: Call
     positive = labels.targets[:, 0] > 0.5
     wins = [(x > y) + 0.5 * (x == y) for x in forward[positive, 1] for y in forward[~positive, 1]]
     assert found["auroc"][0] == pytest.approx(np.mean(wins))
-
-
-def test_the_area_under_the_curve_by_hand() -> None:
-    assert auroc(np.array([1.0, 2.0, 2.0, 3.0]), np.array([False, True, False, True])) == pytest.approx(3.5 / 4)
-    assert np.isnan(auroc(np.arange(3.0), np.zeros(3, dtype=bool)))
 
 
 def test_a_target_that_the_model_lacks_is_an_error(make_model: Callable, table: Table) -> None:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from crossdna_interpret import alphabet, strand
 from crossdna_interpret.models.crossdna.model import CrossDNA
-from crossdna_interpret.training.finetuning import Finetuning, pearson
+from crossdna_interpret.training.finetuning import Finetuning
 from crossdna_interpret.training.tables import Table
 
 
@@ -111,7 +111,7 @@ def test_the_mean_is_that_of_both_orientations_of_the_rows(model: CrossDNA, make
 def test_a_shifted_batch_is_filled_with_n(model: CrossDNA) -> None:
     module = finetuning(model, shift=2)
     ids = torch.tensor([[0, 1, 2, 3, 0]], dtype=torch.uint8)
-    seen = {tuple(module._shifted(ids)[0].tolist()) for _ in range(100)}
+    seen = {tuple(shifted(ids, 3)[0].tolist()) for _ in range(100)}
     assert seen == {(0, 1, 2, 3, 0), (4, 0, 1, 2, 3), (4, 4, 0, 1, 2), (1, 2, 3, 0, 4), (2, 3, 0, 4, 4)}
     assert ids.tolist() == [[0, 1, 2, 3, 0]]
 
@@ -147,13 +147,23 @@ def test_validation_measures_both_orientations(model: CrossDNA, make_sequence: C
     assert logged["valid_loss"] == pytest.approx(F.mse_loss(torch.tensor(mean) + level, y[:, 0]).item(), abs=1e-3)
 
 
+def test_validation_of_a_classification_is_the_area_under_the_curve(model: CrossDNA, make_sequence: Callable) -> None:
+    module = finetuning(model, task="classification").eval()
+    logged: dict[str, float] = {}
+    module.log = lambda name, value, **_: logged.update({name: float(value)})  # type: ignore[method-assign, assignment]
+    x = model.one_hot([make_sequence(30, seed) for seed in range(6)])
+    y = torch.tensor([[0.0], [1.0], [1.0], [0.0], [1.0], [0.0]])
+    with torch.no_grad():
+        module.validation_step((x.argmax(1).to(torch.uint8), y, torch.ones(6), torch.zeros(6, dtype=torch.int64)), 0)
+        module.on_validation_epoch_end()
+        scores = (model(x) + model(strand.reverse_complement(x)))[:, 0].numpy()
+    wins = [a > b for a in scores[y[:, 0] == 1] for b in scores[y[:, 0] == 0]]
+    assert logged["valid_auroc"] == pytest.approx(np.mean(wins))
+    assert not any(name.startswith("valid_r") for name in logged)
+
+
 def test_a_model_without_a_head_and_offsets_that_do_not_fit_are_errors(make_model: Callable) -> None:
     with pytest.raises(ValueError, match="`model` must have a head"):
         finetuning(make_model(targets=()))
     with pytest.raises(ValueError, match=r"`offsets` must be \(levels, 1\), but are \(3,\)"):
         finetuning(make_model(), offsets=torch.zeros(3))
-
-
-def test_pearson_is_that_of_numpy() -> None:
-    x, y = np.random.default_rng(0).normal(size=(2, 50))
-    assert pearson(torch.tensor(x), torch.tensor(y)) == pytest.approx(np.corrcoef(x, y)[0, 1], abs=1e-12)

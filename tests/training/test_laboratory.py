@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
 
-from crossdna_interpret.training.laboratory import correlation, crx_pairs, scanning
+from crossdna_interpret.training.laboratory import crx_pairs, scanning
 
 
 def count_of_g(seqs: Sequence[str]) -> np.ndarray:
@@ -22,18 +20,6 @@ def write(folder: Path, frame: pd.DataFrame) -> Path:
     path = folder / "table.tsv.gz"
     frame.to_csv(path, sep="\t", index=False)
     return path
-
-
-def test_the_correlation_and_its_interval_are_scipys() -> None:
-    x, y = np.random.default_rng(0).normal(size=(2, 30))
-    expected = stats.pearsonr(x, y)
-    interval = expected.confidence_interval(0.95)
-    assert correlation(x, y) == pytest.approx((expected.statistic, interval.low, interval.high), abs=1e-4)
-
-
-def test_where_nothing_varies_the_correlation_is_open() -> None:
-    assert all(math.isnan(value) for value in correlation(np.ones(9), np.arange(9)))
-    assert all(math.isnan(value) for value in correlation(np.arange(3), np.arange(3)))
 
 
 def test_scanning_compares_effects_not_levels(tmp_path: Path) -> None:

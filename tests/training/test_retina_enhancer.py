@@ -14,8 +14,9 @@ import torch
 import crossdna_interpret as cdi
 from crossdna_interpret import strand
 from crossdna_interpret.models.crossdna.model import CrossDNA
-from crossdna_interpret.training.finetuning import Finetuning, pearson
-from crossdna_interpret.training.retina_enhancer import export, library_means, main
+from crossdna_interpret.training.finetuning import Finetuning
+from crossdna_interpret.training.metrics import pearson
+from crossdna_interpret.training.retina_enhancer import export, main
 from crossdna_interpret.training.retina_mpra import read_split
 
 
@@ -103,14 +104,6 @@ def test_the_covariate_stays_out_of_the_model_and_its_basal_mean_goes_into_the_b
     assert (folder / "README.md").read_text() == "a card"
 
 
-def test_library_means_fall_back_to_the_overall_mean(tmp_path: Path) -> None:
-    write(tmp_path, "train", table(3))
-    split = read_split(tmp_path, "train")
-    means = library_means(split)
-    np.testing.assert_allclose(means[:3], split.targets, rtol=1e-6)
-    np.testing.assert_allclose(means[3:], split.targets.mean(), rtol=1e-6)
-
-
 @pytest.mark.filterwarnings("ignore")  # Lightning has much to say about small data
 def test_the_script_trains_and_exports_and_the_same_seed_gives_the_same_weights(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -149,7 +142,7 @@ def test_the_bundled_model_is_what_its_card_says(shared: Path) -> None:
     model = cdi.load_model()
     rows = slice(None, None, 8)
     scores = cdi.predict([cdi.alphabet.decode(ids) for ids in split.ids[rows]], model)
-    r = pearson(torch.from_numpy(scores[:, 0]), torch.from_numpy(split.targets[rows, 0]))
+    r = pearson(scores[:, 0], split.targets[rows, 0])
     root = Path(cdi.__file__).parent / "assets" / "models" / "retina-enhancer"
     stated = json.loads((root / "config.json").read_text())["provenance"]["valid_r"]
     count = len(split.ids[rows])

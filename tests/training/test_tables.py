@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from crossdna_interpret import alphabet
-from crossdna_interpret.training.tables import Batches, LeakWarning, Table, read_table
+from crossdna_interpret.training.batches import Batches
+from crossdna_interpret.training.tables import LeakWarning, Table, read_table
 
 GOOD = """\
 sequence\tactivity\tlibrary\tbarcodes\tsplit
@@ -102,6 +103,13 @@ def numbered(lengths: list[int]) -> Table:
     return Table(ids, numbers[:, None], np.ones(n, np.float32), np.zeros(n, np.int64), ("number",))
 
 
+def test_a_level_is_offset_by_its_mean_and_one_without_rows_by_nothing() -> None:
+    ids = [np.zeros(4, dtype=np.uint8)] * 3
+    targets = np.array([[1.0, 0.0], [3.0, 0.0], [8.0, 3.0]], dtype=np.float32)
+    table = Table(ids, targets, np.ones(3, np.float32), np.array([2, 2, 0]), ("x", "y"), ("a", "b", "c"))
+    assert table.level_offsets().tolist() == [[4.0, 2.0], [0.0, 0.0], [-2.0, -1.0]]
+
+
 def seen(batches: Batches) -> list[list[int]]:
     return [targets[:, 0].int().tolist() for _, targets, _, _ in batches]
 
@@ -148,7 +156,7 @@ def test_without_a_seed_the_order_is_the_tables_and_nothing_is_left_out() -> Non
 
 
 def test_too_few_rows_for_a_batch_are_an_error() -> None:
-    with pytest.raises(ValueError, match="`size` is 4, but the table has no 4 rows of one length"):
+    with pytest.raises(ValueError, match="`size` is 4, but there are no 4 rows of one length"):
         Batches(numbered([3, 3, 3, 5, 5]), 4, seed=0)
     with pytest.raises(ValueError, match="`size` must be at least 1"):
         Batches(numbered([3]), 0, seed=None)

@@ -1,0 +1,131 @@
+"""Known motifs in sequences, as features: how well they match, how often, and where.
+
+N  sequences    L  positions    M  motifs    F  features of a motif
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["COMPOSITION", "FEATURES", "POSITION", "Motif", "MotifScan", "composition", "jaspar_vertebrates"]
+
+FEATURES = (
+    "best", "second", "total_soft", "total", "total_sharp", "above_60", "above_75", "position", "from_centre"
+)  # fmt: skip
+POSITION = FEATURES.index("position")
+COMPOSITION = 4 + 16  # single bases, then pairs
+_NOWHERE = -99.0
+_PSEUDOCOUNT = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Motif:
+    """A motif as counts (4, width) of A, C, G and T."""
+
+    id: str
+    name: str
+    counts: np.ndarray
+
+    def log_odds(self) -> np.ndarray:
+        """(4, width) float32, in nats against even bases, with a pseudocount of one for each position."""
+        share = (self.counts + _PSEUDOCOUNT / 4) / (self.counts.sum(0) + _PSEUDOCOUNT)
+        return np.log(share * 4).astype(np.float32)
+
+
+def jaspar_vertebrates(release: str = "JASPAR2026") -> list[Motif]:
+    """The newest version of every vertebrate motif of JASPAR's core collection, by id.
+
+    Source: Rauluseviciute et al., Nucleic Acids Research 2024, and later releases, CC BY 4.0; through pyjaspar, which
+    carries them.
+    """
+    from pyjaspar import jaspardb  # loads Biopython, which only this needs
+
+    found = jaspardb(release=release).fetch_motifs(collection="CORE", tax_group=["vertebrates"])
+    motifs = [Motif(m.matrix_id, m.name, np.array([m.counts[base] for base in "ACGT"], dtype=float)) for m in found]
+    return sorted(motifs, key=lambda motif: motif.id)
+
+
+class MotifScan:
+    """Scores of motifs on both strands of sequences.
+
+    At each position a motif counts with the strand on which it matches better. Its features are the best and the
+    second-best log-odds; log of the sum of exp(t log-odds) for t = 1/2, 1 and 3/2; how many positions are above 60 %
+    and 75 % of the highest log-odds there can be; the position of the best match, the middle one of several alike; and
+    the distance from the centre, each position counting with its share of the sum for t = 1.
+
+    Only the position depends on the orientation of the sequence. An N scores nothing.
+
+    Args:
+        motifs: M of them.
+    """
+
+    def __init__(self, motifs: Sequence[Motif]) -> None:
+        odds = [motif.log_odds() for motif in motifs]
+        self.motifs = list(motifs)
+        self.widths = torch.tensor([each.shape[1] for each in odds])
+        self._widest = int(self.widths.max())
+        both = np.zeros((2, len(odds), self._widest, 4), dtype=np.float32)
+        for at, each in enumerate(odds):
+            both[0, at, : each.shape[1]] = each.T
+            both[1, at, : each.shape[1]] = each[::-1, ::-1].T
+        self._weight = torch.from_numpy(both).flatten(0, 1).flatten(1).t().contiguous()  # (4 widest, 2 M)
+        self._highest = torch.tensor([each.max(0).sum() for each in odds])
+
+    def __len__(self) -> int:
+        return len(self.motifs)
+
+    def matches(self, ids: Tensor) -> Tensor:
+        """(N, L, M) log-odds of ids (N, L) where a motif begins, on the better strand; very low where it cannot fit."""
+        x = F.one_hot(ids.long(), 5)[..., :4].float()
+        windows = F.pad(x, (0, 0, 0, self._widest - 1)).flatten(1).unfold(1, 4 * self._widest, 4)
+        strands = (windows.reshape(-1, 4 * self._widest) @ self._weight).view(*ids.shape, 2, len(self))
+        fits = torch.arange(ids.shape[1]).unsqueeze(1) <= ids.shape[1] - self.widths
+        return strands.amax(2).masked_fill(~fits, _NOWHERE)
+
+    def totals(self, ids: Tensor) -> Tensor:
+        """(N, M, 2): the features "best" and "total" alone, of ids (N, L)."""
+        matches = self.matches(ids)
+        return torch.stack([matches.amax(1), matches.logsumexp(1)], dim=2)
+
+    def features(self, ids: Tensor) -> Tensor:
+        """(N, M, F), in the order of `FEATURES`, of ids (N, L)."""
+        matches = self.matches(ids)
+        length = ids.shape[1]
+        best = matches.topk(2, dim=1).values
+        last = length - 1 - matches.flip(1).argmax(1)
+        total = matches.logsumexp(1)
+        share = torch.exp(matches - total.unsqueeze(1))
+        from_centre = torch.arange(length).unsqueeze(1) - (length - self.widths) / 2
+        return torch.stack(
+            [
+                best[:, 0],
+                best[:, 1],
+                (matches / 2).logsumexp(1),
+                total,
+                (matches * 1.5).logsumexp(1),
+                (matches > 0.6 * self._highest).float().sum(1),
+                (matches > 0.75 * self._highest).float().sum(1),
+                (matches.argmax(1) + last) / 2,
+                (share * from_centre.abs()).sum(1),
+            ],
+            dim=2,
+        )
+
+    def turned(self, features: Tensor, length: int) -> Tensor:
+        """Features (N, M, F) of the reverse complements, from those of sequences of `length` bases."""
+        result = features.clone()
+        result[..., POSITION] = length - self.widths - features[..., POSITION]
+        return result
+
+
+def composition(ids: Tensor) -> Tensor:
+    """(N, 20) shares of A, C, G, T, and of the sixteen pairs from AA to TT, of ids (N, L)."""
+    x = F.one_hot(ids.long(), 5)[..., :4].float()
+    pairs = torch.einsum("nla,nlb->nab", x[:, :-1], x[:, 1:]) / max(1, ids.shape[1] - 1)
+    return torch.cat([x.mean(1), pairs.flatten(1)], dim=1)

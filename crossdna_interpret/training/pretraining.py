@@ -1,0 +1,188 @@
+"""Pre-training on sequences alone, with the published objective: a Lightning module around a `CrossDNA`.
+
+N  sequences    L  positions    H  channels
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from crossdna_interpret import strand
+from crossdna_interpret.hooks import Activations, capture
+from crossdna_interpret.models.crossdna.model import CrossDNA
+from crossdna_interpret.training.module import SeededModule, channels, decayed
+from crossdna_interpret.training.objective import (
+    EMA_DECAY,
+    SEMANTIC_WEIGHT,
+    fusion_gate_loss,
+    masked_bases,
+    masked_language_loss,
+    reverse_complement_loss,
+    semantic_loss,
+    update_teacher,
+    warmed_up,
+)
+
+__all__ = ["Objective", "Pretraining"]
+
+_VALIDATION_SEED = 1  # of the masks, so that epochs are compared on the same ones
+
+
+@dataclass(frozen=True)
+class Objective:
+    """How much each term counts. The defaults are the published ones.
+
+    Attributes:
+        semantic: of each branch's distance from its teacher, at the end of the warm-up.
+        warm_up: optimizer steps of it.
+        gate: of the supervised fusion gate, once it is free.
+        reverse_complement: of the consistency of both orientations, which costs a second pass; 0 for none.
+        decay: of the teacher's exponential moving average.
+    """
+
+    semantic: float = SEMANTIC_WEIGHT
+    warm_up: int = 10_000
+    gate: float = 0.02
+    reverse_complement: float = 0.0
+    decay: float = EMA_DECAY
+
+    def __post_init__(self) -> None:
+        for name in ("semantic", "warm_up", "gate", "reverse_complement"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"`{name}` must be at least 0, but is {getattr(self, name)}.")
+        if not 0 <= self.decay < 1:
+            raise ValueError(f"`decay` must be from 0 to less than 1, but is {self.decay}.")
+
+
+class Pretraining(SeededModule):
+    """Masked bases, semantic preservation, and the supervised fusion gate.
+
+    The model sees windows with some bases hidden, and tells them. Its features of each branch after the bridge are held
+    near those of a teacher, the moving average of the model, which sees the windows whole. The fusion gate learns
+    which branch reads the forward strand, after the steps for which the configuration holds it at one half. A window is
+    shown as it is or as its reverse complement, by a coin.
+
+    Args:
+        model: without a head.
+        objective: weights of the terms.
+        learning_rate: at the start, falling to zero by a cosine.
+        weight_decay: of AdamW, on matrices only.
+        total_steps: optimizer steps of the whole run.
+        seed: of masks, dropout and orientation.
+
+    Raises:
+        ValueError: the model has a head.
+    """
+
+    def __init__(
+        self,
+        model: CrossDNA,
+        *,
+        objective: Objective | None = None,
+        learning_rate: float = 1e-4,
+        weight_decay: float = 0.1,
+        total_steps: int,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if model.head is not None:
+            raise ValueError(f"`model` must have no head, but it has one for {', '.join(model.targets)}.")
+        self.model = model
+        self.teacher = copy.deepcopy(model).requires_grad_(False).eval()
+        self.objective = objective or Objective()
+        self.learning_rate, self.weight_decay, self.total_steps, self.seed = (
+            learning_rate, weight_decay, total_steps, seed,
+        )  # fmt: skip
+        side = "bridge.out_{}" if model.bridge is not None else "branch_{}.out"
+        self._features = [side.format(branch) for branch in "ab"]
+
+    def train(self, mode: bool = True) -> Pretraining:
+        super().train(mode)
+        self.teacher.eval()
+        return self
+
+    def terms(self, ids: Tensor, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        """Each term of the objective for windows (N, L), without its weight; those that count for nothing left out."""
+        step = int(self.model.fusion.steps)
+        shown, chosen = masked_bases(ids, generator=generator)
+        logits, seen = self._read(self.model, shown)
+        terms = {"masked": masked_language_loss(logits, ids, chosen)}
+        if warmed_up(step, steps=self.objective.warm_up, peak=self.objective.semantic):
+            with torch.no_grad():
+                _, whole = self._read(self.teacher, ids)
+            terms["semantic"] = torch.stack(
+                [semantic_loss(_joined(seen, name), _joined(whole, name)) for name in self._features]
+            ).sum()
+        if self.objective.gate and step >= self.model.config.gate_freeze_steps:
+            pairs = strand.block_pairs(ids.shape[1], self.model.config.block_size, self.model.config.rc_blocks)
+            gate = _joined(seen, "fusion.gate_logits") / self.model.config.gate_temp
+            terms["gate"] = fusion_gate_loss(gate, pairs)
+        if self.objective.reverse_complement:
+            turned, _ = self._read(self.model, _reverse_complement(shown))
+            terms["reverse_complement"] = reverse_complement_loss(logits, turned)
+        return terms
+
+    def training_step(self, batch: Tensor, batch_index: int) -> Tensor:
+        turned = torch.rand(len(batch), 1, device=batch.device) < 0.5
+        terms = self.terms(torch.where(turned, _reverse_complement(batch), batch))
+        objective = self.objective
+        weights = {
+            "masked": 1.0,
+            "semantic": warmed_up(int(self.model.fusion.steps), steps=objective.warm_up, peak=objective.semantic),
+            "gate": objective.gate,
+            "reverse_complement": objective.reverse_complement,
+        }
+        loss = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
+        self.log_dict({f"train_{name}": term.detach() for name, term in terms.items()})
+        self.log("train_loss", loss, prog_bar=True)
+        return loss
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_index: int) -> None:
+        """The teacher follows, and the fusion gate comes nearer to being free."""
+        update_teacher(self.teacher, self.model, self.objective.decay)
+        self.model.fusion.steps += 1
+
+    def on_validation_epoch_start(self) -> None:
+        self._masks = torch.Generator().manual_seed(_VALIDATION_SEED)
+        self._sums = torch.zeros(3, dtype=torch.float64)
+
+    def validation_step(self, batch: Tensor, batch_index: int) -> None:
+        shown, chosen = masked_bases(batch.cpu(), generator=self._masks)
+        logits, _ = self._read(self.model, shown.to(batch.device))
+        count = int(chosen.sum())
+        loss = masked_language_loss(logits, batch, chosen.to(batch.device))
+        right = (logits[..., :4].argmax(-1) == batch).cpu()[chosen].sum()
+        self._sums += torch.tensor([float(loss) * count, float(right), count], dtype=torch.float64)
+
+    def on_validation_epoch_end(self) -> None:
+        sums = self.all_gather(self._sums)
+        assert isinstance(sums, Tensor)
+        loss, right, count = sums.reshape(-1, 3).sum(0).tolist()
+        if count:
+            self.log_dict({"valid_masked": loss / count, "valid_accuracy": right / count}, prog_bar=True)
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.AdamW(decayed(self.model, self.weight_decay), lr=self.learning_rate)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.total_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _read(self, model: CrossDNA, ids: Tensor) -> tuple[Tensor, Activations]:
+        """Logits (N, L, 5) over ACGTN, and what the terms need of the pass."""
+        x = channels(ids, model.dtype)
+        with capture(model, "fusion.gate_logits", *self._features) as seen:
+            fused = model.represent(x, strand.reverse_complement(x))
+        return model.lm_head(fused), seen
+
+
+def _joined(seen: Activations, name: str) -> Tensor:
+    """(N, L, H), from one value for each block."""
+    return torch.cat([activation.value for activation in seen[name]], dim=1)
+
+
+def _reverse_complement(ids: Tensor) -> Tensor:
+    return torch.where(ids < 4, 3 - ids, ids).flip(1)

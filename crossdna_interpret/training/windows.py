@@ -1,0 +1,217 @@
+"""Windows of a genome to pre-train on, read from an indexed FASTA file when they are needed.
+
+N  windows    L  positions of a window
+"""
+
+from __future__ import annotations
+
+import gzip
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyfaidx
+import torch
+from torch import Tensor
+
+from crossdna_interpret import alphabet
+
+__all__ = ["Interval", "ShortWarning", "Windows", "open_windows", "read_bed"]
+
+_PIECE = 1 << 20  # bases read at once
+_AMBIGUOUS = str.maketrans("RYSWKMBDHV", "NNNNNNNNNN")
+Interval = tuple[str, int, int]  # contig, start, end; 0-based, end not included
+
+
+class ShortWarning(UserWarning):
+    """Contigs are shorter than a window and were left out."""
+
+
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """Windows of equal length on contigs.
+
+    Attributes:
+        fasta: the open file.
+        length: bases of a window.
+        contigs: names.
+        contig: (N,) int64, which of them a window is on.
+        start: (N,) int64, its first base.
+    """
+
+    fasta: pyfaidx.Fasta
+    length: int
+    contigs: tuple[str, ...]
+    contig: np.ndarray
+    start: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """(N,) bases of each window."""
+        return np.full(len(self), self.length, dtype=np.int64)
+
+    def batch(self, index: Sequence[int] | np.ndarray) -> Tensor:
+        """(n, L) uint8: A=0 C=1 G=2 T=3 N=4, on the forward strand.
+
+        Raises:
+            ValueError: a character that is not a base.
+        """
+        return torch.from_numpy(np.stack([self._read(int(at)) for at in index]))
+
+    def where(self, at: int) -> Interval:
+        """Contig, first base and end of a window."""
+        start = int(self.start[at])
+        return self.contigs[self.contig[at]], start, start + self.length
+
+    def split(self, *, contigs: Sequence[str] = (), share: float = 0.0, seed: int = 0) -> tuple[Windows, Windows]:
+        """Windows to train on, and windows held out.
+
+        Args:
+            contigs: hold out those on these.
+            share: otherwise hold out this share of all, at random.
+            seed: of the choice.
+
+        Raises:
+            ValueError: no such contig, a share that is not from 0 to less than 1, or nothing left to train on.
+        """
+        if not 0 <= share < 1:
+            raise ValueError(f"`share` must be from 0 to less than 1, but is {share}.")
+        unknown = [name for name in contigs if name not in self.contigs]
+        if unknown:
+            raise ValueError(f"`contigs` must be in the FASTA and at least a window long, but {unknown} are not.")
+        if contigs:
+            held = np.isin(self.contig, [self.contigs.index(name) for name in contigs])
+        else:
+            held = np.zeros(len(self), dtype=bool)
+            held[np.random.default_rng(seed).permutation(len(self))[: round(share * len(self))]] = True
+        if held.all():
+            raise ValueError(f"`contigs` {list(contigs)} hold every window; there is none left to train on.")
+        return tuple(replace(self, contig=self.contig[rows], start=self.start[rows]) for rows in (~held, held))  # type: ignore[return-value]
+
+    def _read(self, at: int) -> np.ndarray:
+        name, start, end = self.where(at)
+        return _encoded(self.fasta, name, start, end)
+
+
+def _encoded(fasta: pyfaidx.Fasta, name: str, start: int, end: int) -> np.ndarray:
+    """(end - start,) uint8; an ambiguity code, of which genomes have a few, is an N."""
+    text = fasta[name][start:end].upper().translate(_AMBIGUOUS)
+    return alphabet.encode(alphabet.normalize(text, name=f"{name}:{start}-{end}")).astype(np.uint8)
+
+
+def _tiles(first: int, last: int, length: int, size: int, *, whole: bool) -> range:
+    """Starts of windows side by side on a contig of `size` bases: inside first to last, or covering it."""
+    if whole:
+        return range(first, last - length + 1, length)
+    count = -(-(last - first) // length)
+    start = first - (count * length - (last - first)) // 2
+    start = max(0, min(start, size - count * length))
+    return range(start, min(start + count * length, size - length + 1), length)
+
+
+def read_bed(path: str | Path) -> list[Interval]:
+    """Intervals of a BED file, plain or gzipped: contig, start and end, 0-based; further columns are not used.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a line that is not an interval, or no interval; the message names the line.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"`path` must be a BED file, but there is no file {path}.")
+    intervals = []
+    try:
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as file:
+            for number, line in enumerate(file, start=1):
+                if not line.strip() or line.startswith(("#", "track", "browser")):
+                    continue
+                columns = line.split("\t") if "\t" in line else line.split()
+                try:
+                    name, start, end = columns[0], int(columns[1]), int(columns[2])
+                except (IndexError, ValueError):
+                    start = end = -1
+                if not 0 <= start < end:
+                    raise ValueError(
+                        f"{path}, line {number}: expected contig, start and end with 0 <= start < end, but got "
+                        f"{line.strip()!r}."
+                    )
+                intervals.append((name, start, end))
+    except (UnicodeDecodeError, EOFError, OSError) as error:
+        raise ValueError(f"{path} is not a readable BED file: {error}") from error
+    if not intervals:
+        raise ValueError(f"{path} has no intervals.")
+    return intervals
+
+
+def open_windows(
+    path: str | Path,
+    length: int,
+    *,
+    bed: str | Path | None = None,
+    index: str | Path | None = None,
+    most_unknown: float = 0.5,
+) -> Windows:
+    """Tile a FASTA file, or intervals of it, with windows.
+
+    Windows lie side by side. Without intervals they begin at the start of a contig, and what is left at its end is not
+    used. An interval gets as few windows as cover it, centred on it, and moved where the contig ends.
+
+    Args:
+        path: FASTA, plain or compressed by bgzip.
+        length: bases of a window.
+        bed: intervals.
+        index: where to keep the index; beside the FASTA by default.
+        most_unknown: share of N above which a window is left out.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a FASTA, a character that is not a base, an interval that is not on the FASTA, or no windows.
+
+    Warns:
+        ShortWarning: contigs that are shorter than a window are left out.
+    """
+    path = Path(path)
+    if length < 1:
+        raise ValueError(f"`length` must be at least 1, but is {length}.")
+    if not path.is_file():
+        raise FileNotFoundError(f"`path` must be a FASTA file, but there is no file {path}.")
+    try:
+        fasta = pyfaidx.Fasta(str(path), indexname=None if index is None else str(index), as_raw=True)
+    except (pyfaidx.FastaIndexingError, pyfaidx.UnsupportedCompressionFormat, ValueError, OSError) as error:
+        raise ValueError(f"{path} cannot be read as FASTA, plain or compressed by bgzip: {error}") from error
+    sizes = {name: len(record) for name, record in fasta.items()}
+    intervals = read_bed(bed) if bed is not None else [(name, 0, size) for name, size in sizes.items()]
+    for name, start, end in intervals:
+        if end > sizes.get(name, -1):
+            there = f"has {sizes[name]:,} bases" if name in sizes else "is not in the FASTA"
+            raise ValueError(f"{bed}: there can be no interval {name}:{start}-{end}, for {name} {there}.")
+    short = sorted({name for name, *_ in intervals if sizes[name] < length})
+    if short:
+        warnings.warn(
+            f"{len(short)} contigs are shorter than a window of {length} bases and are left out: "
+            f"{', '.join(short[:3])}{' ...' if len(short) > 3 else ''}.",
+            ShortWarning,
+            stacklevel=2,
+        )
+    names = tuple(name for name, size in sizes.items() if size >= length)
+    starts: dict[str, list[int]] = {name: [] for name in names}
+    for name, first, last in intervals:
+        if name in starts:
+            starts[name] += _tiles(first, last, length, sizes[name], whole=bed is None)
+    kept: dict[str, np.ndarray] = {}
+    for name in names:
+        if not starts[name]:
+            continue
+        pieces = range(0, sizes[name], _PIECE)
+        unknown = np.concatenate([_encoded(fasta, name, at, at + _PIECE) == alphabet.N_ID for at in pieces])
+        known = [at for at in dict.fromkeys(starts[name]) if unknown[at : at + length].mean() <= most_unknown]
+        kept[name] = np.array(known, dtype=np.int64)
+    if not any(map(len, kept.values())):
+        raise ValueError(f"{path} gives no window of {length} bases with at most {most_unknown:.0%} N.")
+    contig = np.concatenate([np.full(len(known), names.index(name)) for name, known in kept.items()])
+    return Windows(fasta, length, names, contig, np.concatenate(list(kept.values())))
