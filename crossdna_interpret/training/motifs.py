@@ -22,6 +22,7 @@ POSITION = FEATURES.index("position")
 COMPOSITION = 4 + 16  # single bases, then pairs
 _NOWHERE = -99.0
 _PSEUDOCOUNT = 1.0
+_DECIMALS = 3  # so that matches that are alike are so to the bit, in either orientation
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,12 +87,12 @@ class MotifScan:
         windows = F.pad(x, (0, 0, 0, self._widest - 1)).flatten(1).unfold(1, 4 * self._widest, 4)
         strands = (windows.reshape(-1, 4 * self._widest) @ self._weight).view(*ids.shape, 2, len(self))
         fits = torch.arange(ids.shape[1]).unsqueeze(1) <= ids.shape[1] - self.widths
-        return strands.amax(2).masked_fill(~fits, _NOWHERE)
+        return strands.amax(2).round(decimals=_DECIMALS).masked_fill(~fits, _NOWHERE)
 
     def totals(self, ids: Tensor) -> Tensor:
         """(N, M, 2): the features "best" and "total" alone, of ids (N, L)."""
         matches = self.matches(ids)
-        return torch.stack([matches.amax(1), matches.logsumexp(1)], dim=2)
+        return torch.stack([matches.amax(1), matches.logsumexp(1)], dim=2).round(decimals=_DECIMALS)
 
     def features(self, ids: Tensor) -> Tensor:
         """(N, M, F), in the order of `FEATURES`, of ids (N, L)."""
@@ -115,7 +116,7 @@ class MotifScan:
                 (share * from_centre.abs()).sum(1),
             ],
             dim=2,
-        )
+        ).round(decimals=_DECIMALS)
 
     def turned(self, features: Tensor, length: int) -> Tensor:
         """Features (N, M, F) of the reverse complements, from those of sequences of `length` bases."""

@@ -142,8 +142,9 @@ class Pretraining(SeededModule):
         self.log("train_loss", loss, prog_bar=True)
         return loss
 
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_index: int) -> None:
-        """The teacher follows, and the fusion gate comes nearer to being free."""
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """After it the teacher follows, and the fusion gate comes nearer to being free: before a checkpoint is kept."""
+        super().optimizer_step(*args, **kwargs)
         update_teacher(self.teacher, self.model, self.objective.decay)
         self.model.fusion.steps += 1
 

@@ -1,0 +1,167 @@
+"""Pre-training: the terms together, the teacher, the gate's freeze, runs that go on, and the command."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import crossdna_interpret as cdi
+from crossdna_interpret import strand
+from crossdna_interpret.models.crossdna.model import CrossDNA
+from crossdna_interpret.training.commands import main
+from crossdna_interpret.training.objective import fusion_gate_loss, masked_bases, masked_language_loss, semantic_loss
+from crossdna_interpret.training.pretraining import Objective, Pretraining
+from crossdna_interpret.training.run import RunOptions, fit
+from crossdna_interpret.training.windows import Windows, open_windows
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning has much to say about small data
+
+
+@pytest.fixture
+def language(make_model: Callable[..., CrossDNA]) -> Callable[..., CrossDNA]:
+    return lambda **more: make_model(targets=(), **{"dropout": 0.0, **more}).requires_grad_(True)
+
+
+@pytest.fixture
+def ids() -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(0).integers(0, 4, (3, 60)).astype(np.uint8))
+
+
+@pytest.fixture
+def windows(tmp_path: Path) -> Windows:
+    """Repeats of one word, which a model can learn to complete."""
+    random = np.random.default_rng(0)
+    seq = "".join("ACGTTGCA"[int(random.integers(0, 8)) :] + "ACGTTGCA" * 4 for _ in range(40))
+    (tmp_path / "x.fa").write_text(f">one\n{seq}\n>two\n{seq[::-1]}\n")
+    return open_windows(tmp_path / "x.fa", 32)
+
+
+def terms(module: Pretraining, ids: torch.Tensor) -> dict[str, float]:
+    found = module.terms(ids, torch.Generator().manual_seed(0))
+    return {name: float(value) for name, value in found.items()}
+
+
+@pytest.mark.parametrize("changes", [{}, {"use_bridge": False}, {"rc_blocks": "mirrored"}])
+def test_each_term_is_that_of_the_objective(language: Callable, ids: torch.Tensor, changes: dict[str, object]) -> None:
+    module = Pretraining(language(**changes), objective=Objective(warm_up=1, gate=0.02), total_steps=10)
+    module.model.fusion.steps.fill_(5)
+    module.teacher.lm_head.weight.data.zero_()  # which features do not pass
+    with torch.no_grad():
+        for parameter in module.teacher.parameters():
+            parameter.mul_(0.9)
+    module.eval()
+    found = terms(module, ids)
+    shown, chosen = masked_bases(ids, generator=torch.Generator().manual_seed(0))
+    model, x = module.model, torch.nn.functional.one_hot(shown.long(), 5).mT.float()
+    side = "bridge.out_{}" if model.bridge is not None else "branch_{}.out"
+    with torch.no_grad():
+        with cdi.capture(model, "fusion.gate_logits", side.format("a"), side.format("b")) as mine:
+            logits = model.lm_head(model.represent(x, strand.reverse_complement(x)))
+        whole = torch.nn.functional.one_hot(ids.long(), 5).mT.float()
+        with cdi.capture(module.teacher, side.format("a"), side.format("b")) as theirs:
+            module.teacher.represent(whole, strand.reverse_complement(whole))
+    join = lambda seen, name: torch.cat([each.value for each in seen[name]], dim=1)  # noqa: E731
+    assert found["masked"] == pytest.approx(masked_language_loss(logits, ids, chosen).item(), rel=1e-5)
+    expected = sum(semantic_loss(join(mine, side.format(b)), join(theirs, side.format(b))).item() for b in "ab")
+    assert found["semantic"] == pytest.approx(expected, rel=1e-4)
+    pairs = strand.block_pairs(60, model.config.block_size, model.config.rc_blocks)
+    gate = join(mine, "fusion.gate_logits") / model.config.gate_temp
+    assert found["gate"] == pytest.approx(fusion_gate_loss(gate, pairs).item(), rel=1e-5)
+
+
+def test_the_semantic_term_is_zero_while_the_teacher_is_the_student_and_sees_the_same(
+    language: Callable, ids: torch.Tensor
+) -> None:
+    module = Pretraining(language(), objective=Objective(warm_up=0), total_steps=10).eval()
+    unknown = torch.full_like(ids, 4)  # of which nothing is masked
+    assert terms(module, unknown)["semantic"] == pytest.approx(0, abs=1e-9)
+    assert terms(module, ids)["semantic"] > 1e-4
+
+
+def test_terms_that_count_for_nothing_are_not_computed(language: Callable, ids: torch.Tensor) -> None:
+    module = Pretraining(language(gate_freeze_steps=4), objective=Objective(warm_up=10), total_steps=10).eval()
+    assert set(terms(module, ids)) == {"masked"}  # the warm-up begins at zero, and the gate is frozen
+    module.model.fusion.steps.fill_(3)
+    assert set(terms(module, ids)) == {"masked", "semantic"}
+    module.model.fusion.steps.fill_(4)
+    assert set(terms(module, ids)) == {"masked", "semantic", "gate"}
+    consistent = Pretraining(language(), objective=Objective(gate=0, reverse_complement=1), total_steps=10).eval()
+    assert set(terms(consistent, ids)) == {"masked", "reverse_complement"}
+
+
+def test_the_teacher_is_the_moving_average_of_the_student(language: Callable, windows: Windows, tmp_path: Path) -> None:
+    module = Pretraining(language(), objective=Objective(decay=0.5), learning_rate=1e-2, total_steps=2)
+    first = module.model.stem.conv_forward.weight.detach().clone()
+    seen = []
+    module.on_train_batch_end = lambda *_: seen.append(module.model.stem.conv_forward.weight.detach().clone())  # type: ignore[method-assign]
+    fit(module, windows, None, tmp_path / "run", RunOptions(epochs=1, batch=len(windows) // 2, average=0), {})
+    assert len(seen) == 2
+    expected = 0.5 * (0.5 * first + 0.5 * seen[0]) + 0.5 * seen[1]
+    torch.testing.assert_close(module.teacher.stem.conv_forward.weight, expected)
+    assert int(module.model.fusion.steps) == 2
+
+
+def test_a_run_that_is_stopped_goes_on_to_the_bit(language: Callable, windows: Windows, tmp_path: Path) -> None:
+    class Stopped(Exception):
+        pass
+
+    options = RunOptions(epochs=2, batch=16, average=0, checkpoint_every=1)
+    make = lambda: Pretraining(language(), objective=Objective(warm_up=4), learning_rate=1e-3, total_steps=8)  # noqa: E731
+    whole, first, second = make(), make(), make()
+    fit(whole, windows, None, tmp_path / "whole", options, {})
+    step = first.training_step
+
+    def until(batch, batch_idx):  # type: ignore[no-untyped-def]
+        if first.global_step == 3:
+            raise Stopped
+        return step(batch, batch_idx)
+
+    first.training_step = until  # type: ignore[method-assign]
+    with pytest.raises(Stopped):
+        fit(first, windows, None, tmp_path / "parts", options, {})
+    fit(second, windows, None, tmp_path / "parts", options, {})
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, second.state_dict()[name]), name
+
+
+def test_the_command_leaves_a_language_model_that_has_learned(tmp_path: Path, windows: Windows) -> None:
+    fasta = tmp_path / "x.fa"
+    words = [
+        "pretrain", "--fasta", str(fasta), "--length", "32", "--valid-contigs", "two", "--run-folder",
+        str(tmp_path / "run"), "--width", "16", "--depth", "1", "--block-size", "32", "--batch", "8", "--epochs", "25",
+        "--learning-rate", "0.01", "--warm-up", "20", "--gate-freeze", "5", "--name", "words",
+    ]  # fmt: skip
+    assert main(words) == 0
+    folder = tmp_path / "run" / "model"
+    model = cdi.load_model(folder)
+    assert (model.name, model.targets) == ("words", ("log_likelihood",))
+    facts = json.loads((folder / "config.json").read_text())["provenance"]
+    assert facts["settings"]["warm_up"] == 20
+    assert facts["valid_accuracy"] > 0.35  # one in four by chance
+    assert facts["valid_masked"] < np.log(4)
+    card = (folder / "README.md").read_text()
+    assert f"| accuracy | {facts['valid_accuracy']:.3f} |" in card
+    assert "windows of 32 bases from `x.fa`" in card
+    tune = [
+        "finetune", "--model", str(folder), "--table", str(tmp_path / "t.tsv"), "--targets", "y", "--run-folder",
+        str(tmp_path / "tuned"), "--epochs", "1", "--batch", "2",
+    ]  # fmt: skip
+    (tmp_path / "t.tsv").write_text("sequence\ty\n" + "".join(f"{'ACGT' * 8}\t{i}\n" for i in range(4)))
+    assert main(tune) == 0
+    assert cdi.load_model(tmp_path / "tuned" / "model").targets == ("y",)
+
+
+@pytest.mark.parametrize("change", [{"semantic": -1.0}, {"warm_up": -1}, {"decay": 1.0}])
+def test_weights_out_of_range_are_errors(change: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=f"`{next(iter(change))}` must be"):
+        Objective(**change)  # type: ignore[arg-type]
+
+
+def test_a_model_with_a_head_is_an_error(model: CrossDNA) -> None:
+    with pytest.raises(ValueError, match="`model` must have no head, but it has one for activity"):
+        Pretraining(model, total_steps=1)
