@@ -1,0 +1,87 @@
+"""The comparison: each model trains in the same script, what is done is not done again, and the table is of it."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from crossdna_interpret import strand
+from crossdna_interpret.training import comparison
+from crossdna_interpret.training.comparison import MODELS, OneStrand, main, table
+from crossdna_interpret.training.retina_enhancer import CONFIG
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning has much to say about small data
+
+
+def write(folder: Path, split: str, rows: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    sequences = ["".join(random.choice(list("ACGT"), 164)) for _ in range(rows)]
+    frame = pd.DataFrame(
+        {
+            "id": range(rows), "sequence": sequences, "log2_activity": [0.05 * seq.count("G") for seq in sequences],
+            "n_barcodes": 3, "library": 1 + np.arange(rows) % 7, "chrom": "chr1",
+        }
+    )  # fmt: skip
+    with gzip.open(folder / f"{split}.tsv.gz", "wt") as file:
+        frame.to_csv(file, sep="\t", index=False)
+
+
+def test_every_model_is_trained_once_for_each_seed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, "train", 16, 0)
+    write(tmp_path, "valid", 12, 1)
+    words = ["--data", str(tmp_path), "--run", str(tmp_path / "run"), "--epochs", "1", "--batch", "8", "--seeds", "2"]
+    assert main([*words, "--only", "5-mer ridge", "CrossDNA, one strand"]) == 0
+    assert "| CrossDNA, one strand |" in capsys.readouterr().out
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    found = pd.read_csv(tmp_path / "run" / "results.tsv", sep="\t")
+    assert found.groupby("model", sort=False).size().to_dict() == {"5-mer ridge": 1, **dict.fromkeys(MODELS, 2)}
+    assert found["r"].between(-1, 1).all()
+    assert out.count("\n") == 2 + 1 + len(MODELS)
+    one = found[found["model"] == "CrossDNA, one strand"]["parameters"].iloc[0]
+    assert one < 0.6 * found[found["model"] == "CrossDNA"]["parameters"].iloc[0]
+    monkeypatch.setattr(comparison, "fit", lambda *_: pytest.fail("was done already"))
+    assert main(words) == 0
+    assert capsys.readouterr().out == out
+    (tmp_path / "run" / "residual-CNN-1" / "result.json").write_text(
+        json.dumps({"r": 0.5, "r_with_library": 0.6, "parameters": 7, "minutes": 1})
+    )
+    main(words)
+    assert pd.read_csv(tmp_path / "run" / "results.tsv", sep="\t")["r"].eq(0.5).sum() == 1
+
+
+def test_one_strand_reads_the_forward_strand_alone(make_sequence) -> None:  # type: ignore[no-untyped-def]
+    torch.manual_seed(0)
+    model = OneStrand(CONFIG, targets=["y"]).eval()
+    x = model.one_hot([make_sequence(300, seed) for seed in range(2)])
+    with torch.no_grad():
+        as_it_is = model.represent(x, strand.reverse_complement(x))
+        assert torch.equal(as_it_is, model.represent(x, torch.zeros_like(x)))
+        assert as_it_is.shape == (2, 300, CONFIG.d_model)
+        assert not torch.allclose(model(x), model(strand.reverse_complement(x)), atol=1e-4)
+        # A branch reads in one direction: what comes later does not reach back.
+        later = x.clone()
+        later[:, :, 60] = x[:, :, 60].roll(1, dims=1)
+        changed = (model.represent(later, x) - as_it_is).abs().amax((0, 2)) > 1e-6
+    assert not changed[:56].any()  # the stem sees four positions ahead
+    assert changed[60:100].any()
+
+
+def test_the_table_has_mean_and_spread() -> None:
+    rows = pd.DataFrame(
+        {
+            "model": ["a", "b", "b"], "seed": [0, 0, 1], "r": [0.3, 0.5, 0.6], "r_with_library": [0.4, 0.6, 0.8],
+            "parameters": [10, 2000, 2000], "minutes": [1, 1, 1],
+        }
+    )  # fmt: skip
+    lines = table(rows).splitlines()
+    assert lines[2] == "| a | 10 | 0.300 | 0.400 | 1 |"
+    assert lines[3] == "| b | 2,000 | 0.550 ± 0.071 | 0.700 ± 0.141 | 2 |"
