@@ -20,6 +20,8 @@ from crossdna_interpret.training.teacher import MotifTeacher
 
 __all__ = ["Distillation", "recombined"]
 
+_LEAST_SPREAD = 0.1  # of a feature: one that hardly varies would outweigh all others where it does
+
 
 class Distillation(Finetuning):
     """Three things are learned at once: what was measured, what a teacher says, and which motifs there are.
@@ -60,7 +62,7 @@ class Distillation(Finetuning):
         said = teacher(ids, features)
         wanted = _unplaced(features)
         self.register_buffer("usual", wanted.mean(0), persistent=False)
-        self.register_buffer("spread", wanted.std(0).clamp(min=1e-3), persistent=False)
+        self.register_buffer("spread", wanted.std(0).clamp(min=_LEAST_SPREAD), persistent=False)
         self.measured_variance = float(torch.from_numpy(table.targets).var())
         self.taught_variance = max(float(said.var()), 1e-6)
         self.motifs = nn.Linear(model.config.d_model, self.usual.numel())

@@ -234,24 +234,27 @@ def scan(
     Returns:
         For each chunk its outputs (R, C, d_v); the state before it (and after the last if asked `to_end`); its U.
     """
+    # Taken apart at once: one chunk after the other, a backward pass would fill a tensor of all chunks for each.
+    names = "kq", "v", "inverse", "fade", "read", "p_state", "q_state", "keep"
+    parts = zip(*(getattr(chunks, name).unbind() for name in names), strict=True)
     size, count = chunks.size, len(chunks.kq)
     outputs: list[Tensor] = []
     states: list[Tensor | None] = [state]
     updates: list[Tensor] = []
-    for c in range(count):
-        k_t = chunks.kq[c, :, :size].mT
+    for c, (kq, v, inverse, fade, read, p_state, q_state, keep) in enumerate(parts):
         if state is None:
-            u = _flush(chunks.inverse[c] @ chunks.v[c])
-            outputs.append(chunks.read[c] @ u)
+            u = _flush(inverse @ v)
+            outputs.append(read @ u)
         else:
-            from_state = chunks.kq[c] @ state  # (R, 2 C, d_v)
-            corrected = torch.addcmul(chunks.v[c], chunks.p_state[c], from_state[:, :size])
-            u = _flush(chunks.inverse[c] @ corrected)
-            outputs.append(torch.baddbmm(chunks.q_state[c] * from_state[:, size:], chunks.read[c], u))
+            from_state = kq @ state  # (R, 2 C, d_v)
+            corrected = torch.addcmul(v, p_state, from_state[:, :size])
+            u = _flush(inverse @ corrected)
+            outputs.append(torch.baddbmm(q_state * from_state[:, size:], read, u))
         updates.append(u)
         if to_end or c + 1 < count:
-            update = chunks.fade[c, :, -1].unsqueeze(-1) * u
-            kept = None if state is None else chunks.keep[c, :, -1:] * state
+            k_t = kq[:, :size].mT
+            update = fade[:, -1].unsqueeze(-1) * u
+            kept = None if state is None else keep[:, -1:] * state
             state = _flush(k_t @ update if kept is None else torch.baddbmm(kept, k_t, update))
             states.append(state)
     return outputs, states, updates
