@@ -11,17 +11,23 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import string
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 
+import crossdna_interpret as cdi
 from crossdna_interpret.models.crossdna.checkpoint import save_crossdna
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
 from crossdna_interpret.models.crossdna.model import CrossDNA
 from crossdna_interpret.training.distillation import Distillation
 from crossdna_interpret.training.finetuning import Finetuning
+from crossdna_interpret.training.laboratory import crx_pairs, scanning
+from crossdna_interpret.training.metrics import correlation
 from crossdna_interpret.training.motifs import jaspar_vertebrates
 from crossdna_interpret.training.retina_mpra import read_split
 from crossdna_interpret.training.run import LAST, RunOptions, TrainingError, fit
@@ -56,6 +62,40 @@ def teacher_of(train: Table, folder: Path, seed: int, threads: int) -> MotifTeac
         teacher = MotifTeacher.fit(train, motifs, seed=seed, threads=threads)
         teacher.save(folder)
     return teacher
+
+
+def filled(template: str, facts: Mapping[str, Any]) -> str:
+    """A card's text, with "not measured" for what the facts lack."""
+    names = {name for _, name, _, _ in string.Formatter().parse(template) if name}
+    missing = {name: _NotMeasured() for name in names - facts.keys()}
+    return template.format(**facts, **missing)
+
+
+class _NotMeasured:
+    def __format__(self, how: str) -> str:
+        return "not measured"
+
+
+def against_the_laboratory(model: CrossDNA, data: Path) -> dict[str, float]:
+    """Mean r of scanning mutagenesis for each table that is there, and CRX pairs of validation rows if there are any.
+
+    Keys: `scanning_valid_r`, `scanning_train_r`; `crx_pairs`, `crx_r`, `crx_low`, `crx_high` and `crx_same_sign`.
+    """
+
+    def scores(seqs: Sequence[str]) -> np.ndarray:
+        return cdi.predict(seqs, model)[:, 0]
+
+    found: dict[str, float] = {}
+    for split in ("valid", "train"):
+        if (data / f"scanning_{split}.tsv.gz").is_file():
+            found[f"scanning_{split}_r"] = float(scanning(data / f"scanning_{split}.tsv.gz", scores)["r"].mean())
+    try:
+        pairs = crx_pairs(data / "valid.tsv.gz", scores)
+    except ValueError:  # a table without such pairs
+        return found
+    r, low, high = correlation(pairs["predicted"].to_numpy(), pairs["measured"].to_numpy())
+    same = float((np.sign(pairs["predicted"]) == np.sign(pairs["measured"])).mean())
+    return {**found, "crx_pairs": len(pairs), "crx_r": r, "crx_low": low, "crx_high": high, "crx_same_sign": same}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -116,7 +156,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not all(math.isfinite(value) for value in reached.values()):
         raise TrainingError(f"Training gave no usable model: {reached}. The last checkpoint is {options.run / LAST}.")
     module.cpu().recentre(train)
-    folder = export(module, options.run / "model", CARD.read_text(encoding="utf-8").format(**facts), facts)
+    folder = export(module, options.run / "model", "", facts)
+    facts |= against_the_laboratory(cdi.load_model(folder), options.data)
+    save_crossdna(module.model, folder, card=filled(CARD.read_text(encoding="utf-8"), facts), provenance=facts)
     parser.exit(message=json.dumps({"model": str(folder), **reached}, indent=1) + "\n")
 
 
