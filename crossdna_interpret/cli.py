@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     models.add_argument("name", nargs="?", help="show this model's card")
     models.set_defaults(run=_models)
 
-    commands.add_parser("train", help="fine-tune a model to a table, or measure how well one predicts it",
+    commands.add_parser("train", help="pre-train or fine-tune a model, or measure how well one predicts a table",
                         add_help=False)  # fmt: skip
 
     lab = commands.add_parser("lab", help="open JupyterLab in a copy of the tutorials",
@@ -74,21 +74,25 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status. Errors in what the user gave are one line on stderr, status 2."""
     words = list(sys.argv[1:] if argv is None else argv)
-    run = _train if words[:1] == ["train"] else _command
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _warn
-            return run(words)
+            if words[:1] == ["train"]:
+                return _train(words, whole_process=argv is None)
+            return _command(words)
     except (ValueError, TypeError, FileNotFoundError, NotADirectoryError, MemoryError, RuntimeError) as error:
         sys.stderr.write(f"crossdna-interpret: {error}\n")
         return 2
 
 
-def _train(words: list[str]) -> int:
+def _train(words: list[str], *, whole_process: bool) -> int:
     if importlib.util.find_spec("lightning") is None:
         raise RuntimeError("Lightning is not installed; install it with: pip install 'crossdna_interpret[train]'")
+    from crossdna_interpret.training.allocation import keep_freed_memory
     from crossdna_interpret.training.commands import main as train
 
+    if whole_process:
+        keep_freed_memory()
     return train(words[1:])
 
 

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from crossdna_interpret import strand
 from crossdna_interpret.models.crossdna.model import CrossDNA
+from crossdna_interpret.training.allocation import keep_freed_memory
 from crossdna_interpret.training.baselines import KmerRidge, ResidualCNN
 from crossdna_interpret.training.finetuning import Finetuning
 from crossdna_interpret.training.metrics import pearson
@@ -175,4 +176,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     sys.exit(main())

@@ -24,6 +24,7 @@ import crossdna_interpret as cdi
 from crossdna_interpret.models.crossdna.checkpoint import save_crossdna
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
 from crossdna_interpret.models.crossdna.model import CrossDNA
+from crossdna_interpret.training.allocation import keep_freed_memory
 from crossdna_interpret.training.distillation import Distillation
 from crossdna_interpret.training.finetuning import Finetuning
 from crossdna_interpret.training.laboratory import crx_pairs, scanning
@@ -163,4 +164,5 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     main()
