@@ -22,7 +22,7 @@ from crossdna_interpret.training.tables import Table
 __all__ = ["MotifTeacher"]
 
 _TREES = {
-    "objective": "regression", "learning_rate": 0.05, "num_leaves": 8, "feature_fraction": 0.1,
+    "objective": "regression", "learning_rate": 0.03, "num_leaves": 8, "feature_fraction": 0.05,
     "bagging_fraction": 0.6, "bagging_freq": 1, "min_data_in_leaf": 40, "lambda_l2": 10.0, "max_bin": 63,
     "deterministic": True, "force_row_wise": True, "verbose": -1,
 }  # fmt: skip
@@ -53,7 +53,7 @@ class MotifTeacher:
         *,
         keep: int = 200,
         members: int = 4,
-        rounds: int = 1000,
+        rounds: int = 2000,
         seed: int = 0,
         threads: int = 1,
     ) -> MotifTeacher:

@@ -44,7 +44,7 @@ def table() -> Table:
 
 @pytest.fixture(scope="module")
 def teacher(table: Table) -> MotifTeacher:
-    return MotifTeacher.fit(table, MOTIFS, keep=2, members=2, rounds=100)
+    return MotifTeacher.fit(table, MOTIFS, keep=2, members=2, rounds=200)
 
 
 def test_the_teacher_keeps_the_motif_that_matters_and_leaves_the_library_out(
@@ -67,7 +67,7 @@ def test_the_same_seed_gives_the_same_teacher_and_it_is_kept(
     teacher: MotifTeacher, table: Table, tmp_path: Path
 ) -> None:
     ids = torch.from_numpy(np.stack(table.ids[:20]))
-    again = MotifTeacher.fit(table, MOTIFS, keep=2, members=2, rounds=100)
+    again = MotifTeacher.fit(table, MOTIFS, keep=2, members=2, rounds=200)
     assert torch.equal(again(ids), teacher(ids))
     assert MotifTeacher.load(tmp_path, MOTIFS) is None
     teacher.save(tmp_path)
