@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 import torch
 
-import crossdna_interpret as cdi
 from crossdna_interpret.models.crossdna.checkpoint import save_crossdna
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
 from crossdna_interpret.models.crossdna.model import CrossDNA
@@ -83,8 +82,10 @@ def against_the_laboratory(model: CrossDNA, data: Path) -> dict[str, float]:
     Keys: `scanning_valid_r`, `scanning_train_r`; `crx_pairs`, `crx_r`, `crx_low`, `crx_high` and `crx_same_sign`.
     """
 
+    @torch.no_grad()
     def scores(seqs: Sequence[str]) -> np.ndarray:
-        return cdi.predict(seqs, model)[:, 0]
+        pieces = [seqs[at : at + 64] for at in range(0, len(seqs), 64)]
+        return np.concatenate([model(model.one_hot(piece))[:, 0].numpy() for piece in pieces])
 
     found: dict[str, float] = {}
     for split in ("valid", "train"):
@@ -158,7 +159,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise TrainingError(f"Training gave no usable model: {reached}. The last checkpoint is {options.run / LAST}.")
     module.cpu().recentre(train)
     folder = export(module, options.run / "model", "", facts)
-    facts |= against_the_laboratory(cdi.load_model(folder), options.data)
+    facts |= against_the_laboratory(module.model, options.data)
     save_crossdna(module.model, folder, card=filled(CARD.read_text(encoding="utf-8"), facts), provenance=facts)
     parser.exit(message=json.dumps({"model": str(folder), **reached}, indent=1) + "\n")
 
