@@ -126,7 +126,7 @@ def compare(
             "r": facts["valid_r_both_strands"],
             "r_with_library": facts["valid_r_both_strands_with_covariate"],
             "parameters": sum(
-                p.numel() for name, p in module.named_parameters() if p.requires_grad and "model" in name
+                p.numel() for name, p in module.named_parameters() if p.requires_grad and name.startswith("model.")
             ),
             "minutes": facts["minutes"],
         }

@@ -10,12 +10,16 @@ import pandas as pd
 
 from crossdna_interpret.training.metrics import correlation
 
-__all__ = ["Predict", "crx_pairs", "scanning"]
+__all__ = ["NoPairsError", "Predict", "crx_pairs", "scanning"]
 
 Predict = Callable[[Sequence[str]], np.ndarray]  # sequences to scores (N,)
 
 _SCANNING = ("parent", "base_sequence", "sequence", "log2_activity", "group_median_log2")
 _MUTANT, _WILD = "_MUT-allCrxSites", "_WT"
+
+
+class NoPairsError(ValueError):
+    """A table has no enhancer both as it is and with its CRX sites mutated."""
 
 
 def _table(path: str | Path, columns: Sequence[str]) -> pd.DataFrame:
@@ -71,7 +75,8 @@ def crx_pairs(path: str | Path, predict: Predict) -> pd.DataFrame:
         A row for each pair: enhancer, library, measured, predicted.
 
     Raises:
-        FileNotFoundError, ValueError: no such file, a column is missing, or there are no pairs.
+        FileNotFoundError, ValueError: no such file, or a column is missing.
+        NoPairsError: there are no pairs.
     """
     table = _table(path, ("id", "sequence", "log2_activity", "library"))
     keys = ["enhancer", "library"]
@@ -82,7 +87,7 @@ def crx_pairs(path: str | Path, predict: Predict) -> pd.DataFrame:
         sides.append(side.drop_duplicates(keys))
     pairs = sides[0].merge(sides[1], on=keys, suffixes=("_wild", "_mutant"))
     if pairs.empty:
-        raise ValueError(f"{path} has no pairs of ids that end in {_WILD} and {_MUTANT}.")
+        raise NoPairsError(f"{path} has no pairs of ids that end in {_WILD} and {_MUTANT}.")
     change = predict(pairs["sequence_mutant"].tolist()) - predict(pairs["sequence_wild"].tolist())
     return pd.DataFrame(
         {

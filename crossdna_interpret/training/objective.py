@@ -14,8 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from crossdna_interpret import alphabet
-from crossdna_interpret.strand import BlockPair
+from crossdna_interpret import alphabet, strand
 
 __all__ = [
     "EMA_DECAY",
@@ -32,7 +31,6 @@ __all__ = [
 
 EMA_DECAY = 0.999
 SEMANTIC_WEIGHT = 0.12
-_COMPLEMENT = [3, 2, 1, 0, 4]
 
 
 def masked_bases(
@@ -108,13 +106,13 @@ def warmed_up(step: int, *, steps: int = 10_000, peak: float = SEMANTIC_WEIGHT) 
     return peak * min(1.0, step / steps) if steps else peak
 
 
-def fusion_gate_targets(pairs: Sequence[BlockPair], like: Tensor) -> Tensor:
+def fusion_gate_targets(pairs: Sequence[strand.BlockPair], like: Tensor) -> Tensor:
     """(L,) the target of the fusion gate at each position: 1 where branch A has the forward strand, else 0."""
     parts = [like.new_full((pair.forward.end - pair.forward.start,), float(pair.a_is_forward)) for pair in pairs]
     return torch.cat(parts)
 
 
-def fusion_gate_loss(logits: Tensor, pairs: Sequence[BlockPair]) -> Tensor:
+def fusion_gate_loss(logits: Tensor, pairs: Sequence[strand.BlockPair]) -> Tensor:
     """Mean binary cross-entropy, in nats, of the fusion gate's logits (N, L, H), divided by its temperature."""
     targets = fusion_gate_targets(pairs, logits).unsqueeze(-1).expand_as(logits)
     return F.binary_cross_entropy_with_logits(logits, targets)
@@ -126,7 +124,7 @@ def reverse_complement_loss(logits: Tensor, of_reverse_complement: Tensor) -> Te
     Mean over positions of the Jensen-Shannon divergence, in nats: zero for a model that reads both strands alike. The
     complement is the true one, A with T and C with G.
     """
-    turned = of_reverse_complement.flip(1)[..., _COMPLEMENT]
+    turned = strand.reverse_complement(of_reverse_complement, channel_axis=-1)
     p, q = logits.log_softmax(-1), turned.log_softmax(-1)
     middle = torch.logaddexp(p, q) - torch.log(torch.tensor(2.0, dtype=p.dtype, device=p.device))
     halves = [F.kl_div(middle, x, reduction="none", log_target=True).sum(-1).mean() for x in (p, q)]

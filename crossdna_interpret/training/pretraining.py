@@ -106,37 +106,41 @@ class Pretraining(SeededModule):
         self.teacher.eval()
         return self
 
+    def weights(self) -> dict[str, float]:
+        """How much each term counts at this step."""
+        step, objective = int(self.model.fusion.steps), self.objective
+        return {
+            "masked": 1.0,
+            "semantic": warmed_up(step, steps=objective.warm_up, peak=objective.semantic),
+            "gate": objective.gate if step >= self.model.config.gate_freeze_steps else 0.0,
+            "reverse_complement": objective.reverse_complement,
+        }
+
     def terms(self, ids: Tensor, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """Each term of the objective for windows (N, L), without its weight; those that count for nothing left out."""
-        step = int(self.model.fusion.steps)
+        weights = self.weights()
         shown, chosen = masked_bases(ids, generator=generator)
         logits, seen = self._read(self.model, shown)
         terms = {"masked": masked_language_loss(logits, ids, chosen)}
-        if warmed_up(step, steps=self.objective.warm_up, peak=self.objective.semantic):
+        if weights["semantic"]:
             with torch.no_grad():
                 _, whole = self._read(self.teacher, ids)
             terms["semantic"] = torch.stack(
                 [semantic_loss(_joined(seen, name), _joined(whole, name)) for name in self._features]
             ).sum()
-        if self.objective.gate and step >= self.model.config.gate_freeze_steps:
+        if weights["gate"]:
             pairs = strand.block_pairs(ids.shape[1], self.model.config.block_size, self.model.config.rc_blocks)
             gate = _joined(seen, "fusion.gate_logits") / self.model.config.gate_temp
             terms["gate"] = fusion_gate_loss(gate, pairs)
-        if self.objective.reverse_complement:
-            turned, _ = self._read(self.model, _reverse_complement(shown))
+        if weights["reverse_complement"]:
+            turned, _ = self._read(self.model, strand.reverse_complement(shown))
             terms["reverse_complement"] = reverse_complement_loss(logits, turned)
         return terms
 
     def training_step(self, batch: Tensor, batch_index: int) -> Tensor:
         turned = torch.rand(len(batch), 1, device=batch.device) < 0.5
-        terms = self.terms(torch.where(turned, _reverse_complement(batch), batch))
-        objective = self.objective
-        weights = {
-            "masked": 1.0,
-            "semantic": warmed_up(int(self.model.fusion.steps), steps=objective.warm_up, peak=objective.semantic),
-            "gate": objective.gate,
-            "reverse_complement": objective.reverse_complement,
-        }
+        terms = self.terms(torch.where(turned, strand.reverse_complement(batch), batch))
+        weights = self.weights()
         loss = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
         self.log_dict({f"train_{name}": term.detach() for name, term in terms.items()})
         self.log("train_loss", loss, prog_bar=True)
@@ -161,7 +165,7 @@ class Pretraining(SeededModule):
         self._sums += torch.tensor([float(loss) * count, float(right), count], dtype=torch.float64)
 
     def on_validation_epoch_end(self) -> None:
-        sums = self.all_gather(self._sums)
+        sums = self.all_gather(self._sums.to(self.device))
         assert isinstance(sums, Tensor)
         loss, right, count = sums.reshape(-1, 3).sum(0).tolist()
         if count:
@@ -183,7 +187,3 @@ class Pretraining(SeededModule):
 def _joined(seen: Activations, name: str) -> Tensor:
     """(N, L, H), from one value for each block."""
     return torch.cat([activation.value for activation in seen[name]], dim=1)
-
-
-def _reverse_complement(ids: Tensor) -> Tensor:
-    return torch.where(ids < 4, 3 - ids, ids).flip(1)

@@ -26,7 +26,7 @@ from crossdna_interpret.models.crossdna.model import CrossDNA
 from crossdna_interpret.training.allocation import keep_freed_memory
 from crossdna_interpret.training.distillation import Distillation
 from crossdna_interpret.training.finetuning import Finetuning
-from crossdna_interpret.training.laboratory import crx_pairs, scanning
+from crossdna_interpret.training.laboratory import NoPairsError, crx_pairs, scanning
 from crossdna_interpret.training.metrics import correlation
 from crossdna_interpret.training.motifs import jaspar_vertebrates
 from crossdna_interpret.training.retina_mpra import read_split
@@ -44,23 +44,24 @@ BASAL_LIBRARIES = slice(0, 5)
 CARD = Path(__file__).with_name("retina_enhancer_card.md")
 
 
-def export(module: Finetuning, folder: Path, card: str, provenance: dict[str, object]) -> Path:
-    """Write the model alone, with the mean offset of the basal-normalised libraries moved into its bias."""
+def finished(module: Finetuning) -> CrossDNA:
+    """The model alone, with the mean offset of the basal-normalised libraries moved into its bias; to be done once."""
     module.fold()
     model = module.model.eval()
     assert model.head is not None
     with torch.no_grad():
         model.head.linear.bias.add_(module.offset.weight[BASAL_LIBRARIES].mean())
-    return save_crossdna(model, folder, card=card, provenance=provenance)
+    return model
 
 
 def teacher_of(train: Table, folder: Path, seed: int, threads: int) -> MotifTeacher:
     """That of an earlier start of the same run, or one that is fitted now."""
     motifs = jaspar_vertebrates()
-    teacher = MotifTeacher.load(folder, motifs)
+    made_from = {"rows": len(train), "seed": seed}
+    teacher = MotifTeacher.load(folder, motifs, made_from)
     if teacher is None:
         teacher = MotifTeacher.fit(train, motifs, seed=seed, threads=threads)
-        teacher.save(folder)
+        teacher.save(folder, made_from)
     return teacher
 
 
@@ -93,7 +94,7 @@ def against_the_laboratory(model: CrossDNA, data: Path) -> dict[str, float]:
             found[f"scanning_{split}_r"] = float(scanning(data / f"scanning_{split}.tsv.gz", scores)["r"].mean())
     try:
         pairs = crx_pairs(data / "valid.tsv.gz", scores)
-    except ValueError:  # a table without such pairs
+    except NoPairsError:
         return found
     r, low, high = correlation(pairs["predicted"].to_numpy(), pairs["measured"].to_numpy())
     same = float((np.sign(pairs["predicted"]) == np.sign(pairs["measured"])).mean())
@@ -158,9 +159,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not all(math.isfinite(value) for value in reached.values()):
         raise TrainingError(f"Training gave no usable model: {reached}. The last checkpoint is {options.run / LAST}.")
     module.cpu().recentre(train)
-    folder = export(module, options.run / "model", "", facts)
-    facts |= against_the_laboratory(module.model, options.data)
-    save_crossdna(module.model, folder, card=filled(CARD.read_text(encoding="utf-8"), facts), provenance=facts)
+    model = finished(module)
+    facts |= against_the_laboratory(model, options.data)
+    card = filled(CARD.read_text(encoding="utf-8"), facts)
+    folder = save_crossdna(model, options.run / "model", card=card, provenance=facts)
     parser.exit(message=json.dumps({"model": str(folder), **reached}, indent=1) + "\n")
 
 

@@ -6,15 +6,16 @@ N  sequences    L  positions    M  motifs    F  features of a motif
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import lightgbm
 import numpy as np
 import torch
 from torch import Tensor
 
-from crossdna_interpret import alphabet
+from crossdna_interpret import strand
 from crossdna_interpret.training.batches import Batches
 from crossdna_interpret.training.motifs import Motif, MotifScan, composition
 from crossdna_interpret.training.tables import Table
@@ -85,27 +86,32 @@ class MotifTeacher:
         """Scores (N,) of ids (N, L), the mean of both orientations; `features` (N, M, F) where they are known."""
         features = self.scan.features(ids) if features is None else features
         forward = _columns(features, ids)
-        reverse = _columns(self.scan.turned(features, ids.shape[1]), _reverse_complement(ids))
+        reverse = _columns(self.scan.turned(features, ids.shape[1]), strand.reverse_complement(ids))
         both = np.concatenate([forward, reverse])
         scores = np.mean([member.predict(both, num_threads=1) for member in self.members], axis=0)
         return torch.from_numpy(scores).float().view(2, len(ids)).mean(0)
 
-    def save(self, folder: str | Path) -> None:
-        """Write the members, and which motifs they see, to a folder that is made if need be."""
+    def save(self, folder: str | Path, made_from: Mapping[str, Any]) -> None:
+        """Write the members, which motifs they see and what they were made from to a folder, made if need be."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         for number, member in enumerate(self.members):
             member.save_model(folder / f"{number}.txt")
-        known = {"members": len(self.members), "motifs": [motif.id for motif in self.scan.motifs]}
+        known = {
+            "made_from": {**made_from, "trees": _TREES}, "members": len(self.members),
+            "motifs": [motif.id for motif in self.scan.motifs],
+        }  # fmt: skip
         (folder / _KEPT).write_text(json.dumps(known) + "\n", encoding="utf-8")  # last, so that it tells of a whole
 
     @classmethod
-    def load(cls, folder: str | Path, motifs: Sequence[Motif]) -> MotifTeacher | None:
-        """What `save` wrote, with the motifs found among those given; None where there is nothing."""
+    def load(cls, folder: str | Path, motifs: Sequence[Motif], made_from: Mapping[str, Any]) -> MotifTeacher | None:
+        """What `save` wrote, with the motifs found among those given; None where there is none made from the same."""
         folder = Path(folder)
         if not (folder / _KEPT).is_file():
             return None
         known = json.loads((folder / _KEPT).read_text(encoding="utf-8"))
+        if known["made_from"] != {**made_from, "trees": _TREES}:
+            return None
         by_id = {motif.id: motif for motif in motifs}
         scan = MotifScan([by_id[each] for each in known["motifs"]])
         return cls(scan, [lightgbm.Booster(model_file=folder / f"{i}.txt") for i in range(known["members"])])
@@ -123,7 +129,3 @@ def _columns(features: Tensor, ids: Tensor) -> np.ndarray:
 def _fitted(x: np.ndarray, y: np.ndarray, weight: np.ndarray, rounds: int, seed: int, threads: int) -> lightgbm.Booster:
     settings = {**_TREES, "seed": seed, "num_threads": threads}
     return lightgbm.train(settings, lightgbm.Dataset(x, y, weight=weight, params=settings), rounds)
-
-
-def _reverse_complement(ids: Tensor) -> Tensor:
-    return torch.where(ids == alphabet.N_ID, ids, 3 - ids).flip(1)

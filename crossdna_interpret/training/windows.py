@@ -61,7 +61,7 @@ class Windows:
         Raises:
             ValueError: a character that is not a base.
         """
-        return torch.from_numpy(np.stack([self._read(int(at)) for at in index]))
+        return torch.from_numpy(np.stack([_encoded(self.fasta, *self.where(int(at))) for at in index]))
 
     def where(self, at: int) -> Interval:
         """Contig, first base and end of a window."""
@@ -90,12 +90,9 @@ class Windows:
             held = np.zeros(len(self), dtype=bool)
             held[np.random.default_rng(seed).permutation(len(self))[: round(share * len(self))]] = True
         if held.all():
-            raise ValueError(f"`contigs` {list(contigs)} hold every window; there is none left to train on.")
+            what = f"`contigs` {list(contigs)}" if contigs else f"`share` {share}"
+            raise ValueError(f"{what} would hold every window; there is none left to train on.")
         return tuple(replace(self, contig=self.contig[rows], start=self.start[rows]) for rows in (~held, held))  # type: ignore[return-value]
-
-    def _read(self, at: int) -> np.ndarray:
-        name, start, end = self.where(at)
-        return _encoded(self.fasta, name, start, end)
 
 
 def _encoded(fasta: pyfaidx.Fasta, name: str, start: int, end: int) -> np.ndarray:

@@ -69,10 +69,11 @@ def test_the_same_seed_gives_the_same_teacher_and_it_is_kept(
     ids = torch.from_numpy(np.stack(table.ids[:20]))
     again = MotifTeacher.fit(table, MOTIFS, keep=2, members=2, rounds=200)
     assert torch.equal(again(ids), teacher(ids))
-    assert MotifTeacher.load(tmp_path, MOTIFS) is None
-    teacher.save(tmp_path)
-    loaded = MotifTeacher.load(tmp_path, MOTIFS[::-1])
+    assert MotifTeacher.load(tmp_path, MOTIFS, {"rows": 400}) is None
+    teacher.save(tmp_path, {"rows": 400})
+    loaded = MotifTeacher.load(tmp_path, MOTIFS[::-1], {"rows": 400})
     assert loaded is not None
+    assert MotifTeacher.load(tmp_path, MOTIFS, {"rows": 100}) is None  # from other rows
     assert torch.equal(loaded(ids), teacher(ids))
 
 

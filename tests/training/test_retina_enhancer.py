@@ -13,10 +13,11 @@ import torch
 
 import crossdna_interpret as cdi
 from crossdna_interpret import strand
+from crossdna_interpret.models.crossdna.checkpoint import save_crossdna
 from crossdna_interpret.models.crossdna.model import CrossDNA
 from crossdna_interpret.training.finetuning import Finetuning
 from crossdna_interpret.training.metrics import pearson
-from crossdna_interpret.training.retina_enhancer import export, main
+from crossdna_interpret.training.retina_enhancer import finished, main
 from crossdna_interpret.training.retina_mpra import read_split
 
 
@@ -97,7 +98,7 @@ def test_the_covariate_stays_out_of_the_model_and_its_basal_mean_goes_into_the_b
     module.centred.gain = 1.0
     sequence = make_sequence(40)
     before = cdi.predict(sequence, model)
-    folder = export(module, tmp_path / "model", "a card", {"seed": 0})
+    folder = save_crossdna(finished(module), tmp_path / "model", card="a card", provenance={"seed": 0})
     after = cdi.predict(sequence, str(folder))
     np.testing.assert_allclose(after - before, 3.0, rtol=1e-5)  # libraries 1 to 5 are on the basal promoter's scale
     assert json.loads((folder / "config.json").read_text())["provenance"] == {"seed": 0}

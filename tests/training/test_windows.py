@@ -97,6 +97,8 @@ def test_windows_are_held_out_by_contig_or_at_random(fasta: Path) -> None:
         windows.split(contigs=["chr9"])
     with pytest.raises(ValueError, match="hold every window"):
         windows.split(contigs=["chr1", "chr2"])
+    with pytest.raises(ValueError, match=r"`share` 0\.9 would hold every window"):
+        windows.split(share=0.9)
     with pytest.raises(ValueError, match="`share` must be from 0 to less than 1"):
         windows.split(share=1.0)
 
