@@ -162,7 +162,8 @@ def open_windows(
         path: FASTA, plain or compressed by bgzip.
         length: bases of a window.
         bed: intervals.
-        index: where to keep the index; beside the FASTA by default.
+        index: where to keep the index; beside the FASTA by default. That of a compressed file's blocks is beside
+            it, with .gzi added to the name.
         most_unknown: share of N above which a window is left out.
 
     Raises:
@@ -178,7 +179,12 @@ def open_windows(
     if not path.is_file():
         raise FileNotFoundError(f"`path` must be a FASTA file, but there is no file {path}.")
     try:
-        fasta = pyfaidx.Fasta(str(path), indexname=None if index is None else str(index), as_raw=True)
+        fasta = pyfaidx.Fasta(
+            str(path),
+            indexname=None if index is None else str(index),
+            gzi_indexname=None if index is None else f"{index}.gzi",
+            as_raw=True,
+        )
     except (pyfaidx.FastaIndexingError, pyfaidx.UnsupportedCompressionFormat, ValueError, OSError) as error:
         raise ValueError(f"{path} cannot be read as FASTA, plain or compressed by bgzip: {error}") from error
     sizes = {name: len(record) for name, record in fasta.items()}
@@ -205,7 +211,10 @@ def open_windows(
         if not starts[name]:
             continue
         pieces = range(0, sizes[name], _PIECE)
-        unknown = np.concatenate([_encoded(fasta, name, at, at + _PIECE) == alphabet.N_ID for at in pieces])
+        # Past the end of a contig, pyfaidx gives less from a plain file and an error from a compressed one.
+        unknown = np.concatenate(
+            [_encoded(fasta, name, at, min(at + _PIECE, sizes[name])) == alphabet.N_ID for at in pieces]
+        )
         known = [at for at in dict.fromkeys(starts[name]) if unknown[at : at + length].mean() <= most_unknown]
         kept[name] = np.array(known, dtype=np.int64)
     if not any(map(len, kept.values())):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from Bio import bgzf
 
 from crossdna_interpret import alphabet
 from crossdna_interpret.training.windows import ShortWarning, Windows, open_windows, read_bed
@@ -109,6 +110,17 @@ def test_the_index_can_be_kept_elsewhere(tmp_path: Path) -> None:
     (folder / "x.fa").write_text(">c\nACGTACGT\n")
     open_windows(folder / "x.fa", 4, index=tmp_path / "index.fai")
     assert [path.name for path in folder.iterdir()] == ["x.fa"]
+
+
+def test_a_fasta_may_be_compressed_by_bgzip(tmp_path: Path, fasta: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    with bgzf.open(str(folder / "genome.fa.gz"), "wb") as file:
+        file.write(fasta.read_bytes())
+    with pytest.warns(ShortWarning):
+        windows = open_windows(folder / "genome.fa.gz", 8, index=tmp_path / "index.fai")
+    assert alphabet.decode(windows.batch([2])[0].numpy()) == GENOME["chr2"][:8]
+    assert [path.name for path in folder.iterdir()] == ["genome.fa.gz"]
 
 
 def test_a_bed_file_may_be_gzipped(tmp_path: Path) -> None:
