@@ -6,7 +6,6 @@ import copy
 import functools
 import math
 import os
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,56 +21,15 @@ from torch import Tensor, nn
 from crossdna_interpret.models.crossdna.attention import AttentionPast, rotary_table, rotate, windowed_attention
 from crossdna_interpret.models.crossdna.bridge import Context
 from crossdna_interpret.models.crossdna.comba import Comba, CombaPast
-from crossdna_interpret.models.crossdna.compiling import find_compiler
-from crossdna_interpret.models.crossdna.config import CrossDNAConfig
-from crossdna_interpret.models.crossdna.kernels import (
-    Kernels,
-    lent,
-    load_kernels,
-)
-from crossdna_interpret.models.crossdna.model import CrossDNA
+from crossdna_interpret.models.crossdna.kernels import Kernels, load_kernels
+from tests.models.kernel_sizes import FUNCTIONS, SIZES, Call, Load, assert_near, config_of, every_dtype
 
-Make = Callable[..., CrossDNA]
-MakeSequence = Callable[..., str]
-Load = Callable[[str, torch.dtype], Kernels]
-
-pytestmark = pytest.mark.usefixtures("kernel_cache")
+pytestmark = pytest.mark.usefixtures("kernel_cache", "without_gradients")
 
 # A busy machine is no reason to fail, so examples have no deadline; `make_model` keeps nothing from one to the next.
 unhurried = settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
-# Each of these is compiled, so there are few: below, at and above whole vectors of 16 or 8 numbers.
-SIZES: dict[str, dict[str, Any]] = {
-    "released": {"comba_head_dim": 64, "expand_v": 1.0, "conv_size": 4, "d_model": 16},
-    "tiny": {"comba_head_dim": 4, "expand_v": 2.0, "conv_size": 4, "d_model": 6},
-    "no convolution": {"comba_head_dim": 21, "expand_v": 1.7, "conv_size": None, "d_model": 18},
-    "one tap": {"comba_head_dim": 16, "expand_v": 0.5, "conv_size": 1, "d_model": 2},
-    "six taps": {"comba_head_dim": 7, "expand_v": 2.5, "conv_size": 6, "d_model": 34},
-}
-DTYPES = [torch.float32, torch.float64]
 every_size = pytest.mark.parametrize("size", SIZES)
-every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=str)
-FUNCTIONS = {"comba", "attention", "dilated", "gated", "rms_norm", "gate_norm", "receive", "project"}
-
-
-def config_of(size: str, **changes: object) -> CrossDNAConfig:
-    """Of that size, with one attention head and one Comba head if nothing else is asked for."""
-    return CrossDNAConfig(**({"attention_heads": 1, "comba_heads": 1} | SIZES[size] | changes))
-
-
-@pytest.fixture(scope="module")
-def load(kernel_cache: Path) -> Load:
-    """Kernels of a size, which is compiled once."""
-    if find_compiler() is None:
-        pytest.skip("there is no C compiler here")
-    return functools.cache(lambda size, dtype: load_kernels(config_of(size), dtype))
-
-
-@pytest.fixture(autouse=True)
-def without_gradients() -> Iterator[None]:
-    """As kernels are used."""
-    with torch.no_grad():
-        yield
 
 
 class Random:
@@ -82,18 +40,6 @@ class Random:
 
     def __call__(self, *shape: int) -> Tensor:
         return torch.randn(shape, generator=self.generator).double()
-
-
-def assert_near(result: Tensor, reference: Callable[[torch.dtype], Tensor]) -> None:
-    """Within 1e-12 of the largest number expected; in float32, about as near to the truth as PyTorch is in float32."""
-    expected = reference(torch.float64)
-    assert result.shape == expected.shape
-    error, largest = float((result - expected).abs().max()), float(expected.abs().max())
-    if result.dtype == torch.float64:
-        assert error <= 1e-12 * largest
-    else:
-        assert result.dtype == torch.float32
-        assert error <= 3 * float((reference(torch.float32) - expected).abs().max()) + 1e-6 * max(1.0, largest)
 
 
 # Each function against PyTorch
@@ -393,8 +339,6 @@ def test_project(load: Load, dtype: torch.dtype, batch: int, length: int, width:
 
 # What holds for all of them
 
-Call = Callable[..., Tensor]
-
 
 def calls(found: Kernels) -> dict[str, tuple[Call, list[Tensor]]]:
     """Each function of `kernels.c`, as a function of the tensors that have a row for each sequence; three rows."""
@@ -507,90 +451,3 @@ def test_nothing_global_changes(load: Load) -> None:
     for call, x in calls(found).values():
         call(*x)
     assert state() == before
-
-
-# A whole model
-
-
-def score(model: CrossDNA, seqs: list[str], found: Kernels | None = None) -> Tensor:
-    with lent(found, model):
-        return model(model.one_hot(seqs))
-
-
-MODELS = st.fixed_dictionaries(
-    {
-        "size": st.sampled_from(list(SIZES)),
-        "depth": st.integers(1, 2),
-        "block_size": st.sampled_from([None, 16, 24, 33]),
-        "window_size": st.sampled_from([1, 10, 31, 200]),
-        "comba_heads": st.integers(1, 3),
-        "attention_heads": st.sampled_from([2, 4]),
-        "kv_heads": st.sampled_from([None, 1, 2]),
-        "use_bridge": st.sampled_from([True, True, False]),
-        "gate_freeze_steps": st.sampled_from([0, 0, 1]),
-        "gate_temp": st.sampled_from([0.5, 2.0]),
-        "targets": st.sampled_from([(), ("activity",), ("rods", "cones", "amacrine")]),
-        "seed": st.integers(0, 3),
-    }
-)
-
-
-def model_of(make_model: Make, size: str, attention_heads: int = 2, **changes: object) -> CrossDNA:
-    """A random model with heads of that size."""
-    width = SIZES[size]["d_model"] * attention_heads
-    return make_model(**SIZES[size] | changes | {"attention_heads": attention_heads, "d_model": width})
-
-
-@every_dtype
-@pytest.mark.parametrize("rc_blocks", ["aligned", "mirrored"])
-@unhurried
-@given(config=MODELS, length=st.integers(1, 80), batch=st.integers(1, 3))
-def test_a_model_scores_on_kernels_as_it_does_without(
-    load: Load, make_model: Make, make_sequence: MakeSequence, dtype: torch.dtype, rc_blocks: str,
-    config: dict[str, Any], length: int, batch: int,
-) -> None:  # fmt: skip
-    model = model_of(make_model, **config, rc_blocks=rc_blocks)
-    seqs = [make_sequence(length, seed, n_at=(length // 2,)) for seed in range(batch)]
-    result = score(model.to(dtype), seqs, load(config["size"], dtype))
-    assert_near(result, lambda dtype: score(model.to(dtype), seqs))
-
-
-@pytest.fixture
-def used(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """Counts the calls of each function."""
-    seen: Counter[str] = Counter()
-
-    def counting(name: str, original: Call) -> Call:
-        def call(*args: Any) -> Tensor:
-            seen[name] += 1
-            return original(*args)
-
-        return call
-
-    for name in FUNCTIONS:
-        monkeypatch.setattr(Kernels, name, counting(name, getattr(Kernels, name)))
-    return seen
-
-
-def test_a_model_uses_all_of_them(load: Load, model: CrossDNA, used: Counter[str]) -> None:
-    score(model, ["GATTACA"], load("tiny", torch.float32))
-    assert set(used) == FUNCTIONS
-
-
-def test_nothing_is_used_while_gradients_are_on(load: Load, model: CrossDNA, used: Counter[str]) -> None:
-    x = model.one_hot(["GATTACA" * 5])
-    with torch.enable_grad():
-        inputs = [x.clone().requires_grad_() for _ in range(2)]
-        expected = model(inputs[0])
-        with lent(load("tiny", torch.float32), model):
-            result = model(inputs[1])
-        assert torch.equal(result, expected)
-        gradients = [torch.autograd.grad(y.sum(), x)[0] for y, x in zip((expected, result), inputs, strict=True)]
-    assert torch.equal(*gradients)
-    assert not used
-
-
-def test_kernels_of_another_type_are_not_used(load: Load, model: CrossDNA, used: Counter[str]) -> None:
-    expected = score(model, ["GATTACA"])
-    assert torch.equal(score(model, ["GATTACA"], load("tiny", torch.float64)), expected)
-    assert not used

@@ -5,16 +5,12 @@ from __future__ import annotations
 import math
 import sys
 import types
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from crossdna_interpret.models.crossdna import recurrence
 from crossdna_interpret.models.crossdna.recurrence import (
@@ -26,6 +22,18 @@ from crossdna_interpret.models.crossdna.recurrence import (
     go_on,
     prepare,
 )
+from tests.models.recurrence_loop import (
+    Inputs,
+    by_chunks,
+    by_loop,
+    double,
+    gradients,
+    inputs,
+    loop,
+    random,
+    single,
+    traced,
+)
 
 # A busy machine is no reason to fail, so examples have no deadline.
 unhurried = settings(deadline=None, max_examples=40)
@@ -33,87 +41,10 @@ unhurried = settings(deadline=None, max_examples=40)
 EDGES = sorted({1, 2, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK - 1, 2 * CHUNK, 2 * CHUNK + 1, 3 * CHUNK + 1})
 LENGTHS = st.one_of(st.sampled_from(EDGES), st.integers(1, 100))
 
-# q, k, v, what brings q, k and p to their lengths, g, beta
-Inputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
-
-
-def loop(
-    q: Tensor, k: Tensor, v: Tensor, p: Tensor, g: Tensor, beta: Tensor, state: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """The recurrence as it is defined, one position after the other: outputs (B, l, n, d_v), and the states before
-    every position and after the last (l + 1, B, n, d, d_v).
-
-    u_t = beta_t (v_t - S_{t-1}^T p_t);  S_t = exp(g_t) S_{t-1} + k_t u_t^T;  o_t = S_t^T q_t / sqrt(d)
-    """
-    batch, length, heads, d = q.shape
-    zero = v.new_zeros(batch, heads, d, v.shape[-1])
-    states = [zero if state is None else zero + state]
-    outputs = []
-    for t in range(length):
-        u = beta[:, t, :, None] * (v[:, t] - torch.einsum("bndv,bnd->bnv", states[t], p[:, t]))
-        kept = g[:, t].exp()[..., None, None] * states[t]
-        states.append(kept + torch.einsum("bnd,bnv->bndv", k[:, t], u))
-        outputs.append(torch.einsum("bndv,bnd->bnv", states[-1], q[:, t]) / math.sqrt(d))
-    return torch.stack(outputs, dim=1), torch.stack(states)
-
-
-def by_loop(x: Inputs | list[Tensor], state: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """`loop`, for q, k and p as they are once they have their lengths."""
-    q, k, v, q_scale, k_scale, p_scale, g, beta = x
-    return loop(q * q_scale[..., None], k * k_scale[..., None], v, k * p_scale[..., None], g, beta, state)
-
-
-def by_chunks(
-    q: Tensor, k: Tensor, v: Tensor, q_scale: Tensor, k_scale: Tensor, p_scale: Tensor, g: Tensor, beta: Tensor,
-    state: Tensor | None = None, *, trace: RecurrenceTrace | None = None,
-) -> Tensor:  # fmt: skip
-    """`chunked_comba`, whose tensors come one by one."""
-    return chunked_comba(q, k, v, (q_scale, k_scale, p_scale), g, beta, state, trace)
-
-
-def random(seed: int, *shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def inputs(length: int, *, heads: int = 1, d: int = 3, d_v: int = 5, batch: int = 1, seed: int = 0) -> Inputs:
-    """In float64. q and k are of any length; q, k and p come to lengths of 0.5 to 1, each to another, so that
-    exchanging their factors shows."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=generator, dtype=torch.float64)
-
-    rows = batch, length, heads
-    q, k = (normal(*rows, d) * normal(*rows, 1).exp() for _ in range(2))
-    v = normal(*rows, d_v)
-    q_scale, k_scale, p_scale = ((0.5 + 0.5 * torch.sigmoid(normal(*rows))) / y.norm(dim=-1) for y in (q, k, k))
-    return q, k, v, q_scale, k_scale, p_scale, -F.softplus(normal(*rows)), torch.sigmoid(normal(*rows))
-
-
-def single(x: Inputs) -> Inputs:
-    """The same in float32."""
-    return tuple(y.float() for y in x)  # type: ignore[return-value]
-
-
-def double(x: Inputs) -> Inputs:
-    """The same in float64, so that a float32 result and the loop see the same numbers."""
-    return tuple(y.double() for y in x)  # type: ignore[return-value]
-
-
-def with_decay(x: Inputs, g: Tensor | float) -> Inputs:
-    """The same with other log-decays, the same for all heads."""
-    *first, old, beta = x
-    return (*first, torch.zeros_like(old) + (g[:, None] if isinstance(g, Tensor) else g), beta)  # type: ignore[return-value]
-
 
 def part(x: Inputs, positions: slice) -> Inputs:
     """Some of the positions."""
     return tuple(y[:, positions] for y in x)  # type: ignore[return-value]
-
-
-def denormal(x: Tensor) -> int:
-    """How many numbers are neither zero nor normal."""
-    return int(((x != 0) & (x.abs() < torch.finfo(x.dtype).tiny)).sum())
 
 
 # The recurrence
@@ -205,11 +136,6 @@ def test_gradients_are_those_of_finite_differences(length: int) -> None:
     assert torch.autograd.gradcheck(by_chunks, x)
 
 
-def gradients(result: Tensor, x: list[Tensor]) -> tuple[Tensor, ...]:
-    """Gradients of a sum in which every output has another weight."""
-    return torch.autograd.grad((result * random(1, *result.shape).to(result.dtype)).sum(), x)
-
-
 @pytest.mark.parametrize("length", [1, CHUNK, 2 * CHUNK + 7])
 def test_gradients_are_those_of_the_loop(length: int) -> None:
     x = [y.requires_grad_() for y in inputs(length, heads=2)]
@@ -244,12 +170,6 @@ def test_from_a_state_float32_is_as_near_as_float32_allows(length: int) -> None:
     result = by_chunks(*x, state=state)
     assert result.dtype == torch.float32
     torch.testing.assert_close(result.double(), by_loop(double(x), state.double())[0], rtol=0, atol=5e-6)
-
-
-def traced(x: Inputs, state: Tensor | None = None) -> tuple[Tensor, RecurrenceTrace]:
-    """Outputs, and the trace that the pass leaves."""
-    trace = RecurrenceTrace()
-    return by_chunks(*x, state=state, trace=trace), trace
 
 
 @pytest.mark.parametrize("started", [False, True], ids=["from zero", "from a state"])
@@ -341,127 +261,6 @@ def test_a_trace_knows_the_memory_it_takes() -> None:
     chunk = 2 * CHUNK * 3 + CHUNK * 5 + 3 * CHUNK * CHUNK + 3 * CHUNK
     assert sum(x.nbytes for x in trace.tensors()) == 2 * 2 * 8 * (chunk + 3 * 5 + CHUNK * 5)
     assert RecurrenceTrace().tensors() == []
-
-
-# Strong decays
-
-
-def strong(value: float, step: int) -> Tensor:
-    """Log-decays, one in `step` of them strong enough to leave nothing; chunks are of full size."""
-    g = torch.full((3 * CHUNK - 1,), -0.05)
-    g[::step] = value
-    return g
-
-
-STRONG = [
-    pytest.param(strong(value, step), id=f"{value} every {step}") for value in (-50.0, -1000.0) for step in (1, 7)
-]
-
-
-def strong_inputs(decay: Tensor, dtype: torch.dtype) -> Inputs:
-    """With those decays, for two heads."""
-    x = inputs(len(decay), heads=2)
-    return with_decay(x if dtype == torch.float64 else single(x), decay.to(dtype))
-
-
-@pytest.mark.parametrize("started", [False, True], ids=["from zero", "from a state"])
-@pytest.mark.parametrize("decay", STRONG)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-def test_strong_decays_agree_with_the_loop(decay: Tensor, dtype: torch.dtype, started: bool) -> None:
-    x = strong_inputs(decay, dtype)
-    state = random(1, 2, 3, 5).to(dtype) if started else None
-    result, trace = traced(x, state)
-    assert result.dtype == dtype
-    expected, states = by_loop(double(x), None if state is None else state.double())
-    tolerance = 1e-11 if dtype == torch.float64 else 5e-6
-    torch.testing.assert_close(result.double(), expected, rtol=0, atol=tolerance)
-    for position in range(len(decay) + 1):
-        found = trace.state_at(position).double()
-        torch.testing.assert_close(found, states[position, 0], rtol=0, atol=tolerance, msg=f"at {position}")
-
-
-@pytest.mark.parametrize("decay", STRONG)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-def test_strong_decays_have_the_gradients_of_the_loop(decay: Tensor, dtype: torch.dtype) -> None:
-    x = strong_inputs(decay, dtype)
-    leaves = [y.clone().requires_grad_() for y in x]
-    exact = [y.clone().requires_grad_() for y in double(x)]
-    tolerance = 1e-10 if dtype == torch.float64 else 1e-4
-    expected = gradients(by_loop(exact)[0], exact)
-    for ours, theirs in zip(gradients(by_chunks(*leaves), leaves), expected, strict=True):
-        assert ours.isfinite().all()
-        torch.testing.assert_close(ours.double(), theirs, rtol=tolerance, atol=tolerance)
-
-
-class Denormals(TorchDispatchMode):
-    """Counts the denormal numbers in whatever any operation returns while it is on."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.count = 0
-
-    def __torch_dispatch__(
-        self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        out = func(*args, **(kwargs or {}))
-        for x in out if isinstance(out, (tuple, list)) else [out]:
-            if isinstance(x, Tensor) and x.is_floating_point():
-                self.count += denormal(x)
-        return out
-
-
-def denormals_inside(g: Tensor, started: bool) -> int:
-    """Denormal numbers that form on the way there and back, values coming in at every position."""
-    x = [y.requires_grad_() for y in single(with_decay(inputs(len(g), heads=2), g.float()))]
-    trace = RecurrenceTrace()
-    if started:
-        x.append(random(1, 2, 3, 5).float().requires_grad_())
-    with Denormals() as seen:
-        torch.autograd.grad(by_chunks(*x).sum(), x)
-        by_chunks(*x, trace=trace)
-        for position in range(len(g) + 1):
-            trace.state_at(position)
-    return seen.count
-
-
-@pytest.mark.parametrize("started", [False, True], ids=["from zero", "from a state"])
-@pytest.mark.parametrize("decay", [*STRONG, pytest.param(strong(-3.0, 1), id="-3 everywhere")])
-def test_strong_decays_form_no_denormal_numbers(decay: Tensor, started: bool) -> None:
-    assert denormals_inside(decay, started) == 0
-
-
-def test_without_a_floor_strong_decays_do_form_denormal_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recurrence, "_decay", torch.exp)
-    assert denormals_inside(strong(-3.0, 1), False) > 0
-    assert denormals_inside(strong(-50.0, 1), False) > 0
-
-
-# A pulse fades through every magnitude down to zero. It cost a factor of two in time where it did so through denormals.
-FADING = [(-0.3, 12 * CHUNK), (-0.7, 5 * CHUNK), (-1.0, 5 * CHUNK)]
-
-
-@pytest.mark.parametrize("started", [False, True], ids=["from zero", "from a state"])
-@pytest.mark.parametrize(("decay", "length"), FADING)
-def test_what_fades_away_does_not_become_denormal(decay: float, length: int, started: bool) -> None:
-    x = single(with_decay(inputs(length), decay))
-    state = random(1, 1, 3, 5).float() if started else None
-    x[2][:, 0 if started else 3 :] = 0
-    assert denormal(by_loop(x, state)[0]) > 0  # so that the checks below have something to miss
-    out, trace = traced(x, state)
-    assert denormal(out) == 0
-    for position in range(length + 1):
-        state = trace.state_at(position)
-        assert not ((state != 0) & (state.abs() < 1e-13)).any()  # so that it may be multiplied by two factors more
-    assert not state.any()
-
-
-@pytest.mark.parametrize(("decay", "length"), FADING)
-def test_gradients_that_fade_away_do_not_become_denormal(decay: float, length: int) -> None:
-    # A question about the last position alone, as attribution may ask: its gradient fades towards the start.
-    x = [y.requires_grad_() for y in [*single(with_decay(inputs(length), decay)), random(1, 1, 3, 5).float()]]
-    theirs = torch.autograd.grad(by_loop(x[:-1], x[-1])[0][:, -1].sum(), x)
-    assert sum(map(denormal, theirs)) > 0
-    assert sum(map(denormal, torch.autograd.grad(by_chunks(*x)[:, -1].sum(), x))) == 0
 
 
 # Under transforms, and by flash-linear-attention

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -15,28 +13,16 @@ from crossdna_interpret import strand
 from crossdna_interpret.training import comparison
 from crossdna_interpret.training.comparison import MODELS, OneStrand, main, table
 from crossdna_interpret.training.retina_enhancer import CONFIG
+from tests.training.mpra_tables import mpra_table, write_split
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning has much to say about small data
-
-
-def write(folder: Path, split: str, rows: int, seed: int) -> None:
-    random = np.random.default_rng(seed)
-    sequences = ["".join(random.choice(list("ACGT"), 164)) for _ in range(rows)]
-    frame = pd.DataFrame(
-        {
-            "id": range(rows), "sequence": sequences, "log2_activity": [0.05 * seq.count("G") for seq in sequences],
-            "n_barcodes": 3, "library": 1 + np.arange(rows) % 7, "chrom": "chr1",
-        }
-    )  # fmt: skip
-    with gzip.open(folder / f"{split}.tsv.gz", "wt") as file:
-        frame.to_csv(file, sep="\t", index=False)
 
 
 def test_every_model_is_trained_once_for_each_seed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write(tmp_path, "train", 16, 0)
-    write(tmp_path, "valid", 12, 1)
+    write_split(tmp_path, "train", mpra_table(16).assign(n_barcodes=3))
+    write_split(tmp_path, "valid", mpra_table(12, seed=1).assign(n_barcodes=3))
     words = ["--data", str(tmp_path), "--run", str(tmp_path / "run"), "--epochs", "1", "--batch", "8", "--seeds", "2"]
     assert main([*words, "--only", "5-mer ridge", "CrossDNA, one strand"]) == 0
     assert "| CrossDNA, one strand |" in capsys.readouterr().out

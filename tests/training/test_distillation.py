@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from crossdna_interpret import strand
-from crossdna_interpret.models.crossdna.config import CrossDNAConfig
 from crossdna_interpret.models.crossdna.model import CrossDNA
 from crossdna_interpret.training.distillation import Distillation, recombined
 from crossdna_interpret.training.motifs import Motif, MotifScan
@@ -83,28 +82,34 @@ def test_a_teacher_needs_rows_of_one_length(table: Table) -> None:
         MotifTeacher.fit(ragged, MOTIFS)
 
 
-def distillation(teacher: MotifTeacher, table: Table, **more: object) -> Distillation:
-    config = CrossDNAConfig(
-        d_model=16, depth=1, block_size=64, comba_heads=1, comba_head_dim=16, attention_heads=1, window_size=64,
-        rc_blocks="aligned",
-    )  # fmt: skip
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = CrossDNA(config, ["activity"])
-    settings = {
-        "offsets": torch.zeros(2, 1), "learning_rate": 1e-2, "weight_decay": 0.0, "total_steps": 200, "symmetric": True
-    }  # fmt: skip
-    module = Distillation(model, teacher, table, **{**settings, **more})  # type: ignore[arg-type]
-    module.log = lambda *_, **__: None  # type: ignore[method-assign]
-    module.log_dict = lambda *_, **__: None  # type: ignore[method-assign]
-    return module
+@pytest.fixture
+def distillation(
+    make_initialised: Callable[..., CrossDNA], teacher: MotifTeacher, table: Table
+) -> Callable[..., Distillation]:
+    def make(**more: object) -> Distillation:
+        model = make_initialised(
+            ["activity"], d_model=16, block_size=64, comba_heads=1, comba_head_dim=16, attention_heads=1, window_size=64
+        )
+        settings = {
+            "offsets": torch.zeros(2, 1),
+            "learning_rate": 1e-2,
+            "weight_decay": 0.0,
+            "total_steps": 200,
+            "symmetric": True,
+        }
+        module = Distillation(model, teacher, table, **{**settings, **more})  # type: ignore[arg-type]
+        module.log = lambda *_, **__: None  # type: ignore[method-assign]
+        module.log_dict = lambda *_, **__: None  # type: ignore[method-assign]
+        return module
+
+    return make
 
 
-def test_each_term_has_its_weight(teacher: MotifTeacher, table: Table) -> None:
+def test_each_term_has_its_weight(distillation: Callable[..., Distillation], table: Table) -> None:
     batch = table.batch(range(8))
     losses = {}
     for measured, of_motifs in ((0.0, 0.0), (0.5, 0.0), (0.0, 2.0), (0.5, 2.0)):
-        module = distillation(teacher, table, of_measured=measured, of_motifs=of_motifs)
+        module = distillation(of_measured=measured, of_motifs=of_motifs)
         module.train()
         torch.manual_seed(0)
         losses[measured, of_motifs] = module.training_step(batch, 0).item()
@@ -115,8 +120,10 @@ def test_each_term_has_its_weight(teacher: MotifTeacher, table: Table) -> None:
     assert (losses[0.0, 2.0] - losses[0.0, 0.0]) / 2 == pytest.approx(1, abs=0.6)
 
 
-def test_only_the_first_half_of_a_batch_is_held_to_what_was_measured(teacher: MotifTeacher, table: Table) -> None:
-    module = distillation(teacher, table).train()
+def test_only_the_first_half_of_a_batch_is_held_to_what_was_measured(
+    distillation: Callable[..., Distillation], table: Table
+) -> None:
+    module = distillation().train()
     ids, targets, weight, level = table.batch(range(8))
     losses = []
     for changed in (slice(0, 0), slice(4, 8), slice(0, 4)):
@@ -128,8 +135,10 @@ def test_only_the_first_half_of_a_batch_is_held_to_what_was_measured(teacher: Mo
     assert losses[2] > losses[0] + 10
 
 
-def test_a_student_comes_to_say_what_its_teacher_says(teacher: MotifTeacher, table: Table) -> None:
-    module = distillation(teacher, table).train()
+def test_a_student_comes_to_say_what_its_teacher_says(
+    distillation: Callable[..., Distillation], teacher: MotifTeacher, table: Table
+) -> None:
+    module = distillation().train()
     optimizer = torch.optim.Adam(module.parameters(), lr=1e-2)
     torch.manual_seed(0)
     for step in range(120):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,6 @@ import pytest
 import torch
 
 import crossdna_interpret as cdi
-from crossdna_interpret.models.crossdna.config import CrossDNAConfig
 from crossdna_interpret.models.crossdna.model import CrossDNA
 from crossdna_interpret.training.commands import main
 from crossdna_interpret.training.finetuning import Finetuning
@@ -22,18 +22,14 @@ from crossdna_interpret.training.tables import Table
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning has much to say about small data
 
 
-def test_two_hundred_sequences_are_learned_by_heart(tmp_path: Path) -> None:
+def test_two_hundred_sequences_are_learned_by_heart(tmp_path: Path, make_initialised: Callable[..., CrossDNA]) -> None:
     random = np.random.default_rng(0)
     ids = [random.integers(0, 4, 20).astype(np.uint8) for _ in range(200)]
     activity = random.normal(size=(200, 1)).astype(np.float32)  # which nothing but heart can learn
     rows = Table(ids, activity, np.ones(200, np.float32), np.zeros(200, np.int64), ("y",))
-    config = CrossDNAConfig(
-        d_model=64, depth=1, block_size=20, comba_heads=2, comba_head_dim=32, attention_heads=4, window_size=20,
-        rc_blocks="aligned",
-    )  # fmt: skip
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = CrossDNA(config, ["y"])
+    model = make_initialised(
+        ["y"], d_model=64, block_size=20, comba_heads=2, comba_head_dim=32, attention_heads=4, window_size=20
+    )
     module = Finetuning(
         model, offsets=torch.zeros(1, 1), learning_rate=5e-3, weight_decay=0.0, total_steps=170 * 20, symmetric=True
     )

@@ -106,23 +106,15 @@ def test_the_teacher_is_the_moving_average_of_the_student(language: Callable, wi
     assert int(module.model.fusion.steps) == 2
 
 
-def test_a_run_that_is_stopped_goes_on_to_the_bit(language: Callable, windows: Windows, tmp_path: Path) -> None:
-    class Stopped(Exception):
-        pass
-
+def test_a_run_that_is_stopped_goes_on_to_the_bit(
+    language: Callable, windows: Windows, stop_after: Callable, tmp_path: Path
+) -> None:
     options = RunOptions(epochs=2, batch=16, average=0, checkpoint_every=1)
     make = lambda: Pretraining(language(), objective=Objective(warm_up=4), learning_rate=1e-3, total_steps=8)  # noqa: E731
     whole, first, second = make(), make(), make()
     fit(whole, windows, None, tmp_path / "whole", options, {})
-    step = first.training_step
-
-    def until(batch, batch_idx):  # type: ignore[no-untyped-def]
-        if first.global_step == 3:
-            raise Stopped
-        return step(batch, batch_idx)
-
-    first.training_step = until  # type: ignore[method-assign]
-    with pytest.raises(Stopped):
+    stopped = stop_after(first, 3)
+    with pytest.raises(stopped):
         fit(first, windows, None, tmp_path / "parts", options, {})
     fit(second, windows, None, tmp_path / "parts", options, {})
     for name, value in whole.state_dict().items():

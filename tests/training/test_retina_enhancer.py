@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
@@ -19,31 +17,12 @@ from crossdna_interpret.training.finetuning import Finetuning
 from crossdna_interpret.training.metrics import pearson
 from crossdna_interpret.training.retina_enhancer import finished, main
 from crossdna_interpret.training.retina_mpra import read_split
-
-
-def table(rows: int, seed: int = 0) -> pd.DataFrame:
-    random = np.random.default_rng(seed)
-    sequences = ["".join(random.choice(list("ACGT"), 164)) for _ in range(rows)]
-    return pd.DataFrame(
-        {
-            "id": [f"row{i}" for i in range(rows)],
-            "sequence": sequences,
-            "log2_activity": [0.05 * sequence.count("G") for sequence in sequences],
-            "n_barcodes": random.integers(1, 4, rows),
-            "library": 1 + np.arange(rows) % 7,
-            "chrom": "chr1",
-        }
-    )
-
-
-def write(folder: Path, split: str, frame: pd.DataFrame) -> None:
-    with gzip.open(folder / f"{split}.tsv.gz", "wt") as file:
-        frame.to_csv(file, sep="\t", index=False)
+from tests.training.mpra_tables import mpra_table, write_split
 
 
 def test_a_split_is_read_in_order(tmp_path: Path) -> None:
-    frame = table(9)
-    write(tmp_path, "train", frame)
+    frame = mpra_table(9)
+    write_split(tmp_path, "train", frame)
     split = read_split(tmp_path, "train")
     assert len(split) == 9
     np.testing.assert_allclose(split.targets[:, 0], frame["log2_activity"], rtol=1e-6)
@@ -53,9 +32,9 @@ def test_a_split_is_read_in_order(tmp_path: Path) -> None:
 
 
 def test_a_library_has_its_number_in_every_split(tmp_path: Path) -> None:
-    frame = table(3)
+    frame = mpra_table(3)
     frame["library"] = [7, 3, 7]
-    write(tmp_path, "valid", frame)
+    write_split(tmp_path, "valid", frame)
     assert read_split(tmp_path, "valid").level.tolist() == [6, 2, 6]
 
 
@@ -69,16 +48,16 @@ def test_a_library_has_its_number_in_every_split(tmp_path: Path) -> None:
     ],
 )
 def test_a_bad_row_is_named(tmp_path: Path, change: dict[str, object], message: str) -> None:
-    frame = table(5)
+    frame = mpra_table(5)
     for column, value in change.items():
         frame.loc[2, column] = value
-    write(tmp_path, "valid", frame)
+    write_split(tmp_path, "valid", frame)
     with pytest.raises(ValueError, match=message):
         read_split(tmp_path, "valid")
 
 
 def test_a_missing_column_or_file_is_named(tmp_path: Path) -> None:
-    write(tmp_path, "train", table(3).drop(columns="library"))
+    write_split(tmp_path, "train", mpra_table(3).drop(columns="library"))
     with pytest.raises(ValueError, match=r"lacks the columns \['library'\]"):
         read_split(tmp_path, "train")
     with pytest.raises(FileNotFoundError, match=r"must hold valid\.tsv\.gz"):
@@ -109,8 +88,8 @@ def test_the_covariate_stays_out_of_the_model_and_its_basal_mean_goes_into_the_b
 def test_the_script_trains_and_exports_and_the_same_seed_gives_the_same_weights(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write(tmp_path, "train", table(24))
-    write(tmp_path, "valid", table(16, seed=1))
+    write_split(tmp_path, "train", mpra_table(24))
+    write_split(tmp_path, "valid", mpra_table(16, seed=1))
     state, threads = torch.random.get_rng_state(), torch.get_num_threads()
     weights = []
     try:

@@ -46,30 +46,16 @@ def options(**changes: object) -> RunOptions:
     return RunOptions(**{"epochs": 4, "batch": 4, "checkpoint_every": 1, **changes})  # type: ignore[arg-type]
 
 
-class Stopped(Exception):
-    pass
-
-
-def stop_after(module: Finetuning, steps: int) -> None:
-    """As if somebody pulled the plug after so many steps."""
-    step = module.training_step
-
-    def until(batch, batch_idx):  # type: ignore[no-untyped-def]
-        if module.global_step == steps:
-            raise Stopped
-        return step(batch, batch_idx)
-
-    module.training_step = until  # type: ignore[method-assign]
-
-
 @pytest.mark.parametrize("steps", [1, 3, 5, 7, 19])
-def test_a_run_that_is_stopped_goes_on_to_the_bit(module: Callable, tmp_path: Path, steps: int) -> None:
+def test_a_run_that_is_stopped_goes_on_to_the_bit(
+    module: Callable, stop_after: Callable, tmp_path: Path, steps: int
+) -> None:
     whole = module()
     told = fit(whole, table(), table(8, 1), tmp_path / "whole", options(), {})
     assert told["steps"] == 20  # five batches in each of four passes
     first = module()
-    stop_after(first, steps)
-    with pytest.raises(Stopped):
+    stopped = stop_after(first, steps)
+    with pytest.raises(stopped):
         fit(first, table(), table(8, 1), tmp_path / "parts", options(), {})
     second = module()
     again = fit(second, table(), table(8, 1), tmp_path / "parts", options(), {})

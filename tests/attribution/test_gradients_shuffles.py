@@ -1,0 +1,91 @@
+"""`integrated_gradients` from shuffles: what a shuffle keeps, and what decides which ones are drawn."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from crossdna_interpret import alphabet, integrated_gradients
+from crossdna_interpret.attribution.gradients import _shuffled
+
+# Fixed quadrature that is content with any error, so that all draws get as many points.
+FIXED = {"tolerance": 1e6}
+# Fewer points than by default, and enough for the smooth models.
+FEW = {"steps": 8}
+
+
+@pytest.mark.parametrize("n_at", [(), (0, 39), (13, 14, 30)])
+def test_shuffles_keep_dinucleotides_and_unknown_positions(n_at: tuple[int, ...], make_sequence: Callable) -> None:
+    sequence = make_sequence(40, seed=1, n_at=n_at)
+    shuffles = [alphabet.decode(ids) for ids in _shuffled(alphabet.encode(sequence), 6, 0)]
+    assert len(set(shuffles)) > 1
+    for shuffle in shuffles:
+        assert shuffle != sequence
+        stretches, own = shuffle.split("N"), sequence.split("N")
+        assert [len(stretch) for stretch in stretches] == [len(stretch) for stretch in own]
+        for stretch, original in zip(stretches, own, strict=True):
+            assert Counter(pairwise(stretch)) == Counter(pairwise(original))
+
+
+def test_shuffles_that_agree_by_chance_are_shuffles() -> None:
+    # Two shuffles exist, this and AATTAGCGA, so that pairs of draws often agree, and half of those on the other one.
+    own = "ATTAAGCGA"
+    pairs = [[alphabet.decode(ids) for ids in _shuffled(alphabet.encode(own), 2, seed)] for seed in range(40)]
+    assert {shuffle for pair in pairs for shuffle in pair} == {own, "AATTAGCGA"}
+    assert ["AATTAGCGA", "AATTAGCGA"] in pairs
+    for seed, pair in enumerate(pairs):
+        assert alphabet.decode(_shuffled(alphabet.encode(own), 1, seed)[0]) == pair[0]
+
+
+def test_shuffles_do_not_change_their_input(make_sequence: Callable) -> None:
+    ids = alphabet.encode(make_sequence(40, n_at=(15,)))
+    before = ids.copy()
+    _shuffled(ids, 3, 0)
+    np.testing.assert_array_equal(ids, before)
+
+
+@pytest.mark.parametrize("sequence", ["A", "AC", "A" * 12, "ACG", "ACNGTA", "AANCCCCNACG"])
+def test_sequences_with_one_shuffle_have_nothing_to_explain(sequence: str, model: nn.Module) -> None:
+    a = integrated_gradients(sequence, model, baseline="shuffle", steps=3)
+    assert not a.values.any()
+    assert a.certificate.settings["steps"] == 3
+
+
+def test_seed_decides_the_shuffles(smooth: Callable, make_sequence: Callable) -> None:
+    model, sequence = smooth().float(), make_sequence(36, n_at=(17,))
+    first, again, other = (integrated_gradients(sequence, model, shuffles=2, seed=seed, **FEW) for seed in (3, 3, 4))
+    np.testing.assert_array_equal(first.forward, again.forward)
+    np.testing.assert_array_equal(first.reverse, again.reverse)
+    assert first.baseline_prediction == again.baseline_prediction
+    assert not np.allclose(first.values, other.values, rtol=0, atol=1e-4)
+    assert first.certificate.settings["seed"] == 3
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, None, True, "3"])
+def test_bad_seed(seed: object, model: nn.Module) -> None:
+    with pytest.raises(ValueError, match=f"`seed` must be an integer of at least 0, but got {seed!r}"):
+        integrated_gradients("ACGTACGT", model, seed=seed)
+
+
+def test_global_random_state_is_not_read(smooth: Callable, make_sequence: Callable) -> None:
+    model, sequence = smooth(), make_sequence(24)
+    results = []
+    states = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
+    try:
+        for seed in (1, 2):
+            torch.manual_seed(seed)
+            np.random.seed(seed)  # noqa: NPY002
+            random.seed(seed)
+            results.append(integrated_gradients(sequence, model, shuffles=2, steps=4, max_steps=4, **FIXED))
+    finally:
+        torch.set_rng_state(states[0])
+        np.random.set_state(states[1])  # noqa: NPY002
+        random.setstate(states[2])
+    np.testing.assert_array_equal(results[0].values, results[1].values)

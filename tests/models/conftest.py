@@ -1,0 +1,55 @@
+"""Fixtures shared by the tests of models: checkpoints in both layouts, and compiled kernels."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from crossdna_interpret.models.crossdna.checkpoint import save_crossdna
+from crossdna_interpret.models.crossdna.compiling import find_compiler
+from crossdna_interpret.models.crossdna.kernels import load_kernels
+from crossdna_interpret.models.crossdna.model import CrossDNA
+
+pytest.register_assert_rewrite("tests.models.kernel_sizes")  # so that a failure there shows its numbers
+
+from tests.models.kernel_sizes import Load, config_of  # noqa: E402
+from tests.models.published_checkpoint import PUBLISHED_CONFIG, published_tensors  # noqa: E402
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> Path:
+    """A folder in the published layout."""
+    folder = tmp_path / "published"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(PUBLISHED_CONFIG))
+    save_file(published_tensors(), folder / "model.safetensors")
+    return folder
+
+
+@pytest.fixture
+def ours(tmp_path: Path, make_model: Callable[..., CrossDNA]) -> Path:
+    """A folder in our layout."""
+    model = make_model(targets=("one", "two"))
+    model.name = "a name"
+    return save_crossdna(model, tmp_path / "ours", card="# A card\n")
+
+
+@pytest.fixture(scope="session")
+def load() -> Load:
+    """Kernels of a size, which is compiled once for all files, into the `kernel_cache` of the first that asks."""
+    if find_compiler() is None:
+        pytest.skip("there is no C compiler here")
+    return functools.cache(lambda size, dtype: load_kernels(config_of(size), dtype))
+
+
+@pytest.fixture
+def without_gradients() -> Iterator[None]:
+    """As kernels are used."""
+    with torch.no_grad():
+        yield
