@@ -10,16 +10,34 @@ Example:
 
 from importlib.metadata import version as _version
 
-from crossdna_interpret.attribution.gradients import CompletenessWarning, integrated_gradients
+from crossdna_interpret.attribution.gradients import integrated_gradients
 from crossdna_interpret.attribution.mutagenesis import ism
 from crossdna_interpret.attribution.pairwise import pairwise_ism
 from crossdna_interpret.attribution.scans import deletion_scan, insertion_scan
 from crossdna_interpret.edits import Edit
 from crossdna_interpret.engine import ReuseWarning, score_edits
+from crossdna_interpret.exchange.interventions import ablate_exchange, patch_exchange
+from crossdna_interpret.exchange.maps import strand_exchange
+from crossdna_interpret.exchange.mutagenesis import exchange_ism
+from crossdna_interpret.exchange.orientation import orientation
 from crossdna_interpret.hooks import capture, edit, hook_names
 from crossdna_interpret.loci import ExampleLocus, example, example_names
 from crossdna_interpret.models.store import list_models, load_model, model_card
-from crossdna_interpret.results import Attribution, Certificate, EditScan, EditScores, Mutagenesis, PairwiseMutagenesis
+from crossdna_interpret.results import (
+    Attribution,
+    Certificate,
+    CompletenessWarning,
+    EditScan,
+    EditScores,
+    ExchangeAblation,
+    ExchangeEffects,
+    ExchangeMutagenesis,
+    ExchangePatch,
+    Mutagenesis,
+    Orientation,
+    PairwiseMutagenesis,
+    StrandExchange,
+)
 from crossdna_interpret.scoring import SequenceModel, predict
 from crossdna_interpret.strand import reverse_complement
 
@@ -33,15 +51,23 @@ __all__ = [
     "EditScan",
     "EditScores",
     "ExampleLocus",
+    "ExchangeAblation",
+    "ExchangeEffects",
+    "ExchangeMutagenesis",
+    "ExchangePatch",
     "Mutagenesis",
+    "Orientation",
     "PairwiseMutagenesis",
     "ReuseWarning",
     "SequenceModel",
+    "StrandExchange",
+    "ablate_exchange",
     "capture",
     "deletion_scan",
     "edit",
     "example",
     "example_names",
+    "exchange_ism",
     "hook_names",
     "insertion_scan",
     "integrated_gradients",
@@ -49,8 +75,11 @@ __all__ = [
     "list_models",
     "load_model",
     "model_card",
+    "orientation",
     "pairwise_ism",
+    "patch_exchange",
     "predict",
     "reverse_complement",
     "score_edits",
+    "strand_exchange",
 ]

@@ -12,7 +12,7 @@ import numpy as np
 
 from crossdna_interpret import alphabet
 
-__all__ = ["Edit", "Editor", "window"]
+__all__ = ["Edit", "Editor", "substitutions", "window"]
 
 
 def _integer(name: str, value: object) -> int:
@@ -71,6 +71,25 @@ class Edit:
     def change(self) -> int:
         """By how many bases the sequence gets longer; negative where it gets shorter."""
         return len(self.string) - (self.end - self.start)
+
+
+def substitutions(sequence: str, start: int, end: int) -> tuple[np.ndarray, np.ndarray, list[Edit]]:
+    """Every single-base substitution in a window; at an N, all four bases.
+
+    Returns:
+        For each: its position from `start` on, the number of its base in ACGT, and the edit.
+
+    Example:
+        >>> [edit.string for edit in substitutions("AC", 0, 1)[2]]
+        ['C', 'G', 'T']
+    """
+    ids = alphabet.encode(sequence)[start:end]
+    rows, bases = np.nonzero(ids[:, None] != np.arange(4))
+    edits = [
+        Edit(start + row, start + row + 1, alphabet.BASES[base])
+        for row, base in zip(rows.tolist(), bases.tolist(), strict=True)
+    ]
+    return rows, bases, edits
 
 
 class Editor:

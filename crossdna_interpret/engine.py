@@ -25,6 +25,7 @@ import torch
 from torch import nn
 
 from crossdna_interpret import alphabet
+from crossdna_interpret.averaging import ReverseComplemented, averaged
 from crossdna_interpret.edits import Edit, Editor
 from crossdna_interpret.hooks import hooked
 from crossdna_interpret.keep import Kept
@@ -79,6 +80,7 @@ def score_edits(
     batch_size: int | None = None,
     compile: Compile = "auto",
     keep: str | Path | None = None,
+    rc_average: bool = False,
 ) -> EditScores:
     """Predict each of a list of edited sequences: substitutions, deletions, insertions, or any mixture.
 
@@ -99,6 +101,8 @@ def score_edits(
             for compiling them and there is a compiler; True or False to insist.
         keep: a folder in which scores are kept as they come. The same call, after an interruption or later, takes up
             what is there. While hooks are active nothing is kept.
+        rc_average: whether to give the mean over both orientations, which the model may score differently. The result
+            then carries each as its `orientations`, and what is between them as its `orientation_gap`.
 
     Returns:
         EditScores with `predictions` (n, T) in the units of the targets, in the order of `edits`.
@@ -120,6 +124,14 @@ def score_edits(
     sequence = alphabet.normalize(seq)
     editor = Editor(sequence, flanks)
     checked = editor.check(edits)
+    if rc_average:
+        as_given, turned = (
+            score_edits(
+                sequence, checked, each, target=index, flanks=flanks, batch_size=batch_size, compile=compile, keep=keep
+            )
+            for each in (resolved, ReverseComplemented(resolved))
+        )
+        return averaged(as_given, turned)
     run = run_edits(resolved, editor, checked, "score_edits", batch_size=batch_size, compile=compile, keep=keep)
     return EditScores(
         sequence=sequence,
@@ -237,7 +249,8 @@ class _Job:
     def _key(self, path: str) -> tuple[object, ...] | None:
         if self.keep is None:
             return None
-        kind = f"{type(self.model).__module__}.{type(self.model).__qualname__}"
+        assert isinstance(self.model, nn.Module)
+        kind = [f"{type(each).__module__}.{type(each).__qualname__}" for each in (self.model, *self.model.children())]
         edits = [(edit.start, edit.end, edit.string) for edit in self.edits]
         of_model = kind, model_hash(self.model), str(self.model.dtype)
         return *of_model, self.editor.sequence, self.editor.flanks, edits, path

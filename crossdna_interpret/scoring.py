@@ -21,7 +21,8 @@ import psutil
 import torch
 from torch import Tensor, nn
 
-from crossdna_interpret import alphabet
+from crossdna_interpret import alphabet, strand
+from crossdna_interpret.averaging import ReverseComplemented
 from crossdna_interpret.models.store import load_model
 from crossdna_interpret.progress import progress
 from crossdna_interpret.results import Certificate
@@ -176,13 +177,16 @@ def score_channels(model: SequenceModel, x: Tensor) -> Tensor:
     return scores
 
 
-def predict(seqs: str | Sequence[str], model: ModelLike = None, *, batch_size: int | None = None) -> np.ndarray:
+def predict(
+    seqs: str | Sequence[str], model: ModelLike = None, *, batch_size: int | None = None, rc_average: bool = False
+) -> np.ndarray:
     """Score sequences.
 
     Args:
         seqs: one sequence or N, of any lengths; A, C, G, T, U, N in either case.
         model: a model, a name or path for `load_model`, or None for the bundled one.
         batch_size: sequences at once; chosen from their length if not given.
+        rc_average: whether to give the mean of each sequence's scores and of those of its reverse complement.
 
     Returns:
         (N, T) array in the model's dtype (float32 unless it was loaded in float64), rows in the order given, in the
@@ -198,6 +202,10 @@ def predict(seqs: str | Sequence[str], model: ModelLike = None, *, batch_size: i
     """
     normal = alphabet.normalize_many(seqs)
     resolved = resolve_model(model)
+    if rc_average:
+        turned = [strand.reverse_complement(seq) for seq in normal]
+        as_given, other = (predict(of, resolved, batch_size=batch_size) for of in (normal, turned))
+        return np.asarray((as_given + other) / 2)
     by_length: dict[int, list[int]] = {}
     for index, seq in enumerate(normal):
         by_length.setdefault(len(seq), []).append(index)
@@ -218,6 +226,8 @@ def predict(seqs: str | Sequence[str], model: ModelLike = None, *, batch_size: i
 
 def model_hash(model: SequenceModel) -> str:
     """SHA-256 over the names and bytes of the weights, and the config if the model has one."""
+    if isinstance(model, ReverseComplemented):
+        return model_hash(model.model)
     assert isinstance(model, nn.Module)
     digest = hashlib.sha256()
     config = getattr(model, "config", None)

@@ -9,6 +9,7 @@ A branch is not a strand: odd blocks give branch A the reverse strand and branch
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 from typing import Literal, overload
 
@@ -126,6 +127,11 @@ class BlockPair:
         return self.branch_a if self.branch_a.strand == "forward" else self.branch_b
 
     @property
+    def reverse(self) -> Locus:
+        """The stretch on the reverse strand, whichever branch has it."""
+        return self.branch_b if self.branch_a.strand == "forward" else self.branch_a
+
+    @property
     def a_is_forward(self) -> bool:
         """Whether branch A reads the forward strand in this block."""
         return self.branch_a.strand == "forward"
@@ -146,7 +152,9 @@ def whole(strand: Strand, length: int) -> Locus:
     return Locus(strand, 0, length, descending=strand == "reverse")
 
 
-def block_pairs(length: int, block_size: int | None, rc_blocks: RcBlocks) -> list[BlockPair]:
+def block_pairs(
+    length: int, block_size: int | None, rc_blocks: RcBlocks, *, first: int | None = None
+) -> list[BlockPair]:
     """Cut a sequence into blocks and pair each forward block with a block of the reverse strand.
 
     Args:
@@ -155,9 +163,10 @@ def block_pairs(length: int, block_size: int | None, rc_blocks: RcBlocks) -> lis
         rc_blocks: "aligned" pairs a forward block with the reverse strand of the same base pairs. "mirrored" pairs
             block t in forward coordinates with block t in reverse-complement coordinates, as published CrossDNA
             weights were trained: with more than one block that is another locus.
+        first: positions of the first block, which moves all boundaries; l if not given.
 
     Returns:
-        ceil(L / l) pairs, in forward order.
+        Pairs in forward order: ceil(L / l) of them, if all blocks but the last are whole.
 
     Example:
         >>> [(p.branch_a.strand, p.branch_b.start, p.branch_b.end) for p in block_pairs(10, 4, "aligned")]
@@ -166,9 +175,9 @@ def block_pairs(length: int, block_size: int | None, rc_blocks: RcBlocks) -> lis
         [9, 8, 7, 6]
     """
     size = length if block_size is None else block_size
+    boundaries = [0, *range(size if first is None else first, length, size), length]
     pairs = []
-    for index, start in enumerate(range(0, length, size)):
-        end = min(start + size, length)
+    for index, (start, end) in enumerate(itertools.pairwise(boundaries)):
         forward = Locus("forward", start, end, block=index)
         rc_start, rc_end = (start, end) if rc_blocks == "aligned" else (length - end, length - start)
         reverse = Locus("reverse", rc_start, rc_end, descending=True, block=index)

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Literal
 
 import matplotlib
 import numpy as np
@@ -46,6 +47,18 @@ def _deletions(model: nn.Module) -> cdi.EditScan:
     return cdi.deletion_scan(SEQUENCE, model, start=8, end=14, flanks=("GAT", "TACA"), batch_size=4)
 
 
+def _exchange(model: nn.Module) -> cdi.StrandExchange:
+    return cdi.strand_exchange(SEQUENCE, model)
+
+
+def _ablated(model: nn.Module, side: Literal["receiver", "sender"]) -> float:
+    return cdi.ablate_exchange(SEQUENCE, model, positions=range(9), side=side, with_="shuffled").delta
+
+
+def _orientation(model: nn.Module) -> cdi.Orientation:
+    return cdi.orientation([SEQUENCE[at : at + 6] for at in range(4)], model)
+
+
 def _pairs(model: nn.Module) -> cdi.PairwiseMutagenesis:
     return cdi.pairwise_ism(SEQUENCE, model, positions=[5, 8], batch_size=4)
 
@@ -58,6 +71,12 @@ ANALYSES: dict[str, Callable[[nn.Module], np.ndarray]] = {
     "deletion_scan": lambda model: _deletions(model).predictions,
     "insertion_scan": lambda model: cdi.insertion_scan(SEQUENCE, model, insert="GA", start=9, end=13).predictions,
     "pairwise_ism": lambda model: _pairs(model).predictions,
+    "strand_exchange": lambda model: _exchange(model).contributions,
+    "ablate_exchange": lambda model: np.float32([_ablated(model, side) for side in ("receiver", "sender")]),
+    "patch_exchange": lambda model: np.float32([cdi.patch_exchange(SEQUENCE[::-1], SEQUENCE, model).delta]),
+    "exchange_ism": lambda model: cdi.exchange_ism(SEQUENCE, model, start=6, end=8, positions=True).received,
+    "orientation": lambda model: _orientation(model).attribution_worst,
+    "averaged": lambda model: cdi.ism(SEQUENCE, model, start=6, end=8, rc_average=True).predictions,
 }
 
 # What they draw is there already, and so are the axes.
@@ -68,6 +87,12 @@ PLOTS: dict[str, tuple[Callable, Callable]] = {
     "edit_effects": (_edits, plot.edit_effects),
     "edit_effects of a scan": (_deletions, plot.edit_effects),
     "interaction_map": (_pairs, plot.interaction_map),
+    "exchange_arcs": (_exchange, plot.exchange_arcs),
+    "exchange_map": (_exchange, plot.exchange_map),
+    "exchange_logo": (_exchange, plot.exchange_logo),
+    "exchange_effects": (_exchange, plot.exchange_effects),
+    "gate_track": (_exchange, plot.gate_track),
+    "orientation_scatter": (_orientation, plot.orientation_scatter),
 }
 
 

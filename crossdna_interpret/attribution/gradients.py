@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from crossdna_interpret import alphabet, strand
+from crossdna_interpret.averaging import ReverseComplemented, averaged
 from crossdna_interpret.progress import progress
-from crossdna_interpret.results import Attribution
+from crossdna_interpret.results import Attribution, CompletenessWarning
 from crossdna_interpret.scoring import (
     ModelLike,
     SequenceModel,
@@ -25,14 +26,10 @@ from crossdna_interpret.scoring import (
     score_channels,
 )
 
-__all__ = ["CompletenessWarning", "integrated_gradients"]
+__all__ = ["integrated_gradients"]
 
 BaselineName = Literal["shuffle", "zeros", "uniform"]
 Baseline = BaselineName | np.ndarray
-
-
-class CompletenessWarning(UserWarning):
-    """The attributions do not add up to the change in prediction as closely as was asked."""
 
 
 @overload
@@ -48,6 +45,7 @@ def integrated_gradients(  # type: ignore[overload-overlap]  # a str is a Sequen
     max_steps: int = 256,
     tolerance: float = 0.01,
     batch_size: int | None = None,
+    rc_average: bool = False,
 ) -> Attribution: ...
 @overload
 def integrated_gradients(
@@ -62,6 +60,7 @@ def integrated_gradients(
     max_steps: int = 256,
     tolerance: float = 0.01,
     batch_size: int | None = None,
+    rc_average: bool = False,
 ) -> list[Attribution]: ...
 def integrated_gradients(
     seq: str | Sequence[str],
@@ -75,6 +74,7 @@ def integrated_gradients(
     max_steps: int = 256,
     tolerance: float = 0.01,
     batch_size: int | None = None,
+    rc_average: bool = False,
 ) -> Attribution | list[Attribution]:
     """Share a prediction out over the bases by integrating gradients from baselines to the sequence.
 
@@ -94,6 +94,8 @@ def integrated_gradients(
         max_steps: quadrature points at most; as many as `steps` gives fixed quadrature.
         tolerance: relative completeness error that is good enough.
         batch_size: points at once; chosen from the length if not given.
+        rc_average: whether to attribute the mean of the predictions for both orientations. The result then carries
+            each as its `orientations`, and what is between them as its `orientation_gap`.
 
     Returns:
         Attribution with `forward` and `reverse` (L, 4) in the units of the target; a list for a list.
@@ -121,6 +123,7 @@ def integrated_gradients(
     if not tolerance > 0:
         raise ValueError(f"`tolerance` must be above 0, but got {tolerance!r}.")
     sequences = alphabet.normalize_many(seq, name="seq")
+    asked = (resolved, ReverseComplemented(resolved)) if rc_average else (resolved,)
     results = []
     with evaluation_mode(resolved):
         for sequence in sequences:
@@ -128,8 +131,9 @@ def integrated_gradients(
             require_memory(resolved, size, len(sequence), gradients=True)
             channels, label = _baselines(sequence, baseline, shuffles, seed)
             settings = {"baseline": label, "seed": seed, "tolerance": tolerance, "batch_size": size}
-            path = _PathIntegral(resolved, index, sequence, channels, size)
-            results.append(path.attribution(steps, max(steps, max_steps), tolerance, settings))
+            paths = [_PathIntegral(each, index, sequence, channels, size) for each in asked]
+            found = [path.attribution(steps, max(steps, max_steps), tolerance, settings) for path in paths]
+            results.append(averaged(*found) if rc_average else found[0])
     return results[0] if isinstance(seq, str) else results
 
 
@@ -149,7 +153,11 @@ def _baselines(sequence: str, baseline: Baseline, shuffles: int, seed: int) -> t
         channels = np.concatenate([stack.transpose(0, 2, 1), np.zeros((len(stack), 1, length))], axis=1)
         label = "array"
     elif baseline == "shuffle":
-        channels, label = alphabet.one_hot(_shuffled(alphabet.encode(sequence), shuffles, seed), np.float64), "shuffle"
+        # The same shuffles of the duplex, whichever strand it is given by.
+        turned = strand.reverse_complement(sequence)
+        drawn = _shuffled(alphabet.encode(min(sequence, turned)), shuffles, seed)
+        ids = drawn if sequence <= turned else strand.reverse_complement(drawn)
+        channels, label = alphabet.one_hot(ids, np.float64), "shuffle"
     elif baseline in ("zeros", "uniform"):
         channels = np.zeros((1, 5, length))
         channels[:, :4] = 0.25 if baseline == "uniform" else 0.0

@@ -9,7 +9,8 @@ from typing import Any, overload
 import numpy as np
 
 from crossdna_interpret import alphabet
-from crossdna_interpret.edits import Edit, Editor, window
+from crossdna_interpret.averaging import ReverseComplemented, averaged
+from crossdna_interpret.edits import Editor, substitutions, window
 from crossdna_interpret.engine import Compile, run_edits
 from crossdna_interpret.results import Mutagenesis
 from crossdna_interpret.scoring import (
@@ -35,6 +36,7 @@ def ism(  # type: ignore[overload-overlap]  # a str is a Sequence[str] to the ty
     batch_size: int | None = None,
     compile: Compile = "auto",
     keep: str | Path | None = None,
+    rc_average: bool = False,
 ) -> Mutagenesis: ...
 @overload
 def ism(
@@ -47,6 +49,7 @@ def ism(
     batch_size: int | None = None,
     compile: Compile = "auto",
     keep: str | Path | None = None,
+    rc_average: bool = False,
 ) -> list[Mutagenesis]: ...
 def ism(
     seq: str | Sequence[str],
@@ -58,6 +61,7 @@ def ism(
     batch_size: int | None = None,
     compile: Compile = "auto",
     keep: str | Path | None = None,
+    rc_average: bool = False,
 ) -> Mutagenesis | list[Mutagenesis]:
     """Predict every single-base substitution in a window of a sequence.
 
@@ -73,6 +77,7 @@ def ism(
         batch_size: edits at once; chosen from memory, and by trying, if not given.
         compile: whether to compute on compiled kernels: "auto", or True or False to insist; see `score_edits`.
         keep: a folder in which scores are kept as they come, for the same call after an interruption.
+        rc_average: whether to give the mean over both orientations; see `score_edits`.
 
     Returns:
         Mutagenesis with `predictions` (L', 4, T) in the units of the targets; a list for a list.
@@ -93,21 +98,18 @@ def ism(
     windows = [window(len(sequence), start, end) for sequence in sequences]
     for sequence in sequences:  # all of them before any work
         require_memory(resolved, resolve_batch_size(resolved, len(sequence), batch_size), len(sequence))
-    results = [
-        _mutate(sequence, resolved, index, part, batch_size=batch_size, compile=compile, keep=keep)
-        for sequence, part in zip(sequences, windows, strict=True)
-    ]
+    asked = (resolved, ReverseComplemented(resolved)) if rc_average else (resolved,)
+    results = []
+    for sequence, part in zip(sequences, windows, strict=True):
+        options = {"batch_size": batch_size, "compile": compile, "keep": keep}
+        found = [_mutate(sequence, each, index, part, **options) for each in asked]
+        results.append(averaged(*found) if rc_average else found[0])
     return results[0] if isinstance(seq, str) else results
 
 
 def _mutate(sequence: str, model: SequenceModel, target: int, part: tuple[int, int], **options: Any) -> Mutagenesis:
     start, end = part
-    ids = alphabet.encode(sequence)[start:end]
-    rows, bases = np.nonzero(ids[:, None] != np.arange(4))
-    edits = [
-        Edit(start + row, start + row + 1, alphabet.BASES[base])
-        for row, base in zip(rows.tolist(), bases.tolist(), strict=True)
-    ]
+    rows, bases, edits = substitutions(sequence, start, end)
     run = run_edits(model, Editor(sequence), edits, "ism", **options)
     predictions = np.broadcast_to(run.reference, (end - start, 4, len(run.reference))).copy()
     predictions[rows, bases] = run.predictions

@@ -5,14 +5,16 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence, Sized
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from crossdna_interpret import alphabet
+from crossdna_interpret.averaging import ReverseComplemented, averaged
 from crossdna_interpret.edits import Edit, Editor
 from crossdna_interpret.engine import Compile, run_edits
 from crossdna_interpret.results import PairwiseMutagenesis
-from crossdna_interpret.scoring import ModelLike, resolve_model, resolve_target
+from crossdna_interpret.scoring import ModelLike, SequenceModel, resolve_model, resolve_target
 
 __all__ = ["pairwise_ism"]
 
@@ -27,6 +29,7 @@ def pairwise_ism(
     batch_size: int | None = None,
     compile: Compile = "auto",
     keep: str | Path | None = None,
+    rc_average: bool = False,
 ) -> PairwiseMutagenesis:
     """Predict pairs of substitutions, in all combinations of bases, and what they do beyond the two alone.
 
@@ -40,7 +43,7 @@ def pairwise_ism(
         regions: two windows ((start, end), (start, end)), 0-based half-open; every position of one is paired with every
             position of the other. Give either this or `positions`.
         target: name or number of the target that `interaction` is about; may be left out when there is one.
-        batch_size, compile, keep: as in `score_edits`.
+        batch_size, compile, keep, rc_average: as in `score_edits`.
 
     Returns:
         PairwiseMutagenesis with `interaction` (P, 4, 4) for P pairs, and `strongest` (P,).
@@ -57,6 +60,14 @@ def pairwise_ism(
     resolved = resolve_model(model)
     index = resolve_target(resolved, target)
     pairs = _pairs(len(sequence), positions, regions)
+    if rc_average:
+        options = {"batch_size": batch_size, "compile": compile, "keep": keep}
+        asked = (resolved, ReverseComplemented(resolved))
+        return averaged(*(_mutate(sequence, pairs, each, index, **options) for each in asked))
+    return _mutate(sequence, pairs, resolved, index, batch_size=batch_size, compile=compile, keep=keep)
+
+
+def _mutate(sequence: str, pairs: np.ndarray, model: SequenceModel, target: int, **options: Any) -> PairwiseMutagenesis:
     taking_part = np.unique(pairs)
     ids = alphabet.encode(sequence)
     editor = Editor(sequence)
@@ -73,7 +84,7 @@ def pairwise_ism(
         one, other = pairs[pair].tolist()
         string = alphabet.BASES[first] + sequence[one + 1 : other] + alphabet.BASES[second]
         edits.append(Edit(one, other + 1, string))
-    run = run_edits(resolved, editor, edits, "pairwise_ism", batch_size=batch_size, compile=compile, keep=keep)
+    run = run_edits(model, editor, edits, "pairwise_ism", **options)
 
     singles = np.broadcast_to(run.reference, (len(taking_part), 4, len(run.reference))).copy()
     places, bases = np.array(alone).T
@@ -93,8 +104,8 @@ def pairwise_ism(
         sequence=sequence,
         positions=taking_part,
         pairs=indexed,
-        targets=tuple(resolved.targets),
-        target=resolved.targets[index],
+        targets=tuple(model.targets),
+        target=model.targets[target],
         reference=run.reference,
         singles=singles,
         predictions=predictions,

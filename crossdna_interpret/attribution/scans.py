@@ -28,6 +28,7 @@ def deletion_scan(
     batch_size: int | None = None,
     compile: Compile = "auto",
     keep: str | Path | None = None,
+    rc_average: bool = False,
 ) -> EditScan:
     """Predict the deletion of `width` bases at every place of a sequence.
 
@@ -38,7 +39,8 @@ def deletion_scan(
         target: name or number of the target that `delta` is about; may be left out when there is one.
         start, end: window in which the deletions lie, 0-based half-open; the whole sequence by default.
         step: positions from one deletion to the next.
-        flanks, batch_size, compile, keep: as in `score_edits`. Without flanks the shortened sequence is scored.
+        flanks, batch_size, compile, keep, rc_average: as in `score_edits`. Without flanks the shortened sequence is
+            scored.
 
     Returns:
         EditScan with `positions` (n,), `predictions` (n, T) and `delta` (n,).
@@ -61,8 +63,9 @@ def deletion_scan(
     places = range(first, stop - width + 1, step)
     edits = [Edit(place, place + width, "") for place in places]
     scores = score_edits(
-        sequence, edits, model, target=target, flanks=flanks, batch_size=batch_size, compile=compile, keep=keep
-    )
+        sequence, edits, model, target=target, flanks=flanks, batch_size=batch_size, compile=compile, keep=keep,
+        rc_average=rc_average,
+    )  # fmt: skip
     return EditScan(scores, "deletion", width)
 
 
@@ -79,6 +82,7 @@ def insertion_scan(
     batch_size: int | None = None,
     compile: Compile = "auto",
     keep: str | Path | None = None,
+    rc_average: bool = False,
 ) -> EditScan:
     """Predict the insertion of a string before every base of a sequence, and after the last.
 
@@ -90,7 +94,8 @@ def insertion_scan(
         start, end: places, 0-based: the insertion comes before base `start`, ..., before base `end` (or, where `end` is
             the length, after the last base). All by default.
         step: positions from one insertion to the next.
-        flanks, batch_size, compile, keep: as in `score_edits`. Without flanks the lengthened sequence is scored.
+        flanks, batch_size, compile, keep, rc_average: as in `score_edits`. Without flanks the lengthened sequence is
+            scored.
 
     Returns:
         EditScan with `positions` (n,), `predictions` (n, T) and `delta` (n,).
@@ -107,8 +112,9 @@ def insertion_scan(
     first, stop = window(len(sequence), start, end)
     edits = [Edit(place, place, string) for place in range(first, stop + 1, _positive("step", step))]
     scores = score_edits(
-        sequence, edits, model, target=target, flanks=flanks, batch_size=batch_size, compile=compile, keep=keep
-    )
+        sequence, edits, model, target=target, flanks=flanks, batch_size=batch_size, compile=compile, keep=keep,
+        rc_average=rc_average,
+    )  # fmt: skip
     return EditScan(scores, "insertion", len(string), string)
 
 

@@ -4,9 +4,35 @@ Every position is 0-based in the coordinates of the sequence that was asked abou
 """
 
 from crossdna_interpret.results.attribution import Attribution
-from crossdna_interpret.results.certificate import Certificate
+from crossdna_interpret.results.certificate import Certificate, CompletenessWarning
 from crossdna_interpret.results.edits import EditScan, EditScores
+from crossdna_interpret.results.exchange import (
+    DIRECTIONS,
+    Direction,
+    ExchangeAblation,
+    ExchangeEffects,
+    ExchangeMutagenesis,
+    ExchangePatch,
+    StrandExchange,
+)
 from crossdna_interpret.results.mutagenesis import Mutagenesis
+from crossdna_interpret.results.orientation import Orientation
 from crossdna_interpret.results.pairwise import PairwiseMutagenesis
 
-__all__ = ["Attribution", "Certificate", "EditScan", "EditScores", "Mutagenesis", "PairwiseMutagenesis"]
+__all__ = [
+    "DIRECTIONS",
+    "Attribution",
+    "Certificate",
+    "CompletenessWarning",
+    "Direction",
+    "EditScan",
+    "EditScores",
+    "ExchangeAblation",
+    "ExchangeEffects",
+    "ExchangeMutagenesis",
+    "ExchangePatch",
+    "Mutagenesis",
+    "Orientation",
+    "PairwiseMutagenesis",
+    "StrandExchange",
+]

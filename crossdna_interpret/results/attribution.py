@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from crossdna_interpret import alphabet
 from crossdna_interpret.results.certificate import Certificate, freeze
+from crossdna_interpret.results.orientations import OverOrientations
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,7 +21,7 @@ __all__ = ["Attribution"]
 
 
 @dataclass(frozen=True, eq=False)
-class Attribution:
+class Attribution(OverOrientations):
     """A prediction shared out over the bases, split by the strand path through which each base acts.
 
     Attributes:
@@ -33,7 +34,12 @@ class Attribution:
         baseline_prediction: mean over the baselines.
         baseline: name of the baseline, or "array".
         certificate: how it was computed.
+        orientations: where both were averaged, the result of the sequence as given and that of its reverse complement,
+            both in the coordinates of `sequence`.
     """
+
+    AVERAGED: ClassVar = ("forward", "reverse", "prediction", "baseline_prediction")
+    MAIN: ClassVar = "values"
 
     sequence: str
     target: str
@@ -43,6 +49,7 @@ class Attribution:
     baseline_prediction: float
     baseline: str
     certificate: Certificate
+    orientations: tuple[Attribution, Attribution] | None = None
 
     def __post_init__(self) -> None:
         for name in ("forward", "reverse"):

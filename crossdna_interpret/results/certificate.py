@@ -9,7 +9,11 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Certificate", "freeze"]
+__all__ = ["Certificate", "CompletenessWarning", "freeze"]
+
+
+class CompletenessWarning(UserWarning):
+    """Contributions do not add up to the change in prediction as closely as they should."""
 
 
 @dataclass(frozen=True)

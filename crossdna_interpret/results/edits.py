@@ -11,6 +11,7 @@ import numpy as np
 
 from crossdna_interpret.edits import Edit
 from crossdna_interpret.results.certificate import Certificate, freeze
+from crossdna_interpret.results.orientations import OverTargets
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,7 +22,7 @@ __all__ = ["EditScan", "EditScores"]
 
 
 @dataclass(frozen=True, eq=False)
-class EditScores:
+class EditScores(OverTargets):
     """Predictions for a list of edits, in the order in which they were given.
 
     Attributes:
@@ -34,6 +35,8 @@ class EditScores:
         lengths: (n,) bases of what was scored: L for all where flanks have kept the window.
         flanks: what was pulled in where the length changed, or None where the changed length was scored.
         certificate: how it was computed.
+        orientations: where both were averaged, the result of the sequence as given and that of its reverse complement,
+            both in the coordinates of `sequence`.
     """
 
     sequence: str
@@ -45,6 +48,7 @@ class EditScores:
     lengths: np.ndarray
     flanks: tuple[str, str] | None
     certificate: Certificate
+    orientations: tuple[EditScores, EditScores] | None = None
 
     def __post_init__(self) -> None:
         if self.target not in self.targets:
@@ -63,10 +67,6 @@ class EditScores:
         """(n,) predictions - reference for `target`."""
         index = self.targets.index(self.target)
         return self.predictions[:, index] - self.reference[index]
-
-    def with_target(self, target: str) -> EditScores:
-        """The same predictions, seen for another target."""
-        return dataclasses.replace(self, target=target)
 
     def to_dataframe(self) -> pd.DataFrame:
         """One row for each edit and target: start, end, ref, alt, length, target, prediction, delta."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ import numpy as np
 
 from crossdna_interpret import alphabet
 from crossdna_interpret.results.certificate import Certificate, freeze
+from crossdna_interpret.results.orientations import OverTargets
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,7 +21,7 @@ __all__ = ["Mutagenesis"]
 
 
 @dataclass(frozen=True, eq=False)
-class Mutagenesis:
+class Mutagenesis(OverTargets):
     """In-silico mutagenesis: the prediction for every single-base substitution in a window.
 
     Attributes:
@@ -33,6 +33,8 @@ class Mutagenesis:
         predictions: (L', 4, T) prediction with base b at position start + i; the sequence's own base repeats
             `reference`. At an N all four bases are substitutions.
         certificate: how it was computed.
+        orientations: where both were averaged, the result of the sequence as given and that of its reverse complement,
+            both in the coordinates of `sequence`.
     """
 
     sequence: str
@@ -42,6 +44,7 @@ class Mutagenesis:
     reference: np.ndarray
     predictions: np.ndarray
     certificate: Certificate
+    orientations: tuple[Mutagenesis, Mutagenesis] | None = None
 
     def __post_init__(self) -> None:
         if self.target not in self.targets:
@@ -68,10 +71,6 @@ class Mutagenesis:
         """(L',) minus the mean delta of the substitutions (three; four at an N): positive where the base helps."""
         ids = alphabet.encode(self.sequence)[self.start : self.end]
         return -self.delta.sum(axis=1) / np.where(ids == alphabet.N_ID, 4, 3).astype(self.predictions.dtype)
-
-    def with_target(self, target: str) -> Mutagenesis:
-        """The same predictions, seen for another target."""
-        return dataclasses.replace(self, target=target)
 
     def to_dataframe(self) -> pd.DataFrame:
         """One row for each substitution and target: position, ref, alt, target, prediction, delta."""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from crossdna_interpret import alphabet
 from crossdna_interpret.results.certificate import Certificate, freeze
+from crossdna_interpret.results.orientations import OverTargets
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,7 +21,7 @@ __all__ = ["PairwiseMutagenesis"]
 
 
 @dataclass(frozen=True, eq=False)
-class PairwiseMutagenesis:
+class PairwiseMutagenesis(OverTargets):
     """Predictions for pairs of substitutions.
 
     Attributes:
@@ -35,7 +35,12 @@ class PairwiseMutagenesis:
         predictions: (P, 4, 4, T) prediction with base a at the first position and base b at the second; where one is
             the sequence's own, it repeats `singles`.
         certificate: how it was computed.
+        orientations: where both were averaged, the result of the sequence as given and that of its reverse complement,
+            both in the coordinates of `sequence`.
     """
+
+    AVERAGED: ClassVar = ("reference", "singles", "predictions")
+    MAIN: ClassVar = "interaction"
 
     sequence: str
     positions: np.ndarray
@@ -46,6 +51,7 @@ class PairwiseMutagenesis:
     singles: np.ndarray
     predictions: np.ndarray
     certificate: Certificate
+    orientations: tuple[PairwiseMutagenesis, PairwiseMutagenesis] | None = None
 
     def __post_init__(self) -> None:
         if self.target not in self.targets:
@@ -81,10 +87,6 @@ class PairwiseMutagenesis:
         first, second = self.pairs.T
         result[first, second] = result[second, first] = self.strongest
         return result
-
-    def with_target(self, target: str) -> PairwiseMutagenesis:
-        """The same predictions, seen for another target."""
-        return dataclasses.replace(self, target=target)
 
     def to_dataframe(self) -> pd.DataFrame:
         """One row for each pair of substitutions, for `target`: position_1, ref_1, alt_1, position_2, ref_2, alt_2,

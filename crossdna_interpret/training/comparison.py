@@ -24,10 +24,10 @@ from torch import Tensor
 
 from crossdna_interpret import strand
 from crossdna_interpret.models.crossdna.model import CrossDNA
+from crossdna_interpret.statistics import pearson
 from crossdna_interpret.training.allocation import keep_freed_memory
 from crossdna_interpret.training.baselines import KmerRidge, ResidualCNN
 from crossdna_interpret.training.finetuning import Finetuning
-from crossdna_interpret.training.metrics import pearson
 from crossdna_interpret.training.retina_enhancer import CONFIG, TARGET
 from crossdna_interpret.training.retina_mpra import read_split
 from crossdna_interpret.training.run import RunOptions, fit
@@ -44,11 +44,13 @@ _LEARNING_RATE, _WEIGHT_DECAY, _SHIFT = 2e-3, 0.05, 6
 class OneStrand(CrossDNA):
     """A CrossDNA that reads the forward strand alone: one branch, no bridge, and nothing to fuse with."""
 
-    def represent(self, x_forward: Tensor, x_reverse: Tensor) -> Tensor:
+    def represent(
+        self, x_forward: Tensor, x_reverse: Tensor, pairs: Sequence[strand.BlockPair] | None = None
+    ) -> Tensor:
         features, _ = self.stem(x_forward, x_reverse)
         length = x_forward.shape[-1]
         blocks = []
-        for pair in strand.block_pairs(length, self.config.block_size, "aligned"):
+        for pair in self.pairs(length) if pairs is None else pairs:
             at = pair.branch_a
             of_block = self.fusion.project_a(self.branch_a(features[:, at.own_slice(length)], at))
             blocks.append(F.layer_norm(of_block, of_block.shape[-1:], eps=1e-5))

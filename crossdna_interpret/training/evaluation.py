@@ -9,8 +9,9 @@ from scipy import stats
 
 from crossdna_interpret import strand
 from crossdna_interpret.models.crossdna.model import CrossDNA
+from crossdna_interpret.statistics import correlation
 from crossdna_interpret.training.batches import Batches
-from crossdna_interpret.training.metrics import auroc, correlation
+from crossdna_interpret.training.metrics import auroc
 from crossdna_interpret.training.module import channels
 from crossdna_interpret.training.supervised import Task
 from crossdna_interpret.training.tables import Table

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from crossdna_interpret.training.metrics import correlation
+from crossdna_interpret.statistics import correlation
 
 __all__ = ["NoPairsError", "Predict", "crx_pairs", "scanning"]
 

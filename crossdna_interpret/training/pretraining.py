@@ -129,7 +129,7 @@ class Pretraining(SeededModule):
                 [semantic_loss(_joined(seen, name), _joined(whole, name)) for name in self._features]
             ).sum()
         if weights["gate"]:
-            pairs = strand.block_pairs(ids.shape[1], self.model.config.block_size, self.model.config.rc_blocks)
+            pairs = self.model.pairs(ids.shape[1])
             gate = _joined(seen, "fusion.gate_logits") / self.model.config.gate_temp
             terms["gate"] = fusion_gate_loss(gate, pairs)
         if weights["reverse_complement"]:

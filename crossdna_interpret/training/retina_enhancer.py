@@ -23,11 +23,11 @@ import torch
 from crossdna_interpret.models.crossdna.checkpoint import save_crossdna
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
 from crossdna_interpret.models.crossdna.model import CrossDNA
+from crossdna_interpret.statistics import correlation
 from crossdna_interpret.training.allocation import keep_freed_memory
 from crossdna_interpret.training.distillation import Distillation
 from crossdna_interpret.training.finetuning import Finetuning
 from crossdna_interpret.training.laboratory import NoPairsError, crx_pairs, scanning
-from crossdna_interpret.training.metrics import correlation
 from crossdna_interpret.training.motifs import jaspar_vertebrates
 from crossdna_interpret.training.retina_mpra import read_split
 from crossdna_interpret.training.run import LAST, RunOptions, TrainingError, fit

@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crossdna_interpret import alphabet, strand
-from crossdna_interpret.training.metrics import auroc, pearson
+from crossdna_interpret.statistics import pearson
+from crossdna_interpret.training.metrics import auroc
 from crossdna_interpret.training.module import SeededModule, channels, decayed
 from crossdna_interpret.training.tables import Batch
 

@@ -13,8 +13,8 @@ import crossdna_interpret as cdi
 from crossdna_interpret import strand
 from crossdna_interpret.models.crossdna.checkpoint import save_crossdna
 from crossdna_interpret.models.crossdna.model import CrossDNA
+from crossdna_interpret.statistics import pearson
 from crossdna_interpret.training.finetuning import Finetuning
-from crossdna_interpret.training.metrics import pearson
 from crossdna_interpret.training.retina_enhancer import finished, main
 from crossdna_interpret.training.retina_mpra import read_split
 from tests.training.mpra_tables import mpra_table, write_split

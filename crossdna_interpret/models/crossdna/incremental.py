@@ -115,7 +115,7 @@ class Incremental:
     def __init__(self, model: CrossDNA, reference: np.ndarray, *, cache_bytes: int = 1 << 29) -> None:
         self.model, self.cache_bytes = model, cache_bytes
         self.length = len(reference)
-        self.pairs = self._pairs(self.length)
+        self.pairs = self.model.pairs(self.length)
         self.strands = self._strands(reference[None])
         self.reference = reference[None]
         self._readings: OrderedDict[tuple[int, str], _Reading] = OrderedDict()
@@ -138,9 +138,6 @@ class Incremental:
         letter = torch.eye(len(alphabet.ALPHABET), dtype=self.model.dtype, device=self.model.device)
         return conv.weight.mT.flatten(1), conv.bias, F.pad(letter, (0, 0, 0, 1))
 
-    def _pairs(self, length: int) -> list[strand.BlockPair]:
-        return strand.block_pairs(length, self.model.config.block_size, self.model.config.rc_blocks)
-
     def _strands(self, ids: np.ndarray) -> dict[str, _Strand]:
         return {name: _Strand.of(name, ids) for name in ("forward", "reverse")}
 
@@ -152,7 +149,7 @@ class Incremental:
         changed = self._changed(strands) if length == self.length else None
         total: Tensor | None = None
         untouched = []
-        for pair in self._pairs(length):
+        for pair in self.model.pairs(length):
             if changed is not None and not self._touched(pair, changed):
                 untouched.append(self.sums[pair.index])
                 continue

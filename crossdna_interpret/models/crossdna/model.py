@@ -25,6 +25,7 @@ from crossdna_interpret.models.crossdna.config import CrossDNAConfig
 from crossdna_interpret.models.crossdna.memory import memory_estimate
 
 if TYPE_CHECKING:
+    from crossdna_interpret.models.crossdna.exchange import Exchange, Received
     from crossdna_interpret.models.crossdna.incremental import Incremental
 
 __all__ = ["LOG_LIKELIHOOD", "CrossDNA", "Head"]
@@ -185,16 +186,64 @@ class CrossDNA(nn.Module):
 
         return Incremental(self, reference, cache_bytes=cache_bytes)
 
-    def represent(self, x_forward: Tensor, x_reverse: Tensor) -> Tensor:
-        """Fused representation (N, L, H), from the two strands' channels (N, 5, L), each read 5' to 3'."""
+    def exchange(self, ids: np.ndarray, target: int) -> Exchange:
+        """What crosses the bridge when ids (L,) are scored, and what it does to one target.
+
+        Raises:
+            ValueError: the model has no bridge, or hooks are active where messages are taken apart.
+        """
+        from crossdna_interpret.models.crossdna.exchange import Exchange  # which is about this class
+
+        return Exchange(self, ids, target)
+
+    def silenced(self) -> CrossDNA:
+        """A copy in which no message crosses the bridge.
+
+        Raises:
+            ValueError: the model has no bridge.
+        """
+        from crossdna_interpret.models.crossdna.exchange import silenced
+
+        return silenced(self)
+
+    def received(self, target: int, length: int) -> Received:
+        """What exchange adds to one target at each of `length` positions, as scores of a model.
+
+        Raises:
+            ValueError: the model has no bridge.
+        """
+        from crossdna_interpret.models.crossdna.exchange import Received
+
+        return Received(self, target, length)
+
+    def pairs(self, length: int, *, first: int | None = None) -> list[strand.BlockPair]:
+        """How this model cuts `length` positions into blocks, and which stretches meet in its bridge.
+
+        `first` positions are in the first block, if it is not to be as long as the others.
+        """
+        return strand.block_pairs(length, self.config.block_size, self.config.rc_blocks, first=first)
+
+    def branches(
+        self, x_forward: Tensor, x_reverse: Tensor, pairs: Sequence[strand.BlockPair]
+    ) -> Iterator[tuple[Tensor, Tensor, strand.BlockPair]]:
+        """For each pair, what branch A and branch B give (N, l, H), each in the order in which it has read."""
         length = x_forward.shape[-1]
         features = dict(zip(("forward", "reverse"), self.stem(x_forward, x_reverse), strict=True))
-        fused = []
-        for pair in strand.block_pairs(length, self.config.block_size, self.config.rc_blocks):
+        for pair in pairs:
             at_a, at_b = pair.branch_a, pair.branch_b
             a = self.branch_a(features[at_a.strand][:, at_a.own_slice(length)], at_a)
             b = self.branch_b(features[at_b.strand][:, at_b.own_slice(length)], at_b)
-            fused.append(self.merge(a, b, pair))
+            yield a, b, pair
+
+    def represent(
+        self, x_forward: Tensor, x_reverse: Tensor, pairs: Sequence[strand.BlockPair] | None = None
+    ) -> Tensor:
+        """Fused representation (N, L, H), from the two strands' channels (N, 5, L), each read 5' to 3'.
+
+        Other `pairs` than the model's own, which must cover the sequence in order, show what they are responsible for.
+        """
+        pairs = self.pairs(x_forward.shape[-1]) if pairs is None else pairs
+        fused = [self.merge(*given) for given in self.branches(x_forward, x_reverse, pairs)]
         return fused[0] if len(fused) == 1 else torch.cat(fused, dim=1)
 
     def merge(self, a: Tensor, b: Tensor, pair: strand.BlockPair) -> Tensor:
@@ -204,12 +253,15 @@ class CrossDNA(nn.Module):
             a, b = self.bridge(a, b, pair)
         return self.fusion(a, b, pair)
 
-    def forward_strands(self, x_forward: Tensor, x_reverse: Tensor) -> Tensor:
+    def forward_strands(
+        self, x_forward: Tensor, x_reverse: Tensor, pairs: Sequence[strand.BlockPair] | None = None
+    ) -> Tensor:
         """Scores (N, T) as a function of each strand's channels (N, 5, L), which attribution treats apart.
 
         The log-likelihood reads the observed bases off `x_forward`, so that direct path counts as the forward strand's.
+        `pairs` as in `represent`.
         """
-        fused = self.represent(x_forward, x_reverse)
+        fused = self.represent(x_forward, x_reverse, pairs)
         if self.head is not None:
             return self.head(fused)
         log_probability = self.lm_head(fused)[..., :4].log_softmax(-1)

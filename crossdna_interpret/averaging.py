@@ -1,0 +1,83 @@
+"""A model asked about the other orientation, and the mean of what both orientations answer.
+
+The duplex has no preferred orientation, but a model may: f(x) and f(reverse complement of x) can differ. Their mean is
+a function that cannot. Its mutagenesis and its attributions are the means of those of both, mapped onto the sequence
+as it was given, and how far the two are apart is an error bar that needs no assumption.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from torch import Tensor, nn
+
+from crossdna_interpret import strand
+
+if TYPE_CHECKING:
+    from crossdna_interpret.scoring import SequenceModel
+
+__all__ = ["ReverseComplemented", "averaged"]
+
+Result = TypeVar("Result")
+
+
+class ReverseComplemented(nn.Module):
+    """The model that scores the reverse complement of what it is given, with all that the model itself offers.
+
+    Args:
+        model: any `SequenceModel`; it is not changed.
+    """
+
+    def __init__(self, model: SequenceModel) -> None:
+        super().__init__()
+        assert isinstance(model, nn.Module)
+        self.model = model
+        self.targets, self.name = model.targets, model.name
+        self.device, self.dtype = model.device, model.dtype
+        for name in ("config", "memory_estimate", "operations", "accelerated", "reuse_problem"):
+            if hasattr(model, name):
+                setattr(self, name, getattr(model, name))
+        if hasattr(model, "forward_strands"):
+            self.forward_strands = self._turned_strands
+        if hasattr(model, "reuse"):
+            self.reuse = self._reuse
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.model(strand.reverse_complement(x))
+        return scores
+
+    def _turned_strands(self, x_forward: Tensor, x_reverse: Tensor) -> Tensor:
+        offered: Any = self.model.forward_strands
+        scores: Tensor = offered(x_reverse, x_forward)
+        return scores
+
+    def _reuse(self, reference: np.ndarray) -> _Turned:
+        offered: Any = self.model.reuse
+        return _Turned(offered(strand.reverse_complement(reference)))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Turned:
+    scorer: Any
+
+    def score(self, ids: np.ndarray) -> Tensor:
+        scores: Tensor = self.scorer.score(strand.reverse_complement(ids))
+        return scores
+
+
+def averaged(as_given: Result, turned: Result) -> Result:
+    """The mean of a result and of that of the `ReverseComplemented` model, which carries both as its `orientations`."""
+    assert dataclasses.is_dataclass(as_given)
+    assert not isinstance(as_given, type)
+    both = as_given, turned
+    names: tuple[str, ...] = as_given.AVERAGED  # type: ignore[attr-defined]
+    means = {name: sum(getattr(each, name) for each in both) / 2 for name in names}
+    certificates = [each.certificate for each in both]  # type: ignore[attr-defined]
+    checks = {name for certificate in certificates for name in certificate.checks}
+    worst = {name: max(of.checks[name] for of in certificates if name in of.checks) for name in sorted(checks)}
+    certificate = dataclasses.replace(
+        certificates[0], settings={**certificates[0].settings, "rc_average": True}, checks=worst
+    )
+    return dataclasses.replace(as_given, **means, orientations=both, certificate=certificate)

@@ -1,0 +1,163 @@
+"""Would the model have said the same of the other orientation? And what do its own arbitrary choices change?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+import torch
+
+from crossdna_interpret import alphabet, strand
+from crossdna_interpret.attribution.gradients import integrated_gradients
+from crossdna_interpret.attribution.mutagenesis import ism
+from crossdna_interpret.averaging import ReverseComplemented
+from crossdna_interpret.results import Orientation
+from crossdna_interpret.scoring import (
+    ModelLike,
+    certify,
+    evaluation_mode,
+    predict,
+    require_memory,
+    resolve_model,
+    resolve_target,
+)
+from crossdna_interpret.statistics import correlation, mean
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["orientation"]
+
+Method = Literal["ism", "integrated_gradients"]
+
+
+def orientation(
+    seqs: str | Sequence[str],
+    model: ModelLike = None,
+    *,
+    target: str | int | None = None,
+    method: Method = "ism",
+    seed: int = 0,
+) -> Orientation:
+    """Ask a model about sequences and about their reverse complements, and compare what it says.
+
+    Both orientations are the same molecule in the same duplex. Predictions are compared, and the attribution of each
+    base with that of the base it pairs with. A CrossDNA is also asked with what is arbitrary in it changed: which
+    branch reads which strand, and where blocks begin.
+
+    Args:
+        seqs: N sequences, of any lengths.
+        model: a model, a name or path for `load_model`, or None for the bundled one.
+        target: name or number of the target; may be left out when there is one.
+        method: what attributions are from.
+        seed: of the bootstrap.
+
+    Returns:
+        Orientation with a row for each question in `table`. Intervals are Fisher's for the correlation of predictions,
+        and from a bootstrap over sequences for means.
+
+    Raises:
+        ValueError, TypeError: bad sequences, target, model or method.
+        MemoryError: a sequence too long for the memory at hand, with the estimate.
+
+    Example:
+        >>> r = orientation(["ACGTTGCAACGTTGCA", "TTTTGGATTAGCCCCA"])
+        >>> r.table.columns.tolist()
+        ['compared', 'statistic', 'value', 'low', 'high', 'n']
+    """
+    if method not in get_args(Method):
+        raise ValueError(f"`method` must be one of {get_args(Method)}, but got {method!r}.")
+    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+        raise ValueError(f"`seed` must be an integer of at least 0, but got {seed!r}.")
+    resolved = resolve_model(model)
+    index = resolve_target(resolved, target)
+    sequences = alphabet.normalize_many(seqs)
+    turned_model = ReverseComplemented(resolved)
+    forward, reverse = (predict(sequences, each)[:, index] for each in (resolved, turned_model))
+    explain: Callable[..., Any] = ism if method == "ism" else integrated_gradients
+    as_given, turned = (
+        [result.importance for result in explain(sequences, each, target=index)] for each in (resolved, turned_model)
+    )
+    r = np.array([correlation(one, other)[0] for one, other in zip(as_given, turned, strict=True)])
+    worst = np.array([np.abs(one - other).max() for one, other in zip(as_given, turned, strict=True)])
+    exchanged, shifts = None, tuple[int, ...]()
+    shifted = np.empty((len(sequences), 0))
+    if hasattr(resolved, "pairs"):
+        exchanged = _rearranged(resolved, index, sequences, _branches_exchanged)
+        size = resolved.config.block_size  # type: ignore[attr-defined]
+        if size is not None and max(map(len, sequences)) > size:
+            shifts = tuple(sorted({max(1, size * quarter // 4) for quarter in (1, 2, 3)}))
+            shifted = np.stack(
+                [_rearranged(resolved, index, sequences, _blocks_shifted(shift)) for shift in shifts], axis=1
+            )
+    return Orientation(
+        sequences=tuple(sequences),
+        target=resolved.targets[index],
+        forward=forward,
+        reverse=reverse,
+        attribution_r=r,
+        attribution_worst=worst,
+        exchanged=exchanged,
+        shifts=shifts,
+        shifted=shifted,
+        table=_table(forward, reverse, r, worst, exchanged, dict(zip(shifts, shifted.T, strict=True)), seed),
+        certificate=certify(resolved, "orientation", settings={"method": method, "seed": seed}, checks={}),
+    )
+
+
+Rearrange = Callable[[Any, int], list[strand.BlockPair]]
+
+
+def _branches_exchanged(model: Any, length: int) -> list[strand.BlockPair]:
+    return [strand.BlockPair(pair.index, pair.branch_b, pair.branch_a) for pair in model.pairs(length)]
+
+
+def _blocks_shifted(shift: int) -> Rearrange:
+    return lambda model, length: model.pairs(length, first=model.config.block_size - shift)
+
+
+def _rearranged(model: Any, target: int, sequences: Sequence[str], pairs: Rearrange) -> np.ndarray:
+    """(N,) scores with other pairs of blocks than the model's own."""
+    scores = []
+    with evaluation_mode(model), torch.no_grad():
+        for sequence in sequences:
+            require_memory(model, 1, len(sequence))
+            x = torch.from_numpy(alphabet.one_hot(alphabet.encode(sequence)[None]))
+            x = x.to(device=model.device, dtype=model.dtype)
+            found = model.forward_strands(x, strand.reverse_complement(x), pairs(model, len(sequence)))
+            scores.append(found[0, target].cpu().numpy())
+    return np.stack(scores)
+
+
+def _table(
+    forward: np.ndarray,
+    reverse: np.ndarray,
+    r: np.ndarray,
+    worst: np.ndarray,
+    exchanged: np.ndarray | None,
+    shifted: dict[int, np.ndarray],
+    seed: int,
+) -> pd.DataFrame:
+    import pandas as pd
+
+    nothing = float("nan")
+    gap = reverse - forward
+    rows: list[tuple[str, str, tuple[float, float, float]]] = [
+        ("predictions of both orientations", "Pearson r", correlation(forward, reverse)),
+        ("predictions of both orientations", "mean of reverse - forward", mean(gap, seed=seed)),
+        ("predictions of both orientations", "mean size of the gap", mean(np.abs(gap), seed=seed)),
+        ("predictions of both orientations", "largest gap", (float(np.abs(gap).max()), nothing, nothing)),
+        ("attributions of both orientations", "mean r over a sequence", mean(r, seed=seed)),
+        ("attributions of both orientations", "largest difference at a base", (float(worst.max()), nothing, nothing)),
+    ]
+    if exchanged is not None:
+        change = np.abs(exchanged - forward)
+        rows.append(("each branch reading the other strand", "mean size of the change", mean(change, seed=seed)))
+    for shift, scores in shifted.items():
+        change = np.abs(scores - forward)
+        rows.append((f"block boundaries moved by {shift}", "mean size of the change", mean(change, seed=seed)))
+    return pd.DataFrame(
+        [(compared, statistic, *found, len(forward)) for compared, statistic, found in rows],
+        columns=["compared", "statistic", "value", "low", "high", "n"],
+    )

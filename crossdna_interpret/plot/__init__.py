@@ -1,0 +1,23 @@
+"""From a result to matplotlib Axes. Nothing here computes a score, and no global matplotlib state is changed."""
+
+from crossdna_interpret.plot.drawing import PALETTES, draw_letters
+from crossdna_interpret.plot.edits import edit_effects, interaction_map, mutagenesis_map
+from crossdna_interpret.plot.exchange import exchange_arcs, exchange_effects, exchange_logo, exchange_map, gate_track
+from crossdna_interpret.plot.logos import logo, strand_logo
+from crossdna_interpret.plot.orientation import orientation_scatter
+
+__all__ = [
+    "PALETTES",
+    "draw_letters",
+    "edit_effects",
+    "exchange_arcs",
+    "exchange_effects",
+    "exchange_logo",
+    "exchange_map",
+    "gate_track",
+    "interaction_map",
+    "logo",
+    "mutagenesis_map",
+    "orientation_scatter",
+    "strand_logo",
+]

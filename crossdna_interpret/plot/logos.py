@@ -1,0 +1,88 @@
+"""Sequences with letters as tall as they matter."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from crossdna_interpret.plot.drawing import INK, Palette, draw_letters, dress, new_axes, part_of, two_strands
+from crossdna_interpret.results import Attribution, ExchangeMutagenesis, Mutagenesis
+
+__all__ = ["logo", "strand_logo"]
+
+
+def logo(
+    result: Attribution | Mutagenesis | ExchangeMutagenesis,
+    ax: Axes | None = None,
+    *,
+    start: int = 0,
+    end: int | None = None,
+    palette: Palette = "colorblind",
+) -> Axes:
+    """Draw the sequence with each base as tall as it matters: above the line it raises the prediction.
+
+    Where a result is the mean over both orientations, thin bars reach from what one says to what the other does.
+
+    Args:
+        result: its `importance` gives the heights, in the units of the target.
+        ax: where to draw; a new figure if not given.
+        start, end: part of the sequence to draw, 0-based half-open.
+        palette: "colorblind" (default) or "classic".
+
+    Returns:
+        The Axes.
+
+    Raises:
+        ValueError: an empty or outlying part, or an unknown palette.
+    """
+    offset, stop = (0, len(result.sequence)) if isinstance(result, Attribution) else (result.start, result.end)
+    part = part_of(len(result.sequence), max(start, offset), stop if end is None else min(end, stop))
+    heights = result.importance[part.start - offset : part.stop - offset]
+    ax = new_axes(ax, len(heights), 2.4)
+    draw_letters(ax, result.sequence[part], heights, x=np.arange(part.start, part.stop), baseline=0.0, palette=palette)
+    ax.axhline(0, color=INK, linewidth=0.6)
+    dress(ax, part.start, part.stop)
+    shown = [heights]
+    if not isinstance(result, ExchangeMutagenesis) and result.orientations is not None:
+        one, other = (each.importance[part.start - offset : part.stop - offset] for each in result.orientations)
+        shown += [one, other]
+        ax.vlines(np.arange(part.start, part.stop), one, other, color=INK, linewidth=0.8, alpha=0.7)
+    low, high = min(0.0, *(values.min() for values in shown)), max(0.0, *(values.max() for values in shown))
+    pad = 0.05 * ((high - low) or 1.0)
+    ax.set_ylim(low - pad, high + pad)
+    kind = "attribution" if isinstance(result, Attribution) else "mutagenesis"
+    if isinstance(result, ExchangeMutagenesis):
+        kind = "mutagenesis\nof exchange"
+    ax.set_ylabel(f"{kind},\n{result.target}")
+    return ax
+
+
+def strand_logo(
+    result: Attribution,
+    ax: Axes | None = None,
+    *,
+    start: int = 0,
+    end: int | None = None,
+    palette: Palette = "colorblind",
+) -> Axes:
+    """Draw both strands as two tracks: what each base adds by the forward path, and its complement by the other.
+
+    The upper track reads 5' to 3' from left to right, the lower one from right to left. Both have the same scale.
+
+    Args:
+        result: an attribution, which is split by strand path.
+        ax: where to draw; a new figure if not given.
+        start, end: part of the sequence to draw, 0-based half-open.
+        palette: "colorblind" (default) or "classic".
+
+    Returns:
+        The Axes.
+
+    Raises:
+        ValueError: an empty or outlying part, or an unknown palette.
+    """
+    part = part_of(len(result.sequence), start, end)
+    forward, reverse = result.forward.sum(axis=1), result.reverse.sum(axis=1)
+    return two_strands(
+        result.sequence, forward, reverse, part, ax, ylabel=f"attribution,\n{result.target}", palette=palette
+    )

@@ -1,0 +1,40 @@
+"""Both orientations against each other."""
+
+from __future__ import annotations
+
+from matplotlib.axes import Axes
+
+from crossdna_interpret.plot.drawing import INK
+from crossdna_interpret.results import Orientation
+
+__all__ = ["orientation_scatter"]
+
+
+def orientation_scatter(result: Orientation, ax: Axes | None = None, *, color: str = "#0072B2") -> Axes:
+    """Draw the prediction for each reverse complement against that for the sequence as given.
+
+    Args:
+        result: predictions of both orientations, in the units of the target.
+        ax: where to draw; a new figure if not given.
+        color: of the points.
+
+    Returns:
+        The Axes. The line is where a model lies that treats both alike.
+    """
+    if ax is None:
+        from matplotlib import pyplot as plt
+
+        _, ax = plt.subplots(figsize=(4.2, 4.2), layout="constrained")
+    low = float(min(result.forward.min(), result.reverse.min()))
+    high = float(max(result.forward.max(), result.reverse.max()))
+    pad = 0.05 * ((high - low) or 1.0)
+    ax.plot([low - pad, high + pad], [low - pad, high + pad], color=INK, linewidth=0.8)
+    ax.plot(result.forward, result.reverse, linestyle="", marker="o", markersize=3.5, alpha=0.6, color=color)
+    ax.set_xlim(low - pad, high + pad)
+    ax.set_ylim(low - pad, high + pad)
+    ax.set_aspect("equal")
+    ax.set_xlabel(f"{result.target}, sequence as given")
+    ax.set_ylabel(f"{result.target}, reverse complement")
+    r, low_r, high_r = result.table.loc[0, ["value", "low", "high"]]
+    ax.set_title(f"r = {r:.3f} ({low_r:.3f} to {high_r:.3f}), n = {len(result.sequences)}", fontsize=9)
+    return ax

@@ -1,0 +1,392 @@
+"""What crosses between the strands, and what happens when it is stopped or replaced.
+
+Directions are in the order of `DIRECTIONS`. What belongs to a message lies at the position that receives it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from crossdna_interpret import alphabet
+from crossdna_interpret.results.certificate import Certificate, freeze
+from crossdna_interpret.results.mutagenesis import Mutagenesis
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+    from matplotlib.axes import Axes
+
+__all__ = [
+    "DIRECTIONS",
+    "Direction",
+    "ExchangeAblation",
+    "ExchangeEffects",
+    "ExchangeMutagenesis",
+    "ExchangePatch",
+    "StrandExchange",
+]
+
+DIRECTIONS = ("reverse_to_forward", "forward_to_reverse")
+Direction = Literal["reverse_to_forward", "forward_to_reverse", "both"]
+
+
+@dataclass(frozen=True)
+class ExchangeEffects:
+    """The prediction with and without messages, in the units of the target.
+
+    Attributes:
+        both: with messages in both directions, as the model computes it.
+        reverse_to_forward: with the messages to the forward strand alone.
+        forward_to_reverse: with the messages to the reverse strand alone.
+        none: without any.
+    """
+
+    both: float
+    reverse_to_forward: float
+    forward_to_reverse: float
+    none: float
+
+    @property
+    def total(self) -> float:
+        """both - none: what exchange adds to the prediction."""
+        return self.both - self.none
+
+    @property
+    def interaction(self) -> float:
+        """What both directions do together beyond the sum of what each does alone."""
+        return self.both - self.reverse_to_forward - self.forward_to_reverse + self.none
+
+
+@dataclass(frozen=True, eq=False)
+class StrandExchange:
+    """The effect of exchange between the strands, shared out over who sends what to whom.
+
+    A message is a sum of terms, each sent by one position of the other strand through one source, and of a bias. While
+    all messages are scaled from 0 to 1 the prediction goes from `effects.none` to `effects.both`; each term gets its
+    part of that way's integrated gradient (exact to `completeness_error`).
+
+    Attributes:
+        sequence: length L.
+        target: whose prediction it is.
+        sources: names of the S sources: the same position, the bridge's dilated convolutions, the mean of a block.
+        by_source: (S, 2, L, L) contributions by source, direction, receiving position and sending position. Positions
+            are those of `sequence` on either strand.
+        bias: (2, L) contribution of the bias, by direction and receiving position.
+        gate_channels: (2, L, H) the gate of each channel in 0 to 1, by direction and receiving position.
+        fusion_gate: (L,) weight of the forward strand where the strands are fused afterwards, in 0 to 1.
+        partner: (L,) the position of the reverse strand that each position of the forward strand meets: itself, but for
+            models of several blocks paired "mirrored", where the sender of the "same position" is the mirror locus.
+        effects: predictions with and without messages.
+        certificate: how it was computed.
+    """
+
+    sequence: str
+    target: str
+    sources: tuple[str, ...]
+    by_source: np.ndarray
+    bias: np.ndarray
+    gate_channels: np.ndarray
+    fusion_gate: np.ndarray
+    partner: np.ndarray
+    effects: ExchangeEffects
+    certificate: Certificate
+
+    def __post_init__(self) -> None:
+        length = len(self.sequence)
+        freeze(self, "by_source", (len(self.sources), 2, length, length))
+        freeze(self, "bias", (2, length))
+        freeze(self, "gate_channels", (2, length, np.shape(self.gate_channels)[-1]))
+        freeze(self, "fusion_gate", (length,))
+        freeze(self, "partner", (length,))
+
+    @cached_property
+    def contributions(self) -> np.ndarray:
+        """(2, L, L) by direction, receiving position and sending position: all sources together."""
+        total = self.by_source.sum(axis=0)
+        total.flags.writeable = False
+        return total
+
+    @property
+    def gates(self) -> np.ndarray:
+        """(2, L) mean gate over channels, by direction and receiving position."""
+        mean: np.ndarray = self.gate_channels.mean(axis=-1)
+        return mean
+
+    @property
+    def received(self) -> np.ndarray:
+        """(2, L) what the message that a position receives adds, the bias included; sums up to `effects.total`."""
+        received: np.ndarray = self.contributions.sum(axis=2) + self.bias
+        return received
+
+    @property
+    def sent(self) -> np.ndarray:
+        """(2, L) what a position adds by what it sends."""
+        sent: np.ndarray = self.contributions.sum(axis=1)
+        return sent
+
+    @property
+    def completeness_error(self) -> float:
+        """|sum of contributions and bias - effects.total|."""
+        total = float(self.by_source.sum(dtype=np.float64) + self.bias.sum(dtype=np.float64))
+        return abs(total - self.effects.total)
+
+    @property
+    def mirrored(self) -> bool:
+        """Whether the bridge joins positions that do not pair in the duplex, as published models do beyond a block."""
+        return bool((self.partner != np.arange(len(self.sequence))).any())
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """One row for each direction and position: direction, position, ref, received, sent, bias, gate, and sources.
+
+        A source's column is what its part of the message received there adds.
+        """
+        import pandas as pd
+
+        frames = [
+            pd.DataFrame(
+                {
+                    "direction": name,
+                    "position": np.arange(len(self.sequence)),
+                    "ref": list(self.sequence),
+                    "received": self.received[way],
+                    "sent": self.sent[way],
+                    "bias": self.bias[way],
+                    "gate": self.gates[way],
+                }
+                | {source: self.by_source[at, way].sum(axis=1) for at, source in enumerate(self.sources)}
+            )
+            for way, name in enumerate(DIRECTIONS)
+        ]
+        return pd.concat(frames, ignore_index=True)
+
+    def to_xarray(self) -> xr.Dataset:
+        """Everything, with coordinates, effects and the certificate."""
+        import xarray as xr
+
+        positions = np.arange(len(self.sequence))
+        return xr.Dataset(
+            {
+                "contributions": (("source", "direction", "receiver", "sender"), self.by_source),
+                "bias": (("direction", "receiver"), self.bias),
+                "gate": (("direction", "receiver", "channel"), self.gate_channels),
+                "fusion_gate": (("receiver",), self.fusion_gate),
+                "partner": (("receiver",), self.partner),
+            },
+            coords={
+                "source": list(self.sources),
+                "direction": list(DIRECTIONS),
+                "receiver": positions,
+                "sender": positions,
+                "ref": ("receiver", list(self.sequence)),
+            },
+            attrs={
+                "sequence": self.sequence,
+                "target": self.target,
+                "effects": json.dumps(vars(self.effects)),
+                "certificate": json.dumps(self.certificate.to_dict()),
+            },
+        )
+
+    def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
+        """Arcs between the two strands; see `plot.exchange_arcs`."""
+        from crossdna_interpret import plot
+
+        return plot.exchange_arcs(self, ax=ax, **options)
+
+
+@dataclass(frozen=True, eq=False)
+class ExchangeMutagenesis:
+    """How every substitution in a window changes what exchange between the strands adds to the prediction.
+
+    Attributes:
+        with_exchange: mutagenesis of the model as it is.
+        without_exchange: the same where no message crosses.
+        received: (L', 4, L) change of what exchange adds at each position, or None if that was not asked for; its sum
+            over positions is `delta`.
+        certificate: how it was computed.
+    """
+
+    with_exchange: Mutagenesis
+    without_exchange: Mutagenesis
+    received: np.ndarray | None
+    certificate: Certificate
+
+    def __post_init__(self) -> None:
+        if self.received is not None:
+            freeze(self, "received", (*self.with_exchange.delta.shape, len(self.sequence)))
+
+    @property
+    def sequence(self) -> str:
+        """The whole sequence, length L."""
+        return self.with_exchange.sequence
+
+    @property
+    def target(self) -> str:
+        """Whose prediction it is."""
+        return self.with_exchange.target
+
+    @property
+    def start(self) -> int:
+        """First position of the window of L' positions."""
+        return self.with_exchange.start
+
+    @property
+    def end(self) -> int:
+        """The position after the window."""
+        return self.with_exchange.end
+
+    @property
+    def reference(self) -> float:
+        """What exchange adds to the prediction of the sequence itself."""
+        index = self.with_exchange.targets.index(self.target)
+        return float(self.with_exchange.reference[index] - self.without_exchange.reference[index])
+
+    @property
+    def delta(self) -> np.ndarray:
+        """(L', 4) change of what exchange adds, order ACGT; 0 at the sequence's own base."""
+        return self.with_exchange.delta - self.without_exchange.delta
+
+    @property
+    def importance(self) -> np.ndarray:
+        """(L',) minus the mean change: positive where the base helps by exchange. As in `Mutagenesis.importance`."""
+        return self.with_exchange.importance - self.without_exchange.importance
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """One row for each substitution: position, ref, alt, delta, and how much of it goes through exchange."""
+        table = self.with_exchange.to_dataframe()
+        table = table[table["target"] == self.target].drop(columns=["target"]).reset_index(drop=True)
+        bases = [alphabet.BASES.index(base) for base in table["alt"]]
+        table["delta_through_exchange"] = self.delta[table["position"] - self.start, bases]
+        return table
+
+    def to_xarray(self) -> xr.Dataset:
+        """`delta` (position, base) and, where asked for, `received` (position, base, receiver)."""
+        import xarray as xr
+
+        values: dict[str, Any] = {"delta": (("position", "base"), self.delta)}
+        coords: dict[str, Any] = {"position": np.arange(self.start, self.end), "base": list(alphabet.BASES)}
+        if self.received is not None:
+            values["received"] = (("position", "base", "receiver"), self.received)
+            coords["receiver"] = np.arange(len(self.sequence))
+        attrs = {
+            "sequence": self.sequence,
+            "target": self.target,
+            "reference": self.reference,
+            "certificate": json.dumps(self.certificate.to_dict()),
+        }
+        return xr.Dataset(values, coords=coords, attrs=attrs)
+
+    def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
+        """Heat map of `delta`; see `plot.mutagenesis_map`."""
+        from crossdna_interpret import plot
+
+        return plot.mutagenesis_map(self, ax=ax, **options)
+
+
+@dataclass(frozen=True, eq=False)
+class _Intervention:
+    sequence: str
+    target: str
+    direction: Direction
+    positions: tuple[int, ...]
+    side: Literal["receiver", "sender"]
+    sources: tuple[str, ...]
+    reference: float
+    prediction: float
+    certificate: Certificate
+
+    def __post_init__(self) -> None:
+        for name in ("reference", "prediction"):
+            if not np.isfinite(getattr(self, name)):
+                raise ValueError(f"`{name}` must be finite, but got {getattr(self, name)}.")
+
+    @property
+    def delta(self) -> float:
+        """prediction - reference, as in `Mutagenesis.delta`."""
+        return self.prediction - self.reference
+
+    def _row(self) -> dict[str, Any]:
+        return {
+            "direction": self.direction,
+            "side": self.side,
+            "positions": len(self.positions),
+            "sources": len(self.sources),
+            "reference": self.reference,
+            "prediction": self.prediction,
+            "delta": self.delta,
+        }
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """One row: what was changed, the predictions, and the numbers that follow from them."""
+        import pandas as pd
+
+        return pd.DataFrame([self._row()])
+
+
+@dataclass(frozen=True, eq=False)
+class ExchangeAblation(_Intervention):
+    """What the prediction is without some of the messages, and with these alone.
+
+    Attributes:
+        sequence, target: what was scored.
+        direction: of the messages that were ablated.
+        positions: where they are received, or sent from.
+        side: which of the two `positions` are.
+        sources: the parts of a message that were ablated.
+        reference: prediction with all messages.
+        prediction: without those chosen.
+        with_: what stood in their place.
+        only: prediction with those chosen, and all others ablated.
+        none: prediction with all messages ablated in the same way.
+        certificate: how it was computed.
+    """
+
+    with_: Literal["zero", "mean", "shuffled"]
+    only: float
+    none: float
+
+    @property
+    def necessity(self) -> float:
+        """reference - prediction: positive where the messages help, as `Mutagenesis.importance` is."""
+        return self.reference - self.prediction
+
+    @property
+    def sufficiency(self) -> float:
+        """only - none: what the messages add by themselves."""
+        return self.only - self.none
+
+    def _row(self) -> dict[str, Any]:
+        found = {"necessity": self.necessity, "sufficiency": self.sufficiency, "only": self.only, "none": self.none}
+        return super()._row() | {"with": self.with_} | found
+
+
+@dataclass(frozen=True, eq=False)
+class ExchangePatch(_Intervention):
+    """What the prediction is with messages of another sequence.
+
+    Attributes:
+        sequence: the one that received them.
+        target, direction, positions, side, sources: as in `ExchangeAblation`, of the messages that were replaced.
+        reference: prediction of `sequence` as it is.
+        prediction: with the other's messages.
+        source_sequence: where they are from.
+        source_prediction: its own prediction.
+        certificate: how it was computed.
+    """
+
+    source_sequence: str
+    source_prediction: float
+
+    @property
+    def recovered(self) -> float:
+        """Share of the difference between both sequences that the messages alone carry over; NaN if there is none."""
+        difference = self.source_prediction - self.reference
+        return self.delta / difference if difference else float("nan")
+
+    def _row(self) -> dict[str, Any]:
+        return super()._row() | {"source_prediction": self.source_prediction, "recovered": self.recovered}

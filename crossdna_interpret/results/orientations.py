@@ -1,0 +1,47 @@
+"""What a result carries that is the mean over both orientations of a sequence."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+
+__all__ = ["OverOrientations", "OverTargets"]
+
+Own = TypeVar("Own", bound="OverTargets")
+
+
+class OverOrientations:
+    """A result that may be the mean of those of a sequence as it was given and of its reverse complement.
+
+    Attributes:
+        AVERAGED: names of the numbers of which the mean is taken.
+        MAIN: the property that the result is asked for.
+        orientations: both results in coordinates of the sequence as given, or None if they were not averaged.
+    """
+
+    AVERAGED: ClassVar[tuple[str, ...]] = ("reference", "predictions")
+    MAIN: ClassVar[str] = "delta"
+    orientations: tuple[Any, Any] | None
+
+    @property
+    def orientation_gap(self) -> np.ndarray | None:
+        """What the reverse complement gives minus what the sequence as given does; None if they were not averaged.
+
+        Of the result's main array: an error bar that comes from the model's own disagreement with itself.
+        """
+        if self.orientations is None:
+            return None
+        as_given, turned = (getattr(result, self.MAIN) for result in self.orientations)
+        gap: np.ndarray = turned - as_given
+        return gap
+
+
+class OverTargets(OverOrientations):
+    """One that holds predictions of all targets, and is about one of them."""
+
+    def with_target(self: Own, target: str) -> Own:
+        """The same predictions, seen for another target."""
+        of_both = None if self.orientations is None else tuple(one.with_target(target) for one in self.orientations)
+        return dataclasses.replace(self, target=target, orientations=of_both)  # type: ignore[type-var]

@@ -1,0 +1,43 @@
+"""How well two sets of numbers agree, and how sure that is."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+__all__ = ["correlation", "mean", "pearson"]
+
+_NORMAL_95 = 1.959964  # a normal variable is within so many deviations in 95 % of all cases
+
+
+def pearson(x: np.ndarray, y: np.ndarray) -> float:
+    """Pearson correlation of two (N,) arrays."""
+    return float(np.corrcoef(np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64))[0, 1])
+
+
+def correlation(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float]:
+    """Pearson correlation of two (N,) arrays, with its 95 % interval by Fisher's transformation.
+
+    NaN where fewer than four pairs, or no variation, leave it open.
+    """
+    if len(x) < 4 or np.std(x) == 0 or np.std(y) == 0:
+        return (math.nan,) * 3
+    r = float(np.clip(pearson(x, y), -1 + 1e-12, 1 - 1e-12))
+    wide = _NORMAL_95 / math.sqrt(len(x) - 3)
+    return r, math.tanh(math.atanh(r) - wide), math.tanh(math.atanh(r) + wide)
+
+
+def mean(values: np.ndarray, *, seed: int = 0, draws: int = 2000) -> tuple[float, float, float]:
+    """Mean of those of (N,) values that are finite, with its 95 % interval from a bootstrap over them.
+
+    NaN where there is none, or for the interval of one.
+    """
+    values = values[np.isfinite(values)].astype(np.float64)
+    if len(values) == 0:
+        return (math.nan,) * 3
+    if len(values) == 1:
+        return float(values[0]), math.nan, math.nan
+    drawn = np.random.default_rng(seed).integers(len(values), size=(draws, len(values)))
+    low, high = np.quantile(values[drawn].mean(axis=1), [0.025, 0.975])
+    return float(values.mean()), float(low), float(high)

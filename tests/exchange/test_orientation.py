@@ -1,0 +1,122 @@
+"""`orientation`: models that treat both orientations alike, and models whose difference is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import pearsonr
+from torch import Tensor, nn
+
+import crossdna_interpret as cdi
+from crossdna_interpret import strand
+from crossdna_interpret.models.crossdna.model import CrossDNA
+from crossdna_interpret.models.crossdna.swap import symmetrized
+
+Make = Callable[..., CrossDNA]
+MakeSequence = Callable[..., str]
+
+
+def sequences(make_sequence: MakeSequence, length: int, count: int = 6) -> list[str]:
+    return [make_sequence(length, seed=seed) for seed in range(count)]
+
+
+# Random weights are too rough for the integral to be complete, which is no matter here.
+@pytest.mark.filterwarnings("ignore::crossdna_interpret.CompletenessWarning")
+@pytest.mark.parametrize("method", ["ism", "integrated_gradients"])
+def test_a_symmetric_model_says_the_same(method: str, make_model: Make, make_sequence: MakeSequence) -> None:
+    model = make_model(block_size=None)
+    model.load_state_dict(symmetrized(model.state_dict(), keep="branch_a"))
+    r = cdi.orientation(sequences(make_sequence, 30, 4), model, method=method)
+    np.testing.assert_allclose(r.forward, r.reverse, atol=1e-5)
+    np.testing.assert_allclose(r.attribution_r, 1, atol=1e-4)
+    assert r.attribution_worst.max() < 1e-4
+    assert r.table["value"][0] == pytest.approx(1, abs=1e-4)
+
+
+def test_numbers_are_those_of_the_predictions(make_model: Make, make_sequence: MakeSequence) -> None:
+    model, seqs = make_model(targets=("rods", "cones")), sequences(make_sequence, 40)
+    r = cdi.orientation(seqs, model, target="cones")
+    turned = [strand.reverse_complement(seq) for seq in seqs]
+    np.testing.assert_allclose(r.forward, cdi.predict(seqs, model)[:, 1], atol=1e-6)
+    np.testing.assert_allclose(r.reverse, cdi.predict(turned, model)[:, 1], atol=1e-6)
+    found = pearsonr(r.forward, r.reverse)
+    low, high = found.confidence_interval()
+    assert r.table.loc[0, ["value", "low", "high"]].tolist() == pytest.approx([found.statistic, low, high], abs=1e-5)
+    values = r.table.set_index("statistic")["value"]
+    assert values["largest gap"] == pytest.approx(np.abs(r.reverse - r.forward).max())
+    one, other = (cdi.ism(seq, model, target="cones").importance for seq in (seqs[2], turned[2]))
+    assert r.attribution_r[2] == pytest.approx(pearsonr(one, other[::-1]).statistic, abs=1e-4)
+    assert r.attribution_worst[2] == pytest.approx(np.abs(one - other[::-1]).max(), abs=1e-5)
+    interval = r.table[r.table["statistic"] == "mean r over a sequence"].iloc[0]
+    assert interval["low"] < interval["value"] < interval["high"]
+
+
+def test_branches_exchanged_and_blocks_moved(make_model: Make, make_sequence: MakeSequence) -> None:
+    model, seqs = make_model(), sequences(make_sequence, 60, 3)
+    r = cdi.orientation(seqs, model)
+    assert r.exchanged is not None
+    assert r.shifts == (6, 12, 18)
+    # With the weights of the branches exchanged and each reading the other's strand, all is as it was.
+    state = model.state_dict()
+    swapped = {name: state[_other_branch(name)] for name in state}
+    for name in ("bridge.gate.weight", "bridge.gate.bias", "fusion.gate.weight", "fusion.gate.bias"):
+        swapped[name] = _gate_exchanged(name, state[name])
+    twin = make_model()
+    twin.load_state_dict(swapped)
+    np.testing.assert_allclose(cdi.orientation(seqs, twin).exchanged, r.forward, atol=1e-5)
+    assert np.abs(r.exchanged - r.forward).max() > 1e-3
+    assert np.abs(r.shifted - r.forward[:, None]).min() > 0
+    table = r.table.set_index("compared")
+    assert table.loc["block boundaries moved by 6", "value"] == pytest.approx(
+        np.abs(r.shifted[:, 0] - r.forward).mean(), abs=1e-7
+    )
+    assert cdi.orientation(seqs[0][:20], model).shifts == ()
+    assert {"branches_exchanged", "blocks_shifted_12", "gap"} <= set(r.to_dataframe().columns)
+
+
+def _other_branch(name: str) -> str:
+    for one, other in (("branch_a.", "branch_b."), ("context_of_a", "context_of_b"), ("b_to_a", "a_to_b"),
+                       ("norm_a", "norm_b"), ("project_a.", "project_b.")):  # fmt: skip
+        for first, second in ((one, other), (other, one)):
+            if first in name:
+                return name.replace(first, second)
+    return name
+
+
+def _gate_exchanged(name: str, value: Tensor) -> Tensor:
+    if name == "fusion.gate.bias":
+        return -value
+    if name == "fusion.gate.weight":
+        return -torch.cat(value.chunk(2, 1)[::-1], 1)
+    if name == "bridge.gate.bias":
+        return torch.cat(value.chunk(2)[::-1])
+    a, b, difference, product = torch.cat(value.chunk(2)[::-1]).chunk(4, 1)
+    return torch.cat([b, a, -difference, product], 1)
+
+
+class Counting(nn.Module):
+    """Counts A: 1 for each, and 3 for an A that is the first base. Knows neither branches nor blocks."""
+
+    targets, name, device, dtype = ("count",), "counting", torch.device("cpu"), torch.float64
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x[:, 0].sum(-1) + 2 * x[:, 0, 0])[:, None]
+
+
+def test_any_model_can_be_asked() -> None:
+    r = cdi.orientation(["AACGT", "TTTGA", "CCCCC"], Counting())
+    assert r.forward.tolist() == [4, 1, 0]
+    assert r.reverse.tolist() == [1 + 2, 3, 0]
+    assert r.exchanged is None
+    assert r.shifts == ()
+    assert r.table["n"].tolist() == [3] * 6
+    assert np.isnan(r.table.loc[0, "low"])  # three are too few for an interval
+
+
+@pytest.mark.parametrize(("options", "message"), [({"method": "x"}, "`method` must be"), ({"seed": -1}, "`seed` must")])
+def test_bad_options(options: dict, message: str, model: CrossDNA) -> None:
+    with pytest.raises(ValueError, match=message):
+        cdi.orientation(["ACGT"], model, **options)
