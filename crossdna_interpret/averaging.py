@@ -73,7 +73,7 @@ def averaged(as_given: Result, turned: Result) -> Result:
     assert not isinstance(as_given, type)
     both = as_given, turned
     names: tuple[str, ...] = as_given.AVERAGED  # type: ignore[attr-defined]
-    means = {name: sum(getattr(each, name) for each in both) / 2 for name in names}
+    means = {name: (getattr(as_given, name) + getattr(turned, name)) / 2 for name in names}
     certificates = [each.certificate for each in both]  # type: ignore[attr-defined]
     checks = {name for certificate in certificates for name in certificate.checks}
     worst = {name: max(of.checks[name] for of in certificates if name in of.checks) for name in sorted(checks)}

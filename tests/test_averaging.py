@@ -70,6 +70,22 @@ def test_attributions_are_mirrored(baseline: str, make_model: Make, make_sequenc
     assert np.abs(one.orientation_gap).max() > 1e-3
 
 
+@every_case
+def test_exchange_is_mirrored(asked: tuple[CrossDNA, str, str]) -> None:
+    model, sequence, turned = asked
+    one, other = (cdi.strand_exchange(seq, model, target=0, rc_average=True) for seq in (sequence, turned))
+    np.testing.assert_allclose(one.by_source, other.by_source[:, ::-1, ::-1, ::-1], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(one.bias, other.bias[::-1, ::-1], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(one.fusion_gate, 1 - other.fusion_gate[::-1], rtol=0, atol=1e-6)
+    assert one.effects.reverse_to_forward == pytest.approx(other.effects.forward_to_reverse, abs=1e-6)
+    assert one.effects.both == pytest.approx(cdi.predict(sequence, model, rc_average=True)[0, 0], abs=1e-5)
+    assert one.completeness_error < 1e-5
+    assert one.orientations is not None
+    assert all(each.sequence == sequence for each in one.orientations)
+    np.testing.assert_array_equal(one.orientations[1].partner, one.partner)
+    assert np.abs(one.orientation_gap).max() > 1e-4
+
+
 def test_edits_and_pairs_take_part(make_model: Make, make_sequence: MakeSequence) -> None:
     model, sequence = make_model(targets=("rods", "cones")), make_sequence(40)
     turned = strand.reverse_complement(sequence)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Protocol, overload
 
 import numpy as np
 import torch
 
-from crossdna_interpret import alphabet
+from crossdna_interpret import alphabet, strand
+from crossdna_interpret.averaging import averaged
 from crossdna_interpret.results import CompletenessWarning, ExchangeEffects, StrandExchange
 from crossdna_interpret.scoring import (
     ModelLike,
@@ -49,14 +51,14 @@ def bridged(model: ModelLike, what: str) -> BridgedModel:
 
 @overload
 def strand_exchange(  # type: ignore[overload-overlap]  # a str is a Sequence[str] to the type system
-    seq: str, model: ModelLike = None, *, target: str | int | None = None
+    seq: str, model: ModelLike = None, *, target: str | int | None = None, rc_average: bool = False
 ) -> StrandExchange: ...
 @overload
 def strand_exchange(
-    seq: Sequence[str], model: ModelLike = None, *, target: str | int | None = None
+    seq: Sequence[str], model: ModelLike = None, *, target: str | int | None = None, rc_average: bool = False
 ) -> list[StrandExchange]: ...
 def strand_exchange(
-    seq: str | Sequence[str], model: ModelLike = None, *, target: str | int | None = None
+    seq: str | Sequence[str], model: ModelLike = None, *, target: str | int | None = None, rc_average: bool = False
 ) -> StrandExchange | list[StrandExchange]:
     """Share the effect of exchange between the strands out over direction, receiver, sender and source.
 
@@ -69,6 +71,8 @@ def strand_exchange(
         seq: one sequence of length L, or a list of them.
         model: a CrossDNA with a bridge, a name or path for `load_model`, or None for the bundled one.
         target: name or number of the target; may be left out when there is one.
+        rc_average: whether to explain the mean of the predictions for both orientations. The result then carries each,
+            in coordinates of `seq`, as its `orientations`.
 
     Returns:
         StrandExchange with `contributions` (2, L, L) in the units of the target; a list for a list.
@@ -94,7 +98,28 @@ def strand_exchange(
         _require_memory_of_map(len(sequence), resolved.dtype)
     with evaluation_mode(resolved):
         results = [_share_out(sequence, resolved, index) for sequence in sequences]
+        if rc_average:
+            turned = [_share_out(strand.reverse_complement(sequence), resolved, index) for sequence in sequences]
+            results = [averaged(one, _mirrored(other)) for one, other in zip(results, turned, strict=True)]
     return results[0] if isinstance(seq, str) else results
+
+
+def _mirrored(x: StrandExchange) -> StrandExchange:
+    """What was found for a reverse complement, in coordinates and strands of the sequence."""
+    effects = x.effects
+    return replace(
+        x,
+        sequence=strand.reverse_complement(x.sequence),
+        by_source=x.by_source[:, ::-1, ::-1, ::-1],
+        bias=x.bias[::-1, ::-1],
+        gate_channels=x.gate_channels[::-1, ::-1],
+        fusion_gate=1 - x.fusion_gate[::-1],
+        effects=replace(
+            effects,
+            reverse_to_forward=effects.forward_to_reverse,
+            forward_to_reverse=effects.reverse_to_forward,
+        ),
+    )
 
 
 def _require_memory_of_map(length: int, dtype: torch.dtype) -> None:

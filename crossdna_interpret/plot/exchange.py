@@ -28,7 +28,8 @@ __all__ = ["exchange_arcs", "exchange_effects", "exchange_logo", "exchange_map",
 # Okabe and Ito's vermillion and blue: what raises the prediction, and what lowers it.
 _RAISES, _LOWERS = "#D55E00", "#0072B2"
 _NAMES = {"reverse_to_forward": "reverse → forward", "forward_to_reverse": "forward → reverse"}
-_MOST_ARCS = 600
+_MOST_ARCS = 300  # more are a thicket
+_WIDEST = 260  # positions that a new figure gives room to; longer ladders are drawn closer
 
 
 def _terms(result: StrandExchange, source: str | None) -> np.ndarray:
@@ -53,7 +54,7 @@ def exchange_arcs(
     *,
     direction: Direction = "both",
     source: str | None = None,
-    share: float = 0.6,
+    share: float = 0.25,
     start: int = 0,
     end: int | None = None,
     palette: Palette = "colorblind",
@@ -68,7 +69,7 @@ def exchange_arcs(
         ax: where to draw; a new figure if not given.
         direction: "reverse_to_forward", "forward_to_reverse" or "both".
         source: one of `result.sources`; all together if not given.
-        share: the largest terms are drawn until they make up this share of the sum of sizes, or are 600.
+        share: the largest terms are drawn until they make up this share of the sum of sizes, or are 300.
         start, end: part of the sequence to draw, 0-based half-open; arcs that leave it are not drawn.
         palette: "colorblind" (default) or "classic".
 
@@ -83,7 +84,7 @@ def exchange_arcs(
     ways, part = _ways(direction), part_of(len(result.sequence), start, end)
     terms = _terms(result, source)[ways][:, part, part]
     width = part.stop - part.start
-    ax = new_axes(ax, width, 0.7 + 1.9 * len(ways))
+    ax = new_axes(ax, min(width, _WIDEST), 0.7 + 1.9 * len(ways))
     sizes = np.abs(terms).ravel()
     order = np.argsort(-sizes, kind="stable")[:_MOST_ARCS]
     total = float(sizes.sum())
@@ -198,7 +199,7 @@ def exchange_map(
         from matplotlib import pyplot as plt
 
         _, ax = plt.subplots(figsize=(6.0, 5.0), layout="constrained")
-    image = ax.imshow(terms, cmap=cmap, norm=TwoSlopeNorm(0.0, -bound, bound), interpolation="nearest")
+    image = ax.imshow(terms, cmap=cmap, norm=TwoSlopeNorm(0.0, -bound, bound))
     sender, receiver = direction.split("_to_")
     ax.set_xlabel(f"sent by the {sender} strand at (bp)")
     ax.set_ylabel(f"received by the {receiver} strand at (bp)")
@@ -282,8 +283,8 @@ def exchange_effects(result: StrandExchange, ax: Axes | None = None, *, color: s
         _, ax = plt.subplots(figsize=(5.0, 3.0), layout="constrained")
     bars: dict[str, float] = {
         "none": effects.none,
-        _NAMES["reverse_to_forward"]: effects.reverse_to_forward,
-        _NAMES["forward_to_reverse"]: effects.forward_to_reverse,
+        _NAMES["reverse_to_forward"].replace(" ", "\n", 1): effects.reverse_to_forward,
+        _NAMES["forward_to_reverse"].replace(" ", "\n", 1): effects.forward_to_reverse,
         "both": effects.both,
     }
     found: Any = ax.bar(list(bars), list(bars.values()), color=[INK, color, color, color], width=0.6)

@@ -6,15 +6,16 @@ Directions are in the order of `DIRECTIONS`. What belongs to a message lies at t
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
 from crossdna_interpret import alphabet
 from crossdna_interpret.results.certificate import Certificate, freeze
 from crossdna_interpret.results.mutagenesis import Mutagenesis
+from crossdna_interpret.results.orientations import OverOrientations
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,6 +52,12 @@ class ExchangeEffects:
     forward_to_reverse: float
     none: float
 
+    def __add__(self, other: ExchangeEffects) -> ExchangeEffects:
+        return ExchangeEffects(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(self)))
+
+    def __truediv__(self, number: float) -> ExchangeEffects:
+        return ExchangeEffects(*(getattr(self, each.name) / number for each in fields(self)))
+
     @property
     def total(self) -> float:
         """both - none: what exchange adds to the prediction."""
@@ -63,7 +70,7 @@ class ExchangeEffects:
 
 
 @dataclass(frozen=True, eq=False)
-class StrandExchange:
+class StrandExchange(OverOrientations):
     """The effect of exchange between the strands, shared out over who sends what to whom.
 
     A message is a sum of terms, each sent by one position of the other strand through one source, and of a bias. While
@@ -83,7 +90,12 @@ class StrandExchange:
             models of several blocks paired "mirrored", where the sender of the "same position" is the mirror locus.
         effects: predictions with and without messages.
         certificate: how it was computed.
+        orientations: where both were averaged, the result of the sequence as given and that of its reverse complement,
+            both in the coordinates and strands of `sequence`.
     """
+
+    AVERAGED: ClassVar = ("by_source", "bias", "gate_channels", "fusion_gate", "effects")
+    MAIN: ClassVar = "contributions"
 
     sequence: str
     target: str
@@ -95,6 +107,7 @@ class StrandExchange:
     partner: np.ndarray
     effects: ExchangeEffects
     certificate: Certificate
+    orientations: tuple[StrandExchange, StrandExchange] | None = None
 
     def __post_init__(self) -> None:
         length = len(self.sequence)
