@@ -9,6 +9,8 @@ Example:
 """
 
 from importlib.metadata import version as _version
+from typing import TYPE_CHECKING
+from typing import Any as _Any
 
 from crossdna_interpret.attribution.gradients import integrated_gradients
 from crossdna_interpret.attribution.mutagenesis import ism
@@ -41,6 +43,9 @@ from crossdna_interpret.results import (
 from crossdna_interpret.scoring import SequenceModel, predict
 from crossdna_interpret.strand import reverse_complement
 
+if TYPE_CHECKING:
+    from crossdna_interpret.widgets.explore import explore
+
 __version__ = _version("crossdna_interpret")
 
 __all__ = [
@@ -68,6 +73,7 @@ __all__ = [
     "example",
     "example_names",
     "exchange_ism",
+    "explore",
     "hook_names",
     "insertion_scan",
     "integrated_gradients",
@@ -83,3 +89,11 @@ __all__ = [
     "score_edits",
     "strand_exchange",
 ]
+
+
+def __getattr__(name: str) -> _Any:
+    if name == "explore":  # loads widgets, which analyses do without
+        from crossdna_interpret.widgets.explore import explore
+
+        return explore
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -61,12 +61,12 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("train", help="pre-train or fine-tune a model, or measure how well one predicts a table",
                         add_help=False)  # fmt: skip
 
-    lab = commands.add_parser("lab", help="open JupyterLab in a copy of the tutorials",
+    lab = commands.add_parser("lab", help="open JupyterLab in a copy of the explorer and the tutorials",
                               epilog="What follows -- is passed on to JupyterLab.")  # fmt: skip
     lab.add_argument("folder", nargs="?", type=Path, default=Path("crossdna_tutorials"),
                      help="where to copy them; files already there are kept (default: %(default)s)")  # fmt: skip
     lab.add_argument("--no-browser", action="store_true", help="start the server only")
-    lab.add_argument("--copy-only", action="store_true", help="copy the tutorials and stop")
+    lab.add_argument("--copy-only", action="store_true", help="copy the notebooks and stop")
     lab.set_defaults(run=_lab)
     return parser
 
@@ -180,19 +180,21 @@ def _models(options: argparse.Namespace) -> int:
     return 0
 
 
-def _tutorials() -> Path:
-    """The tutorials: inside an installed package, or beside it in a clone."""
-    installed, clone = _PACKAGE / "assets" / "tutorials", _PACKAGE.parent / "tutorials"
-    return installed if installed.is_dir() else clone
+def _notebooks() -> list[Path]:
+    """The explorer and the tutorials: inside an installed package, or beside it in a clone."""
+    found: list[Path] = []
+    for name in ("notebooks", "tutorials"):
+        installed, clone = _PACKAGE / "assets" / name, _PACKAGE.parent / name
+        found += sorted((installed if installed.is_dir() else clone).glob("*.ipynb"))
+    return found
 
 
 def _lab(options: argparse.Namespace) -> int:
-    source = _tutorials()
     options.folder.mkdir(parents=True, exist_ok=True)
-    for notebook in sorted(source.glob("*.ipynb")):
+    for notebook in _notebooks():
         if not (options.folder / notebook.name).exists():  # the user's own changes are never overwritten
             shutil.copyfile(notebook, options.folder / notebook.name)
-    _say(f"Tutorials are in {options.folder.resolve()}")
+    _say(f"The explorer and the tutorials are in {options.folder.resolve()}")
     if options.copy_only:
         return 0
     if importlib.util.find_spec("jupyterlab") is None:

@@ -11,7 +11,6 @@ A model may offer, beside what `SequenceModel` asks for:
 from __future__ import annotations
 
 import itertools
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -37,6 +36,7 @@ from crossdna_interpret.scoring import (
     available_memory,
     certify,
     evaluation_mode,
+    level_of_caller,
     model_hash,
     require_memory,
     resolve_batch_size,
@@ -307,17 +307,9 @@ class _Job:
             f"{self.method}: scores with reuse differ from those of whole forward passes by up to {worst:.2g}, more "
             f"than the {allowed:.2g} allowed. All edits are scored again by whole forward passes.",
             ReuseWarning,
-            stacklevel=_level_of_caller(),
+            stacklevel=level_of_caller(),
         )
         return False
-
-
-def _level_of_caller() -> int:
-    """The `stacklevel`, for a warning raised by whoever calls this, of the first frame outside of the package."""
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == __name__.split(".")[0]:
-        level, frame = level + 1, frame.f_back
-    return level
 
 
 class _Pace:

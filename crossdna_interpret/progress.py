@@ -1,12 +1,44 @@
-"""A progress bar that appears after two seconds, and only where somebody watches."""
+"""A progress bar that appears after two seconds, and only where somebody watches; or whoever wants to know is told."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 from tqdm.std import tqdm
 
-__all__ = ["progress"]
+__all__ = ["Listener", "followed", "progress"]
+
+Listener = Callable[[str, int, int], None]
+_listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
+
+
+@contextmanager
+def followed(listener: Listener) -> Iterator[None]:
+    """Long work in the body tells `listener` its label, what is done and the total, instead of showing a bar.
+
+    What the listener raises ends the work: so it can be cancelled.
+    """
+    token = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
+
+
+class _Told(tqdm):
+    """A bar that is not shown."""
+
+    def __init__(self, total: int, label: str, listener: Listener) -> None:
+        super().__init__(total=total, desc=label, disable=True)
+        self.label, self.of, self.done, self.listener = label, total, 0, listener
+
+    def update(self, n: float | None = 1) -> bool | None:
+        self.done += int(n or 0)
+        self.listener(self.label, self.done, self.of)
+        return None
 
 
 def _watched() -> bool:
@@ -16,6 +48,10 @@ def _watched() -> bool:
 def progress(total: int, label: str, unit: str) -> tqdm:
     """A bar on stderr over `total` units; use it in a ``with`` and call ``update(n)``.
 
-    It stays silent for jobs under two seconds, and where stderr is neither a terminal nor a notebook.
+    It stays silent for jobs under two seconds, and where stderr is neither a terminal nor a notebook. Inside
+    `followed`, nothing is shown.
     """
+    listener = _listener.get()
+    if listener is not None:
+        return _Told(total, label, listener)
     return tqdm(total=total, desc=label, unit=unit, delay=2, leave=False, disable=not _watched(), file=sys.stderr)

@@ -10,6 +10,7 @@ import difflib
 import functools
 import hashlib
 import json
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import metadata
@@ -257,3 +258,11 @@ def certify(
         settings=dict(settings),
         checks=dict(checks),
     )
+
+
+def level_of_caller() -> int:
+    """The `stacklevel`, for a warning raised by whoever calls this, of the first frame outside of the package."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == __name__.split(".")[0]:
+        level, frame = level + 1, frame.f_back
+    return level

@@ -33,7 +33,7 @@ COMPUTE = {
     "scoring",
     "engine",
 }  # below every question asked of a model
-LIBRARY = COMPUTE | {"models", "attribution", "exchange", "motifs", "variants", "fasta", "loci", "plot"}
+LIBRARY = COMPUTE | {"models", "attribution", "exchange", "motifs", "variants", "fasta", "loci", "plot", "session"}
 
 # Room -> rooms that it may import besides itself. `INIT` is the package's own namespace.
 INIT = "__init__"
@@ -57,7 +57,8 @@ ALLOWED: dict[str, set[str]] = {
     "motifs": COMPUTE,
     "variants": COMPUTE | {"fasta"},
     "plot": {"alphabet", "results"},
-    "widgets": {"plot", "results"},
+    "session": COMPUTE | {"attribution", "exchange", "loci"},
+    "widgets": {"plot", "results", "session"},
     "training": {"alphabet", "strand", "statistics", "hooks", "models"},
     "report": LIBRARY | {INIT},
     "cli": LIBRARY | {INIT, "report", "training", "widgets"},

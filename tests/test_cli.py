@@ -69,6 +69,7 @@ def test_lab_copies_the_tutorials_and_never_overwrites(tmp_path: Path) -> None:
     first.write_text("my notes")
     assert cli.main(["lab", "mine", "--copy-only"]) == 0
     assert first.read_text() == "my notes"
+    assert (tmp_path / "mine" / "enhancer_explorer.ipynb").is_file()
 
 
 def test_lab_starts_jupyterlab_in_the_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from crossdna_interpret import integrated_gradients, ism, predict
 from crossdna_interpret import progress as progress_module
-from crossdna_interpret.progress import progress
+from crossdna_interpret.progress import followed, progress
 
 
 class Screen(io.StringIO):
@@ -92,3 +92,26 @@ def test_analyses_print_nothing_for_short_jobs(
     integrated_gradients(sequence, model, baseline="zeros", steps=2, max_steps=2, tolerance=1e6)
     assert screen.getvalue() == ""
     assert capsys.readouterr().out == ""
+
+
+def test_a_listener_is_told_instead(stderr: Callable) -> None:
+    watched, told = stderr(terminal=True), []
+    with followed(lambda *what: told.append(what)), progress(5, "scoring", "sequence") as bar:
+        bar.update(2)
+        bar.update(3)
+    assert told == [("scoring", 2, 5), ("scoring", 5, 5)]
+    assert watched.getvalue() == ""
+    with progress(5, "scoring", "sequence") as bar:
+        assert type(bar).__name__ == "tqdm"
+
+
+def test_what_a_listener_raises_ends_the_work(make_model: Callable) -> None:
+    class EnoughError(Exception):
+        pass
+
+    def enough(label: str, done: int, total: int) -> None:
+        raise EnoughError
+
+    with followed(enough), pytest.raises(EnoughError):
+        ism("ACGTACGT", make_model())
+    assert ism("ACGTACGT", make_model()).predictions.shape == (8, 4, 1)

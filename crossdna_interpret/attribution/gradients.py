@@ -19,6 +19,7 @@ from crossdna_interpret.scoring import (
     SequenceModel,
     certify,
     evaluation_mode,
+    level_of_caller,
     require_memory,
     resolve_batch_size,
     resolve_model,
@@ -153,11 +154,7 @@ def _baselines(sequence: str, baseline: Baseline, shuffles: int, seed: int) -> t
         channels = np.concatenate([stack.transpose(0, 2, 1), np.zeros((len(stack), 1, length))], axis=1)
         label = "array"
     elif baseline == "shuffle":
-        # The same shuffles of the duplex, whichever strand it is given by.
-        turned = strand.reverse_complement(sequence)
-        drawn = _shuffled(alphabet.encode(min(sequence, turned)), shuffles, seed)
-        ids = drawn if sequence <= turned else strand.reverse_complement(drawn)
-        channels, label = alphabet.one_hot(ids, np.float64), "shuffle"
+        channels, label = alphabet.one_hot(_shuffles(sequence, shuffles, seed), np.float64), "shuffle"
     elif baseline in ("zeros", "uniform"):
         channels = np.zeros((1, 5, length))
         channels[:, :4] = 0.25 if baseline == "uniform" else 0.0
@@ -167,6 +164,13 @@ def _baselines(sequence: str, baseline: Baseline, shuffles: int, seed: int) -> t
     unknown = own[4] == 1
     channels[:, :, unknown] = own[:, unknown]
     return channels, label
+
+
+def _shuffles(sequence: str, count: int, seed: int) -> np.ndarray:
+    """(count, L) ids: the same shuffles of the duplex, whichever strand it is given by."""
+    turned = strand.reverse_complement(sequence)
+    drawn = _shuffled(alphabet.encode(min(sequence, turned)), count, seed)
+    return drawn if sequence <= turned else strand.reverse_complement(drawn)
 
 
 def _shuffled(ids: np.ndarray, count: int, seed: int) -> np.ndarray:
@@ -253,7 +257,7 @@ class _PathIntegral:
                 f"Integrated gradients with {steps} steps: the worst of {len(change)} baselines is off by {worst:.2%} "
                 f"of its change in prediction, more than `tolerance`={tolerance:.2%}. Raise `max_steps`.",
                 CompletenessWarning,
-                stacklevel=3,
+                stacklevel=level_of_caller(),
             )
         forward, reverse = parts.mean(0)[:, :4].transpose(1, 2).numpy()
         dtype = np.float64 if self.model.dtype == torch.float64 else np.float32

@@ -19,6 +19,7 @@ from crossdna_interpret.scoring import (
     available_memory,
     certify,
     evaluation_mode,
+    level_of_caller,
     require_memory,
     resolve_model,
     resolve_target,
@@ -151,7 +152,7 @@ def _share_out(sequence: str, model: BridgedModel, target: int) -> StrandExchang
             f"Strand exchange with {steps} steps: contributions miss the effect at single positions by {error:.2g} "
             f"in all, of changes of {float(changes.abs().sum()):.2g}.",
             CompletenessWarning,
-            stacklevel=3,
+            stacklevel=level_of_caller(),
         )
     dtype = np.float64 if model.dtype == torch.float64 else np.float32
     by_source, bias = found.shares(gradient, dtype)

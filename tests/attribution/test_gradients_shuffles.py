@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from crossdna_interpret import alphabet, integrated_gradients
-from crossdna_interpret.attribution.gradients import _shuffled
+from crossdna_interpret import alphabet, integrated_gradients, strand
+from crossdna_interpret.attribution.gradients import _shuffled, _shuffles
 
 # Fixed quadrature that is content with any error, so that all draws get as many points.
 FIXED = {"tolerance": 1e6}
@@ -89,3 +89,11 @@ def test_global_random_state_is_not_read(smooth: Callable, make_sequence: Callab
         np.random.set_state(states[1])  # noqa: NPY002
         random.setstate(states[2])
     np.testing.assert_array_equal(results[0].values, results[1].values)
+
+
+def test_a_duplex_is_shuffled_alike_from_either_strand(make_sequence: Callable) -> None:
+    sequence = make_sequence(40, n_at=(5,))
+    turned = strand.reverse_complement(sequence)
+    np.testing.assert_array_equal(_shuffles(sequence, 3, 2), strand.reverse_complement(_shuffles(turned, 3, 2)))
+    first = min(sequence, turned)
+    np.testing.assert_array_equal(_shuffles(first, 3, 2), _shuffled(alphabet.encode(first), 3, 2))

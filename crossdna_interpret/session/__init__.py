@@ -1,0 +1,10 @@
+"""What an explorer of one sequence knows and does, without a screen: edits with undo, results that follow, a pin.
+
+Nothing here knows of widgets, and everything can be used and tested without them.
+"""
+
+from crossdna_interpret.session.computing import Results
+from crossdna_interpret.session.history import History, Step
+from crossdna_interpret.session.session import Comparison, Method, Session, examples
+
+__all__ = ["Comparison", "History", "Method", "Results", "Session", "Step", "examples"]

@@ -1,0 +1,179 @@
+"""Answers about sequences, computed one stage after the other in the background; the newest question wins."""
+
+from __future__ import annotations
+
+import atexit
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from crossdna_interpret.attribution.gradients import integrated_gradients
+from crossdna_interpret.attribution.mutagenesis import ism
+from crossdna_interpret.exchange.maps import strand_exchange
+from crossdna_interpret.progress import followed
+from crossdna_interpret.results import Attribution, Mutagenesis, StrandExchange
+from crossdna_interpret.scoring import predict
+from crossdna_interpret.strand import reverse_complement
+
+__all__ = ["STAGES", "Computing", "Question", "Results", "Stage"]
+
+Stage = Literal["prediction", "integrated_gradients", "mutagenesis", "exchange"]
+STAGES: tuple[Stage, ...] = ("prediction", "integrated_gradients", "mutagenesis", "exchange")
+_REMEMBERED = 64  # questions whose answers are kept, so that undo is immediate
+
+
+class _OvertakenError(Exception):
+    """What is being computed is no longer asked for."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """What has been computed of a sequence so far; None where it has not yet, or cannot be.
+
+    Attributes:
+        prediction: (T,) scores of the sequence.
+        reverse_prediction: (T,) scores of its reverse complement.
+        integrated_gradients: attributions, split by strand.
+        mutagenesis: every substitution.
+        exchange: what crosses between the strands; None for models without a bridge.
+    """
+
+    prediction: np.ndarray | None = None
+    reverse_prediction: np.ndarray | None = None
+    integrated_gradients: Attribution | None = None
+    mutagenesis: Mutagenesis | None = None
+    exchange: StrandExchange | None = None
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is to be known: of a sequence, for a target."""
+
+    sequence: str
+    target: int
+
+
+_alive: weakref.WeakSet[Computing] = weakref.WeakSet()
+
+
+@atexit.register
+def _end() -> None:
+    """Let no thread be in the middle of a computation when the process ends, which would abort it."""
+    for computing in list(_alive):
+        computing.cancel()
+        computing.wait(10)
+
+
+class Computing:
+    """Answers questions about one model.
+
+    Args:
+        model: not used by anyone else meanwhile.
+        background: whether to compute in a thread.
+        tell: called with a stage when it is known, with "busy" when `busy` has changed, and with "error" when
+            something went wrong; from the thread that computes.
+
+    Attributes:
+        busy: what is being computed: stage or work, units done, units in all; or None.
+        error: what went wrong last, in words, or None.
+    """
+
+    def __init__(self, model: Any, background: bool, tell: Callable[[str], None]) -> None:
+        self.model, self.background, self._tell = model, background, tell
+        self.busy: tuple[str, int, int] | None = None
+        self.error: str | None = None
+        self._settled = threading.Condition(threading.RLock())
+        self._known: OrderedDict[Question, Results] = OrderedDict()
+        self._wanted: list[tuple[Question, tuple[Stage, ...]]] = []
+        self._worker: threading.Thread | None = None
+        self._number = 0  # of the newest request
+        _alive.add(self)
+
+    def known(self, question: Question) -> Results:
+        """What is known so far."""
+        with self._settled:
+            return self._known.get(question, Results())
+
+    def ask(self, wanted: list[tuple[Question, tuple[Stage, ...]]]) -> None:
+        """Compute stages of questions, in this order, in the place of all that is being computed."""
+        with self._settled:
+            self._number += 1
+            self._wanted = wanted
+            if self._worker is not None:
+                return  # it finds that it has been overtaken, and takes this up
+            if self.background:
+                self._worker = threading.Thread(target=self._work, name="crossdna session", daemon=True)
+                self._worker.start()
+                return
+        self._work()
+
+    def cancel(self) -> None:
+        """Stop computing; what is known stays."""
+        with self._settled:
+            self._number += 1
+            self._wanted = []
+            self.busy = None
+        self._tell("busy")
+
+    def wait(self, timeout: float | None) -> bool:
+        """Until nothing is being computed; whether that was within `timeout` seconds."""
+        with self._settled:
+            return self._settled.wait_for(lambda: self._worker is None and not self._wanted, timeout)
+
+    def _work(self) -> None:
+        while True:
+            with self._settled:
+                wanted, number = self._wanted, self._number
+                if not wanted:
+                    self._worker = None
+                    self._settled.notify_all()
+                    return
+            try:
+                for question, stages in wanted:
+                    self._answer(question, stages, number)
+            except _OvertakenError:
+                continue
+            except Exception as error:  # whatever it is, it is said in words, and the next question is answered
+                self.error = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+                self._tell("error")
+            with self._settled:
+                if self._number == number:
+                    self._wanted = []
+                    self.busy = None
+            self._tell("busy")
+
+    def _answer(self, question: Question, stages: tuple[Stage, ...], number: int) -> None:
+        def told(label: str, done: int, total: int) -> None:
+            if number != self._number:
+                raise _OvertakenError
+            self.busy = label, done, total
+            self._tell("busy")
+
+        for stage in stages:
+            if getattr(self.known(question), stage) is not None:
+                continue
+            told(stage, 0, 0)
+            with followed(told):
+                found = self._found(stage, question)
+            with self._settled:
+                self._known[question] = replace(self.known(question), **found)
+                self._known.move_to_end(question)
+                while len(self._known) > _REMEMBERED:
+                    self._known.popitem(last=False)
+            self._tell(stage)
+
+    def _found(self, stage: Stage, question: Question) -> dict[str, Any]:
+        sequence, model, target = question.sequence, self.model, question.target
+        if stage == "prediction":
+            both = predict([sequence, reverse_complement(sequence)], model)
+            return {"prediction": both[0], "reverse_prediction": both[1]}
+        if stage == "exchange":
+            return {"exchange": strand_exchange(sequence, model, target=target)}
+        if stage == "integrated_gradients":
+            return {"integrated_gradients": integrated_gradients(sequence, model, target=target)}
+        return {"mutagenesis": ism(sequence, model, target=target)}

@@ -1,0 +1,186 @@
+"""What has been done to a sequence, with undo and redo; and how it can be taken along. Knows of no model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from crossdna_interpret import alphabet
+from crossdna_interpret.edits import Edit, Editor
+
+__all__ = ["History", "Step", "parsed"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One state of the sequence, and how it came about.
+
+    Attributes:
+        label: what was done, for people.
+        edit: what was done, in coordinates of the sequence before; None where the sequence was replaced.
+        sequence: after it.
+        origin: (L,) for each base its position in the sequence that was edited first, or -1 if it was put in.
+        name: of the sequence.
+    """
+
+    label: str
+    edit: Edit | None
+    sequence: str
+    origin: np.ndarray
+    name: str
+
+
+class History:
+    """The states of a sequence.
+
+    Args:
+        name: of the sequence; may be empty.
+        sequence: to begin with, normalised.
+    """
+
+    def __init__(self, name: str, sequence: str) -> None:
+        self._steps: list[Step] = []
+        self._at = -1
+        self.begin(name, sequence)
+
+    @property
+    def present(self) -> Step:
+        """The state that is looked at."""
+        return self._steps[self._at]
+
+    @property
+    def steps(self) -> list[Step]:
+        """Every state up to the present one, the first one included."""
+        return self._steps[: self._at + 1]
+
+    @property
+    def root(self) -> Step:
+        """The state that the present one has come from by edits."""
+        return self._steps[self._root()]
+
+    @property
+    def edits(self) -> list[Step]:
+        """What has been done since then."""
+        return self._steps[self._root() + 1 : self._at + 1]
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether there is a state before."""
+        return self._at > 0
+
+    @property
+    def can_redo(self) -> bool:
+        """Whether a state has been undone."""
+        return self._at + 1 < len(self._steps)
+
+    def _root(self) -> int:
+        return max(at for at in range(self._at + 1) if self._steps[at].edit is None)
+
+    def begin(self, name: str, sequence: str) -> None:
+        """Begin with another sequence; what had been undone is forgotten."""
+        self._push(Step(f"began with {name or 'a sequence'}", None, sequence, np.arange(len(sequence)), name))
+
+    def edited(self, edit: Edit | tuple[int, int, str]) -> Step | None:
+        """What the next state would be; None if the edit changes nothing.
+
+        Raises:
+            ValueError, TypeError: no edit of the present sequence.
+        """
+        editor, origin = Editor(self.present.sequence), self.present.origin
+        (checked,) = editor.check([edit])
+        sequence = editor(checked)
+        if sequence == self.present.sequence:
+            return None
+        # Bases that come in the place of as many others stand for them.
+        new = np.full(len(checked.string), -1) if checked.change else origin[checked.start : checked.end]
+        origin = np.concatenate([origin[: checked.start], new, origin[checked.end :]])
+        return Step(_described(self.present.sequence, checked), checked, sequence, origin, self.present.name)
+
+    def take(self, step: Step) -> None:
+        """Go on to a state that `edited` has given; what had been undone is forgotten."""
+        self._push(step)
+
+    def _push(self, step: Step) -> None:
+        self._steps = [*self.steps, step]
+        self._at += 1
+
+    def undo(self) -> None:
+        """To the state before, if there is one."""
+        self._at = max(0, self._at - 1)
+
+    def redo(self) -> None:
+        """To the state that was undone last, if there is one."""
+        self._at = min(len(self._steps) - 1, self._at + 1)
+
+    def reset(self) -> None:
+        """To the state that the present one has come from; can be redone."""
+        self._at = self._root()
+
+    def to_fasta(self) -> str:
+        """The present sequence as FASTA text; the header lists the edits."""
+        edits = "; ".join(step.label for step in self.edits)
+        header = f">{self.present.name or 'sequence'}{' ' + edits if edits else ''}"
+        sequence = self.present.sequence
+        return "\n".join([header, *(sequence[at : at + 60] for at in range(0, len(sequence), 60)), ""])
+
+    def to_tsv(self, prediction: Callable[[str], float | None]) -> str:
+        """A table: step, what was done, start, end, ref, alt, length, prediction (of a sequence, if known)."""
+        rows = ["step\tdone\tstart\tend\tref\talt\tlength\tprediction"]
+        for number, step in enumerate(self.steps):
+            where = ["", "", "", ""]
+            if step.edit is not None:
+                before, edit = self._steps[number - 1].sequence, step.edit
+                where = [str(edit.start), str(edit.end), before[edit.start : edit.end], edit.string]
+            known = prediction(step.sequence)
+            score = "" if known is None else f"{known:.6g}"
+            rows.append("\t".join([str(number), step.label, *where, str(len(step.sequence)), score]))
+        return "\n".join([*rows, ""])
+
+    def to_python(self, model: str, target: int) -> str:
+        """Code that makes the present sequence again and predicts it; `model` is the name of the model."""
+        lines = ["import crossdna_interpret as cdi", "", f'sequence = "{self.root.sequence}"']
+        if self.edits:
+            lines += ["for start, end, string in ["]
+            for step in self.edits:
+                assert step.edit is not None
+                lines.append(f'    ({step.edit.start}, {step.edit.end}, "{step.edit.string}"),  # {step.label}')
+            lines += ["]:", "    sequence = sequence[:start] + string + sequence[end:]"]
+        lines += ["", f"model = cdi.load_model()  # {model}", f"cdi.predict(sequence, model)[0, {target}]", ""]
+        return "\n".join(lines)
+
+
+def parsed(text: str) -> tuple[str, str]:
+    """Name and bases of FASTA text with one record, or of bare bases over any number of lines.
+
+    Raises:
+        ValueError: nothing, several records, bases before a header, or a character that is no base.
+    """
+    lines = [line.strip() for line in text.strip().splitlines()]
+    headers = [at for at, line in enumerate(lines) if line.startswith(">")]
+    if len(headers) > 1:
+        raise ValueError(f"Expected one FASTA record, but got {len(headers)}. Paste one at a time.")
+    if headers and headers[0] != 0:
+        raise ValueError("Expected a FASTA record to begin with its header, but there are bases before '>'.")
+    name = (lines[0][1:].split() or [""])[0] if headers else ""
+    bases = "".join("".join(line.split()) for line in lines[len(headers) :])
+    if not bases:
+        raise ValueError("Expected a sequence of A, C, G, T and N, but got nothing.")
+    return name, alphabet.normalize(bases, name="sequence")
+
+
+def _described(sequence: str, edit: Edit) -> str:
+    ref = sequence[edit.start : edit.end]
+    if not ref:
+        return f"inserted {_short(edit.string)} at {edit.start}"
+    if not edit.string:
+        what = ref if len(ref) == 1 else f"{_short(ref)} ({len(ref)} bp)"
+        return f"deleted {what} at {edit.start}"
+    if len(ref) == len(edit.string) == 1:
+        return f"{ref}{edit.start}{edit.string}"
+    return f"{_short(ref)} to {_short(edit.string)} at {edit.start}"
+
+
+def _short(bases: str) -> str:
+    return bases if len(bases) <= 12 else f"{bases[:9]}…"

@@ -1,0 +1,370 @@
+"""One sequence under study: what can be done with it, and what is known of it."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from torch import nn
+
+from crossdna_interpret import loci
+from crossdna_interpret.edits import Edit
+from crossdna_interpret.exchange.interventions import Side, ablate_exchange
+from crossdna_interpret.results import Attribution, Direction, ExchangeAblation, Mutagenesis
+from crossdna_interpret.scoring import ModelLike, require_memory, resolve_batch_size, resolve_model, resolve_target
+from crossdna_interpret.session.computing import STAGES, Computing, Question, Results, Stage
+from crossdna_interpret.session.history import History, Step, parsed
+
+__all__ = ["LONGEST", "Comparison", "Method", "Session", "Topic", "examples"]
+
+Method = Literal["ism", "integrated_gradients"]
+Topic = Stage | Literal["state", "busy", "error"]
+LONGEST = 5000  # bases; more cannot be drawn letter by letter
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The present sequence against the pinned one, in the units of the target.
+
+    Attributes:
+        pinned: prediction for the pinned sequence.
+        present: for the present one.
+        through_exchange: how much of the difference is a difference of the effects of exchange; None if not known.
+    """
+
+    pinned: float
+    present: float
+    through_exchange: float | None
+
+    @property
+    def change(self) -> float:
+        """present - pinned."""
+        return self.present - self.pinned
+
+    def __str__(self) -> str:
+        text = f"{self.change:+.2f} against the pinned sequence"
+        through = self.through_exchange
+        return text if through is None else f"{text}, of which {through:+.2f} through exchange"
+
+
+def examples() -> list[str]:
+    """Names of the example loci that a session can load."""
+    return loci.example_names()
+
+
+class Session:
+    """One sequence under study.
+
+    Results come one after the other: the prediction first, then attributions, then maps. Whatever is asked for while
+    they are computed takes the place of what was being done.
+
+    Args:
+        seq: a sequence, FASTA text, or None for the first example locus.
+        model: a model, a name or path for `load_model`, or None for the bundled one. The session works on a copy of
+            it, so that hooks and threads of others do not meet.
+        target: name or number of the target; the first if not given.
+        method: what attributions are from.
+        stages: what is computed: of "prediction", "integrated_gradients" (where that is the method), "mutagenesis" and
+            "exchange".
+        background: whether to compute in a thread; otherwise each change returns when all is computed.
+
+    Attributes:
+        error: what was wrong with the last thing that was asked for, in words, or None.
+        selection: positions of the present sequence, 0-based half-open, or None.
+        pinned: the sequence to compare with, or None.
+
+    Raises:
+        ValueError, TypeError, MemoryError: a bad sequence, model, target, method or stage.
+
+    Example:
+        >>> session = Session("ACGTTGCAACGTTGCA", background=False)
+        >>> session.apply(Edit(3, 4, "A")).sequence
+        'ACGATGCAACGTTGCA'
+        >>> session.undo().sequence
+        'ACGTTGCAACGTTGCA'
+    """
+
+    def __init__(
+        self,
+        seq: str | None = None,
+        model: ModelLike = None,
+        *,
+        target: str | int | None = None,
+        method: Method = "ism",
+        stages: Sequence[Stage] = STAGES,
+        background: bool = True,
+    ) -> None:
+        resolved = resolve_model(model)
+        assert isinstance(resolved, nn.Module)
+        self.model: Any = copy.deepcopy(resolved).eval()
+        self.target = resolve_target(resolved, 0 if target is None else target)
+        self.method: Method = _checked_method(method)
+        unknown = [stage for stage in stages if stage not in STAGES]
+        if unknown:
+            raise ValueError(f"`stages` must be of {STAGES}, but holds {unknown}.")
+        bridged = hasattr(resolved, "exchange") and getattr(resolved, "bridge", None) is not None
+        self.stages = tuple(stage for stage in STAGES if stage in stages and (stage != "exchange" or bridged))
+        self.error: str | None = None
+        self.selection: tuple[int, int] | None = None
+        self.pinned: str | None = None
+        self._lock = threading.RLock()
+        self._listeners: list[Callable[[Topic], None]] = []
+        self._computing = Computing(self.model, background, self._computed)
+        example = loci.example() if seq is None else None
+        name, sequence = (example.name, example.sequence) if example else parsed(seq or "")
+        self._check_length(sequence)
+        self._history = History(name, sequence)
+        self._compute()
+
+    # What is there
+
+    @property
+    def step(self) -> Step:
+        """The present state."""
+        return self._history.present
+
+    @property
+    def sequence(self) -> str:
+        """The present sequence."""
+        return self.step.sequence
+
+    @property
+    def name(self) -> str:
+        """Of the present sequence; may be empty."""
+        return self.step.name
+
+    @property
+    def wild_type(self) -> str:
+        """The sequence that the present one has come from by edits."""
+        return self._history.root.sequence
+
+    @property
+    def history(self) -> list[Step]:
+        """Every state up to the present one, the first one included."""
+        return self._history.steps
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether there is a state before."""
+        return self._history.can_undo
+
+    @property
+    def can_redo(self) -> bool:
+        """Whether a state has been undone."""
+        return self._history.can_redo
+
+    @property
+    def target_name(self) -> str:
+        """Whose prediction is looked at."""
+        name: str = self.model.targets[self.target]
+        return name
+
+    @property
+    def busy(self) -> tuple[str, int, int] | None:
+        """What is being computed: stage or work, units done, units in all; or None."""
+        return self._computing.busy
+
+    @property
+    def results(self) -> Results:
+        """What is known of the present sequence."""
+        return self._known(self.sequence)
+
+    @property
+    def attribution(self) -> Attribution | Mutagenesis | None:
+        """Of the present sequence, by the method that is set; None while it is not known yet."""
+        found = self.results
+        return found.mutagenesis if self.method == "ism" else found.integrated_gradients
+
+    @property
+    def prediction(self) -> float | None:
+        """Of the target, for the present sequence; None while it is not known yet."""
+        return self.prediction_of(self.sequence)
+
+    def prediction_of(self, sequence: str) -> float | None:
+        """Of the target, for a sequence that has been looked at; None if it is not known."""
+        scores = self._known(sequence).prediction
+        return None if scores is None else float(scores[self.target])
+
+    @property
+    def comparison(self) -> Comparison | None:
+        """The present sequence against the pinned one; None while there is none, or its prediction is not known."""
+        if self.pinned is None:
+            return None
+        before, now = self.prediction_of(self.pinned), self.prediction
+        if before is None or now is None:
+            return None
+        one, other = self._known(self.pinned).exchange, self.results.exchange
+        through = None if one is None or other is None else other.effects.total - one.effects.total
+        return Comparison(before, now, through)
+
+    def _known(self, sequence: str) -> Results:
+        return self._computing.known(Question(sequence, self.target))
+
+    # What can be done
+
+    def apply(self, edit: Edit | tuple[int, int, str]) -> Session:
+        """Replace a stretch of the present sequence; what had been undone is forgotten."""
+
+        def change() -> None:
+            step = self._history.edited(edit)
+            if step is not None:
+                self._check_length(step.sequence)
+                self._history.take(step)
+
+        return self._do(change)
+
+    def replace_sequence(self, text: str) -> Session:
+        """Begin with another sequence, given as bases or as FASTA text; can be undone."""
+
+        def change() -> None:
+            name, sequence = parsed(text)
+            self._check_length(sequence)
+            self._history.begin(name, sequence)
+
+        return self._do(change)
+
+    def load_example(self, name: str) -> Session:
+        """Begin with an example locus; can be undone."""
+        return self._do(lambda: self._history.begin(name, loci.example(name).sequence))
+
+    def undo(self) -> Session:
+        """Back to the state before, if there is one."""
+        return self._do(self._history.undo)
+
+    def redo(self) -> Session:
+        """To the state that was undone last, if there is one."""
+        return self._do(self._history.redo)
+
+    def reset(self) -> Session:
+        """Back to the sequence that the present one has come from; can be redone."""
+        return self._do(self._history.reset)
+
+    def pin(self) -> Session:
+        """Compare what follows with the present sequence."""
+        return self._do(lambda: setattr(self, "pinned", self.sequence))
+
+    def unpin(self) -> Session:
+        """Compare with nothing."""
+        return self._do(lambda: setattr(self, "pinned", None))
+
+    def select(self, start: int | None = None, end: int | None = None) -> Session:
+        """Select positions of the present sequence, 0-based half-open; nothing without arguments."""
+
+        def change() -> None:
+            if start is None or end is None:
+                self.selection = None
+                return
+            if not 0 <= start < end <= len(self.sequence):
+                raise ValueError(f"A selection must lie within 0 to {len(self.sequence)}, but is {start} to {end}.")
+            self.selection = start, end
+
+        return self._do(change, compute=False)
+
+    def set_target(self, target: str | int) -> Session:
+        """Look at another target."""
+        return self._do(lambda: setattr(self, "target", resolve_target(self.model, target)))
+
+    def set_method(self, method: Method) -> Session:
+        """Take attributions from another method."""
+        return self._do(lambda: setattr(self, "method", _checked_method(method)))
+
+    def silence(
+        self, start: int, end: int, *, direction: Direction = "both", side: Side = "receiver", sources: Any = None
+    ) -> ExchangeAblation:
+        """The prediction without the messages of a region of the present sequence; see `ablate_exchange`."""
+        return ablate_exchange(
+            self.sequence, self.model, target=self.target, positions=range(start, end), direction=direction, side=side,
+            sources=sources,
+        )  # fmt: skip
+
+    def cancel(self) -> Session:
+        """Stop computing; what is known stays."""
+        self._computing.cancel()
+        return self
+
+    def wait(self, timeout: float | None = None) -> Session:
+        """Until nothing is being computed.
+
+        Raises:
+            TimeoutError: that took longer than `timeout` seconds.
+        """
+        if not self._computing.wait(timeout):
+            raise TimeoutError(f"Still computing after {timeout} s.")
+        return self
+
+    def listen(self, listener: Callable[[Topic], None]) -> Callable[[], None]:
+        """Call `listener` with a topic when something has changed; gives a function that ends it.
+
+        It is called from the thread that computes, or from the one that asks.
+        """
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    # What comes out
+
+    def to_fasta(self) -> str:
+        """The present sequence as FASTA text; the header lists the edits."""
+        return self._history.to_fasta()
+
+    def to_tsv(self) -> str:
+        """The history as a table: step, what was done, start, end, ref, alt, length, prediction."""
+        return self._history.to_tsv(self.prediction_of)
+
+    def to_python(self) -> str:
+        """Code that makes the present sequence again and predicts it."""
+        return self._history.to_python(self.model.name, self.target)
+
+    # How it is done
+
+    def _do(self, change: Callable[[], object], *, compute: bool = True) -> Session:
+        """Make a change; or say what is wrong with it, and leave everything as it was."""
+        with self._lock:
+            before = self.step
+            try:
+                change()
+                self.error = None
+            except (ValueError, TypeError, MemoryError) as error:
+                self.error = str(error)
+            failed = self.error is not None
+            if self.step is not before:
+                self.selection = None
+        if failed:
+            self._tell("error")
+            return self
+        self._tell("state")
+        if compute:
+            self._compute()
+        return self
+
+    def _check_length(self, sequence: str) -> None:
+        if len(sequence) > LONGEST:
+            raise ValueError(f"An explorer takes up to {LONGEST:,} bases, but the sequence has {len(sequence):,}.")
+        require_memory(self.model, resolve_batch_size(self.model, len(sequence), None), len(sequence))
+
+    def _compute(self) -> None:
+        with self._lock:
+            unasked = set() if self.method == "integrated_gradients" else {"integrated_gradients"}
+            stages = tuple(stage for stage in self.stages if stage not in unasked)
+            wanted = [(Question(self.sequence, self.target), stages)]
+            if self.pinned not in (None, self.sequence):
+                compared = tuple(stage for stage in self.stages if stage in ("prediction", "exchange"))
+                wanted.append((Question(self.pinned or "", self.target), compared))
+        self._computing.ask(wanted)
+
+    def _computed(self, topic: str) -> None:
+        if topic == "error":
+            self.error = self._computing.error
+        self._tell(topic)  # type: ignore[arg-type]  # stages are topics
+
+    def _tell(self, topic: Topic) -> None:
+        for listener in list(self._listeners):
+            listener(topic)
+
+
+def _checked_method(method: Method) -> Method:
+    if method not in get_args(Method):
+        raise ValueError(f"`method` must be one of {get_args(Method)}, but got {method!r}.")
+    return method

@@ -1,0 +1,1 @@
+"""Widgets for JupyterLab and other notebooks; they need the extra `lab`."""

@@ -1,0 +1,40 @@
+"""`explore`: the explorer of one sequence."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from crossdna_interpret.session import Method, Session
+
+if TYPE_CHECKING:
+    from crossdna_interpret.scoring import ModelLike
+    from crossdna_interpret.widgets.explorer import Explorer
+
+__all__ = ["explore"]
+
+
+def explore(
+    seq: str | None = None, model: ModelLike = None, *, target: str | int | None = None, method: Method = "ism"
+) -> Explorer:
+    """Open a sequence to touch: its logo, every mutation of it, and what crosses between its strands.
+
+    Args:
+        seq: a sequence, text of one FASTA record, or None for the first example locus.
+        model: a model, a name or path for `load_model`, or None for the bundled one. A copy of it is used.
+        target: name or number of the target; the first if not given.
+        method: what the letters are from: "ism", or "integrated_gradients", which tells the strands apart.
+
+    Returns:
+        A widget; `.session` is what it knows and does, `.to_html()` a page of it that runs anywhere.
+
+    Raises:
+        ImportError: the extra `lab` is not installed.
+        ValueError, TypeError, MemoryError: a bad sequence, model, target or method.
+    """
+    try:
+        from crossdna_interpret.widgets.explorer import Explorer
+    except ImportError as error:
+        raise ImportError("The explorer needs widgets: pip install 'crossdna_interpret[lab]'.") from error
+    from crossdna_interpret.session import examples
+
+    return Explorer(Session(seq, model, target=target, method=method), examples())

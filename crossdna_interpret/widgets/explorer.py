@@ -1,0 +1,297 @@
+"""The explorer: a sequence, its logo, every mutation of it and what crosses between its strands, all linked."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import html
+import threading
+from pathlib import Path
+from typing import Any
+
+import ipywidgets
+from matplotlib.figure import Figure
+
+from crossdna_interpret import plot
+from crossdna_interpret.results import Attribution
+from crossdna_interpret.session import Session
+from crossdna_interpret.widgets.exchange_map import StrandExchangeMap
+from crossdna_interpret.widgets.logo_view import LogoView
+from crossdna_interpret.widgets.mutagenesis_map import MutagenesisMap
+from crossdna_interpret.widgets.page import page_of
+from crossdna_interpret.widgets.view import SHARED, View, display_with_picture, wild_letters
+
+__all__ = ["Explorer"]
+
+_PATIENCE = 8.0  # seconds to wait for results when a picture is made
+_METHODS = {"mutagenesis": "ism", "integrated gradients (by strand)": "integrated_gradients"}
+_HINT = "Click a base, or point and type A C G T; Delete deletes; drag selects; Ctrl and the wheel zoom."
+
+
+class Explorer(ipywidgets.VBox):
+    """Touch a sequence and see the model answer.
+
+    Args:
+        session: what is explored; its background thread computes, and the views follow.
+        examples: names of sequences to offer in the menu.
+
+    Attributes:
+        session: everything that is known, and everything that can be done, from Python too.
+        logo, mutations, exchange: the views. `exchange` is there without a picture for models that have no bridge.
+    """
+
+    def __init__(self, session: Session, examples: list[str] | None = None) -> None:
+        self.session = session
+        self._lock = threading.RLock()
+        self._filling = False
+        self.logo = LogoView(editable=True, hint=_HINT)
+        self.mutations = MutagenesisMap(editable=True)
+        hint = "" if "exchange" in session.stages else "This model has no bridge: nothing crosses between its strands."
+        self.exchange = StrandExchangeMap(editable=True, hint=hint)
+        self.views: list[View] = [self.logo, self.mutations, self.exchange]
+        self._links = [
+            ipywidgets.jslink((one, name), (other, name))
+            for one, other in ((self.logo, self.mutations), (self.logo, self.exchange))
+            for name in SHARED
+        ]
+        self._make_controls(examples or [])
+        for view in self.views:
+            view.on_action(self._asked)
+        self._leave = session.listen(self._heard)
+        super().__init__([self._menu, self._paste, self._buttons, self._said, self._error, *self.views, self._taken])
+        self._show_all()
+
+    def _make_controls(self, examples: list[str]) -> None:
+        session, wide = self.session, ipywidgets.Layout(width="auto")
+        self.example = ipywidgets.Dropdown(options=["", *examples], description="locus", layout=wide)
+        names = list(session.model.targets)
+        self.target = ipywidgets.Dropdown(options=names, value=session.target_name, description="target", layout=wide)
+        self.method = ipywidgets.Dropdown(
+            options=list(_METHODS.items()), value=session.method, description="letters", layout=wide
+        )
+        self.palette = ipywidgets.Dropdown(
+            options=[("colour-blind safe", "colorblind"), ("classic", "classic")], description="colours", layout=wide
+        )
+        self.text = ipywidgets.Textarea(
+            placeholder="paste a sequence or one FASTA record", rows=2, layout=ipywidgets.Layout(width="70%")
+        )
+        self.load = ipywidgets.Button(description="Load", tooltip="explore what is pasted")
+        self.undo = ipywidgets.Button(description="Undo", icon="undo")
+        self.redo = ipywidgets.Button(description="Redo", icon="repeat")
+        self.reset = ipywidgets.Button(description="Reset", tooltip="back to the sequence without edits")
+        self.pin = ipywidgets.ToggleButton(description="Pin", tooltip="compare what follows with this sequence")
+        self.flip = ipywidgets.ToggleButton(description="Other strand", tooltip="read the reverse complement")
+        self.cancel = ipywidgets.Button(description="Cancel", tooltip="stop computing")
+        self.bar = ipywidgets.FloatProgress(min=0, max=1, layout=ipywidgets.Layout(width="120px", visibility="hidden"))
+        self._said, self._error, self._taken = (ipywidgets.HTML() for _ in range(3))
+        self._menu = ipywidgets.HBox(
+            [self.example, *([self.target] if len(names) > 1 else []), self.method, self.palette],
+            layout=ipywidgets.Layout(flex_flow="row wrap"),
+        )
+        self._paste = ipywidgets.HBox([self.text, self.load])
+        self._buttons = ipywidgets.HBox(
+            [self.undo, self.redo, self.reset, self.pin, self.flip, self.cancel, self.bar],
+            layout=ipywidgets.Layout(flex_flow="row wrap"),
+        )
+        self.undo.on_click(lambda _: session.undo())
+        self.redo.on_click(lambda _: session.redo())
+        self.reset.on_click(lambda _: session.reset())
+        self.cancel.on_click(lambda _: session.cancel())
+        self.load.on_click(lambda _: session.replace_sequence(self.text.value))
+        self.example.observe(self._guarded(lambda name: name and session.load_example(name)), "value")
+        self.target.observe(self._guarded(session.set_target), "value")
+        self.method.observe(self._guarded(session.set_method), "value")
+        self.pin.observe(self._guarded(lambda on: session.pin() if on else session.unpin()), "value")
+        ipywidgets.jslink((self.flip, "value"), (self.logo, "flipped"))
+        self.palette.observe(lambda change: setattr(self.logo, "palette", change["new"]), "value")
+        self.exchange.observe(lambda change: self._silence(self.exchange.selection), "side")
+
+    def _guarded(self, work: Any) -> Any:
+        """An observer that does not answer to what the explorer itself has set."""
+
+        def heard(change: dict[str, Any]) -> None:
+            if not self._filling:
+                work(change["new"])
+
+        return heard
+
+    # What is asked for on screen
+
+    def _asked(self, message: dict[str, Any]) -> None:
+        kind = message["type"]
+        if kind == "edit":
+            start, end, string = (message.get(key) for key in ("start", "end", "string"))
+            self.session.apply((start, end, string))  # type: ignore[arg-type]  # whatever came is checked there
+        elif kind == "undo":
+            self.session.undo()
+        elif kind == "redo":
+            self.session.redo()
+        elif kind == "silence":
+            start, end = message.get("start"), message.get("end")
+            self._silence([] if start is None or end is None else [start, end])
+
+    def _silence(self, region: list[int]) -> None:
+        if len(region) != 2 or "exchange" not in self.session.stages:
+            self.exchange.note = ""
+            return
+        try:
+            start, end = region
+            side: Any = self.exchange.side
+            found = self.session.silence(start, end, side=side)
+        except (ValueError, TypeError) as error:
+            self.exchange.note = str(error)
+            return
+        what = "receive" if self.exchange.side == "receiver" else "send"
+        self.exchange.note = (
+            f"Without what {start} to {end - 1} {what}: {found.reference:.3f} → {found.prediction:.3f} "
+            f"({found.delta:+.3f}); with it alone {found.sufficiency:+.3f} above none."
+        )
+
+    # What there is to see
+
+    def _heard(self, topic: str) -> None:
+        with self._lock:
+            self._filling = True
+            try:
+                if topic == "busy":
+                    self._show_busy()
+                elif topic == "error":
+                    self._show_error()
+                else:
+                    self._show_all()
+            finally:
+                self._filling = False
+
+    def _show_all(self) -> None:
+        session, found = self.session, self.session.results
+        wild = wild_letters(session.wild_type, session.step.origin)
+        self._show_error()
+        shown: list[tuple[Any, Any]] = [
+            (self.logo, session.attribution), (self.mutations, found.mutagenesis), (self.exchange, found.exchange)
+        ]  # fmt: skip
+        for view, result in shown:
+            if result is None:
+                self._wait_with(view, wild)
+            elif view.result is not result or view.stale or view.wild != wild:
+                view.show(result, wild=wild, stale=False)
+        self.undo.disabled, self.redo.disabled = not session.can_undo, not session.can_redo
+        self.reset.disabled = not session.can_undo
+        self.pin.value = session.pinned is not None
+        self.target.value, self.method.value = session.target_name, session.method
+        self._said.value = self._prediction_html()
+        self._taken.value = self._files_html()
+        self._show_busy()
+
+    def _wait_with(self, view: Any, wild: str) -> None:
+        """The sequence at once; its old numbers while they fit, paled."""
+        sequence = self.session.sequence
+        with view.hold_sync():
+            if len(sequence) != len(view.sequence):
+                for name in ("forward", "reverse", "delta", "terms", "map", "received"):
+                    if view.has_trait(name):
+                        setattr(view, name, b"")
+                view.selection, view.view = [], [0.0, float(len(sequence))]
+            view.sequence, view.wild, view.stale = sequence, wild, True
+
+    def _prediction_html(self) -> str:
+        session, found = self.session, self.session.results
+        if session.prediction is None or found.reverse_prediction is None:
+            return "<div class='cdi-said' aria-live='polite'>predicting…</div>"
+        turned = float(found.reverse_prediction[session.target])
+        parts = [
+            f"<b>{html.escape(session.target_name)}</b> "
+            f"<span class='cdi-prediction' style='font-size:1.35em;font-weight:700'>{session.prediction:.3f}</span>",
+            f"reverse complement {turned:.3f}",
+            f"{len(session.sequence)} bp",
+            html.escape(session.step.label),
+        ]
+        if session.comparison is not None:
+            parts.append(f"<span class='cdi-comparison'>{html.escape(str(session.comparison))}</span>")
+        return f"<div class='cdi-said' aria-live='polite'>{' · '.join(parts)} {self._history_svg()}</div>"
+
+    def _history_svg(self) -> str:
+        """The predictions of the states up to the present one, as a line."""
+        known = [self.session.prediction_of(step.sequence) for step in self.session.history]
+        values = [value for value in known if value is not None][-40:]
+        if len(values) < 2:
+            return ""
+        low, high = min(values), max(values)
+        span = (high - low) or 1.0
+        step = 110 / (len(values) - 1)
+        points = " ".join(f"{5 + i * step:.1f},{22 - 18 * (v - low) / span:.1f}" for i, v in enumerate(values))
+        last = points.split()[-1].split(",")
+        return (
+            f"<svg width='120' height='26' role='img' aria-label='history of predictions, {low:.2f} to {high:.2f}' "
+            f"style='vertical-align:middle'><polyline points='{points}' fill='none' stroke='currentColor'/>"
+            f"<circle cx='{last[0]}' cy='{last[1]}' r='3' fill='#D55E00'/></svg>"
+        )
+
+    def _files_html(self) -> str:
+        session = self.session
+        name = "".join(c if c.isalnum() or c in "-_" else "_" for c in session.name) or "sequence"
+        links = []
+        for text, file, label in (
+            (session.to_fasta(), f"{name}.fa", "FASTA"),
+            (session.to_tsv(), f"{name}_history.tsv", "history (TSV)"),
+            (session.to_python(), f"{name}_history.py", "as Python code"),
+        ):
+            encoded = base64.b64encode(text.encode()).decode("ascii")
+            links.append(f"<a download='{file}' href='data:text/plain;base64,{encoded}'>{label}</a>")
+        return f"<div>Take along: {' · '.join(links)}</div>"
+
+    def _show_error(self) -> None:
+        error = self.session.error
+        style = "color:#B00020;font-weight:600"
+        self._error.value = "" if error is None else f"<div role='alert' style='{style}'>{html.escape(error)}</div>"
+
+    def _show_busy(self) -> None:
+        busy = self.session.busy
+        self.cancel.disabled = busy is None
+        self.bar.layout.visibility = "hidden" if busy is None else "visible"
+        if busy is not None:
+            stage, done, total = busy
+            self.bar.value, self.bar.tooltip = (done / total if total else 0.0), stage
+
+    # Where no widget can run
+
+    def figure(self) -> Figure | None:
+        """Everything in one picture, or None while nothing is known."""
+        session, found = self.session, self.session.results
+        if session.attribution is None or found.mutagenesis is None:
+            return None
+        rows = [2.0, 1.1] + ([2.6] if found.exchange is not None else [])
+        figure = Figure(figsize=(14, 1.6 + 1.7 * sum(rows)), layout="constrained")
+        axes = figure.subplots(len(rows), 1, height_ratios=rows)
+        if isinstance(session.attribution, Attribution):
+            plot.strand_logo(session.attribution, ax=axes[0])
+        else:
+            plot.logo(session.attribution, ax=axes[0])
+        score = "" if session.prediction is None else f", predicted {session.target_name} {session.prediction:.3f}"
+        axes[0].set_title(f"{session.name or 'sequence'} ({session.step.label}){score}", loc="left", fontsize=10)
+        plot.mutagenesis_map(found.mutagenesis, ax=axes[1])
+        if found.exchange is not None:
+            plot.exchange_arcs(found.exchange, ax=axes[2])
+        return figure
+
+    def _ipython_display_(self) -> None:
+        with contextlib.suppress(TimeoutError):  # a long sequence: the widget follows, and the picture stays out
+            self.session.wait(_PATIENCE)
+        text = f"CrossDNA explorer of {self.session.name or 'a sequence'}; run the cell to touch it."
+        display_with_picture(self._repr_mimebundle_(), self.figure(), text)
+
+    def to_html(self, path: str | Path | None = None) -> str:
+        """One page with all that is known now, linked, with hover and zoom, that needs neither kernel nor network.
+
+        Args:
+            path: where to write it, if anywhere.
+        """
+        self.session.wait()
+        text = page_of(self.session.name or "CrossDNA explorer", self.views, self._said.value)
+        if path is not None:
+            Path(path).write_text(text, encoding="utf-8")
+        return text
+
+    def close(self) -> None:
+        self._leave()
+        self.session.cancel()
+        super().close()

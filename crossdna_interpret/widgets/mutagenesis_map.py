@@ -1,0 +1,59 @@
+"""Every substitution as a heat map."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import traitlets
+from matplotlib.figure import Figure
+
+from crossdna_interpret import plot
+from crossdna_interpret.results import Mutagenesis
+from crossdna_interpret.widgets.view import View, module_text, packed
+
+__all__ = ["MutagenesisMap"]
+
+
+class MutagenesisMap(View):
+    """A heat map of a whole sequence; where it is `editable`, a click on a cell asks for that substitution.
+
+    Args:
+        result: mutagenesis of a whole sequence.
+        traits: of `View`.
+
+    Raises:
+        ValueError: mutagenesis of a part only.
+    """
+
+    MODULE = "mutagenesis_map"
+    _esm = module_text(MODULE)
+
+    delta = traitlets.Bytes().tag(sync=True)
+    limit = traitlets.Float(0.0).tag(sync=True)
+
+    def __init__(self, result: Mutagenesis | None = None, **traits: Any) -> None:
+        super().__init__(**traits)
+        self.result: Mutagenesis | None = None
+        if result is not None:
+            self.show(result)
+
+    def show(self, result: Mutagenesis, **traits: Any) -> None:
+        """Draw a result, and set traits together with it."""
+        if len(result.predictions) != len(result.sequence):
+            raise ValueError("A map needs mutagenesis of the whole sequence, but got that of a part.")
+        self.result = result
+        with self.hold_sync():
+            self.sequence = result.sequence
+            self.delta = packed(result.delta)
+            self.limit = float(np.abs(result.delta).max())
+            self.label = f"change in {result.target}"
+            for name, value in traits.items():
+                setattr(self, name, value)
+
+    def figure(self) -> Figure | None:
+        if self.result is None:
+            return None
+        figure = Figure(figsize=(12, 1.9), layout="constrained")
+        plot.mutagenesis_map(self.result, ax=figure.add_subplot())
+        return figure

@@ -1,0 +1,295 @@
+// What crosses between the strands: arcs between the rails of a ladder, or a heat map; a brushed region is silenced.
+
+const RAIL = 92; // between the rails of a ladder
+const LADDER = 138;
+const HEAT = 420;
+
+function render({ model, el }) {
+  const root = html("div", {
+    class: "cdi cdi-exchange", tabindex: "0", role: "application",
+    "aria-label": "Strand exchange. Drag along the sequence to silence the messages of a region; Escape ends that.",
+  });
+  const bar = html("div", { class: "cdi-bar" });
+  const readout = html("div", { class: "cdi-readout", "aria-live": "polite" });
+  const choice = (name, label, options) => {
+    const node = html("select", { "aria-label": label, title: label, class: "cdi-select" });
+    for (const [value, text] of options) node.append(html("option", { value }, text));
+    node.value = model.get(name);
+    node.addEventListener("change", () => {
+      model.set(name, node.value);
+      model.save_changes();
+    });
+    model.on(`change:${name}`, () => (node.value = model.get(name)));
+    return node;
+  };
+  const shape = choice("mode", "kind of drawing", [["arcs", "arcs"], ["map", "heat map"]]);
+  const direction = choice("direction", "direction", [
+    ["both", "both directions"], ["reverse_to_forward", "reverse → forward"], ["forward_to_reverse", "forward → reverse"],
+  ]);
+  const source = choice("source", "source of messages", [["", "all sources"], ...model.get("sources").map((name) => [name, name])]);
+  model.on("change:sources", () => {
+    source.replaceChildren(html("option", { value: "" }, "all sources"), ...model.get("sources").map((name) => html("option", { value: name }, name)));
+    source.value = model.get("source");
+  });
+  const side = choice("side", "what a brushed region does", [["receiver", "brush: received there"], ["sender", "brush: sent from there"]]);
+  const threshold = html("input", { type: "range", min: "0", max: "0.9", step: "0.02", "aria-label": "smallest term drawn, as a share of the largest", title: "smallest term drawn, as a share of the largest", class: "cdi-range" });
+  threshold.value = model.get("threshold");
+  threshold.addEventListener("input", () => {
+    model.set("threshold", Number(threshold.value));
+    model.save_changes();
+  });
+  if (model.get("live") === false) source.hidden = side.hidden = true; // a page without Python cannot answer these
+  bar.append(readout, threshold, shape, direction, source, side);
+  const canvas = html("canvas", { class: "cdi-canvas", role: "img" });
+  const note = html("div", { class: "cdi-note-line", "aria-live": "polite" });
+  root.append(bar, canvas, note);
+  el.append(root);
+  let anchor = -1;
+  let hover = null;
+  let reading = ""; // what the pointer is on, in words
+  let heat = null; // geometry of the map as last drawn
+
+  const ways = () => (model.get("direction") === "both" ? [0, 1] : [model.get("direction") === "reverse_to_forward" ? 0 : 1]);
+
+  function draw(width) {
+    const isMap = model.get("mode") === "map";
+    const count = ways().length;
+    const height = isMap ? Math.min(HEAT, (width - LEFT - RIGHT) / count) + 44 : count * LADDER + 30;
+    const ratio = window.devicePixelRatio || 1;
+    canvas.width = Math.round(width * ratio);
+    canvas.height = Math.round(height * ratio);
+    canvas.style.width = `${width}px`;
+    canvas.style.height = `${height}px`;
+    canvas.style.opacity = model.get("stale") ? "0.55" : "1";
+    const pen = canvas.getContext("2d");
+    pen.scale(ratio, ratio);
+    const ink = getComputedStyle(root).color;
+    pen.fillStyle = pen.strokeStyle = ink;
+    pen.font = "11px sans-serif";
+    if (!model.get("terms").byteLength) {
+      pen.fillText(model.get("hint") || "not computed yet", LEFT + 8, 40);
+      note.textContent = "";
+      return;
+    }
+    if (isMap) drawMap(pen, width, height, ink);
+    else drawArcs(pen, width, height, ink);
+    note.textContent = model.get("note");
+    canvas.setAttribute("aria-label", model.get("label"));
+    tell();
+  }
+
+  function drawArcs(pen, width, height, ink) {
+    heat = null;
+    const scale = ruler(model, width);
+    const sequence = model.get("sequence");
+    const colors = PALETTES[model.get("palette")];
+    const terms = floats(model, "terms"); // direction, receiver, sender, value; the largest first
+    const largest = model.get("largest") || 1;
+    const selection = model.get("selection");
+    if (selection.length === 2) {
+      const edges = [scale.x(selection[0]), scale.x(selection[1] - 1)].sort((a, b) => a - b);
+      pen.fillStyle = "rgba(120,120,160,0.22)";
+      pen.fillRect(edges[0] - scale.unit / 2, 0, edges[1] - edges[0] + scale.unit, height - 26);
+    }
+    ways().forEach((way, place) => {
+      const top = 24 + place * LADDER;
+      // The strand that is read from left to right on screen is the upper rail.
+      const rail = (strand) => top + ((strand === 0) !== scale.flipped ? 0 : RAIL);
+      pen.lineWidth = 0.7;
+      pen.strokeStyle = ink;
+      for (const y of [top, top + RAIL]) {
+        pen.beginPath();
+        pen.moveTo(LEFT, y);
+        pen.lineTo(width - RIGHT, y);
+        pen.stroke();
+      }
+      for (let i = terms.length - 4; i >= 0; i -= 4) {
+        if (terms[i] !== way) continue;
+        const size = Math.abs(terms[i + 3]) / largest;
+        if (size < model.get("threshold")) continue;
+        const [x0, x1] = [scale.x(terms[i + 2]), scale.x(terms[i + 1])];
+        if (Math.max(x0, x1) < LEFT || Math.min(x0, x1) > width - RIGHT) continue;
+        const [y0, y1] = [rail(1 - way), rail(way)];
+        const touched = hover !== null && (terms[i + 1] === hover || terms[i + 2] === hover);
+        pen.globalAlpha = hover === null || touched ? 0.25 + 0.65 * size : 0.06;
+        pen.strokeStyle = pen.fillStyle = terms[i + 3] > 0 ? RAISES : LOWERS;
+        pen.lineWidth = 0.5 + 3 * size;
+        pen.beginPath();
+        pen.moveTo(x0, y0);
+        pen.bezierCurveTo(x0, (y0 + y1) / 2, x1, (y0 + y1) / 2, x1, y1);
+        pen.stroke();
+        pen.beginPath();
+        pen.arc(x0, y0, 1 + 1.6 * size, 0, 7);
+        pen.fill();
+      }
+      pen.globalAlpha = 1;
+      const size = Math.min(11, scale.unit * 1.35);
+      pen.textAlign = "center";
+      pen.textBaseline = "middle";
+      pen.font = `bold ${size.toFixed(1)}px sans-serif`;
+      for (const position of scale.shown) {
+        const base = scale.letter(sequence[position]);
+        for (const [letter, y] of [[base, top - 8], [COMPLEMENT[base], top + RAIL + 8]]) {
+          pen.fillStyle = colors[letter];
+          if (size >= 5) pen.fillText(letter, scale.x(position), y);
+          else pen.fillRect(scale.x(position) - scale.unit / 2, y - 3, Math.max(0.5, scale.unit), 6);
+        }
+      }
+      pen.font = "11px sans-serif";
+      pen.fillStyle = ink;
+      for (const [y, ends] of [[top, ["5′", "3′"]], [top + RAIL, ["3′", "5′"]]]) {
+        pen.fillText(ends[0], LEFT - 12, y);
+        pen.fillText(ends[1], width - RIGHT + 11, y);
+      }
+      pen.save();
+      pen.translate(14, top + RAIL / 2);
+      pen.rotate(-Math.PI / 2);
+      pen.fillText(way === 0 ? "reverse → fwd" : "fwd → reverse", 0, 0);
+      pen.restore();
+    });
+    pen.textBaseline = "top";
+    const shown = scale.shown;
+    const [low, high] = [Math.min(shown[0], shown[shown.length - 1]), Math.max(shown[0], shown[shown.length - 1])];
+    for (const value of ticks(low, high, Math.max(2, Math.floor((width - LEFT - RIGHT) / 70)))) {
+      if (Number.isInteger(value)) pen.fillText(String(value), scale.x(value), height - 16);
+    }
+    const cursor = model.get("cursor");
+    if (cursor >= 0) {
+      pen.strokeStyle = ink;
+      pen.lineWidth = 0.8;
+      pen.strokeRect(scale.x(cursor) - scale.unit / 2, 8, scale.unit, height - 30);
+    }
+  }
+
+  function drawMap(pen, width, height, ink) {
+    const values = floats(model, "map");
+    const cells = model.get("cells");
+    const length = model.get("sequence").length;
+    const chosen = ways();
+    const side_ = height - 44;
+    const dark = isDark(root);
+    const limit = model.get("limit") || 1;
+    heat = { boxes: [], size: side_, length };
+    chosen.forEach((way, place) => {
+      const x0 = LEFT + place * (side_ + 60);
+      const image = new ImageData(cells, cells);
+      const paper = dark ? [34, 34, 34] : [247, 247, 247];
+      for (let i = 0; i < cells * cells; i++) {
+        const value = values[way * cells * cells + i] / limit;
+        const full = value < 0 ? (dark ? [90, 160, 225] : [33, 102, 172]) : dark ? [240, 140, 60] : [190, 80, 10];
+        const share = Math.min(1, Math.abs(value)) ** 0.7;
+        for (let c = 0; c < 3; c++) image.data[4 * i + c] = paper[c] + (full[c] - paper[c]) * share;
+        image.data[4 * i + 3] = 255;
+      }
+      const small = document.createElement("canvas");
+      small.width = small.height = cells;
+      small.getContext("2d").putImageData(image, 0, 0);
+      pen.imageSmoothingEnabled = cells > side_;
+      pen.drawImage(small, x0, 8, side_, side_);
+      pen.strokeStyle = pen.fillStyle = ink;
+      pen.strokeRect(x0, 8, side_, side_);
+      heat.boxes.push({ way, x0, y0: 8 });
+      pen.textAlign = "center";
+      pen.textBaseline = "top";
+      for (const value of ticks(0, length - 1, 5)) {
+        if (!Number.isInteger(value)) continue;
+        const at = ((value + 0.5) / length) * side_;
+        pen.fillText(String(value), x0 + at, side_ + 11);
+        pen.textAlign = "right";
+        if (place === 0) pen.fillText(String(value), x0 - 5, 3 + at);
+        pen.textAlign = "center";
+      }
+      pen.fillText(`sent by the ${way === 0 ? "reverse" : "forward"} strand at`, x0 + side_ / 2, side_ + 26);
+      pen.save();
+      pen.translate(place === 0 ? 12 : x0 - 18, 8 + side_ / 2);
+      pen.rotate(-Math.PI / 2);
+      pen.fillText(`received by the ${way === 0 ? "forward" : "reverse"} strand at`, 0, -6);
+      pen.restore();
+    });
+  }
+
+  function tell(text = reading) {
+    reading = text;
+    readout.textContent = text || model.get("label");
+  }
+
+  function brush(one, other) {
+    const range = [Math.min(one, other), Math.max(one, other) + 1];
+    model.set("selection", range);
+    model.save_changes();
+    return range;
+  }
+
+  const positionOf = (event) => (heat ? -1 : ruler(model, root.clientWidth).at(event.offsetX));
+  canvas.addEventListener("pointerdown", (event) => {
+    root.focus();
+    anchor = positionOf(event);
+  });
+  canvas.addEventListener("pointermove", (event) => {
+    if (heat) {
+      const box = heat.boxes.find((b) => event.offsetX >= b.x0 && event.offsetX < b.x0 + heat.size && event.offsetY >= b.y0 && event.offsetY < b.y0 + heat.size);
+      if (!box) return tell("");
+      const cells = model.get("cells");
+      const column = Math.floor(((event.offsetX - box.x0) / heat.size) * cells);
+      const line = Math.floor(((event.offsetY - box.y0) / heat.size) * cells);
+      const each = heat.length / cells;
+      const value = floats(model, "map")[box.way * cells * cells + line * cells + column];
+      const place = (index) => (each === 1 ? `${index}` : `${Math.round(index * each)} to ${Math.round((index + 1) * each) - 1}`);
+      setCursor(model, Math.floor(column * each));
+      return tell(`${box.way === 0 ? "reverse → forward" : "forward → reverse"}: sent at ${place(column)}, received at ${place(line)}: ${signed(value, 4)}`);
+    }
+    const position = positionOf(event);
+    setCursor(model, position);
+    if (anchor >= 0 && position >= 0) brush(anchor, position);
+    else if (position !== hover) {
+      hover = position < 0 ? null : position;
+      draw(root.clientWidth);
+    }
+    if (position >= 0 && anchor < 0) {
+      const received = floats(model, "received");
+      const length = model.get("sequence").length;
+      if (received.length === 4 * length) {
+        const at = (row) => signed(received[row * length + position]);
+        tell(`${model.get("sequence")[position]} at ${position}: forward strand receives ${at(0)}, reverse ${at(1)}; sent by reverse ${at(2)}, by forward ${at(3)}`);
+      }
+    }
+  });
+  canvas.addEventListener("pointerup", (event) => {
+    const position = positionOf(event);
+    if (anchor >= 0 && position >= 0) silence(...brush(anchor, position));
+    anchor = -1;
+  });
+  canvas.addEventListener("pointerleave", () => {
+    hover = null;
+    reading = "";
+    setCursor(model, -1);
+    draw(root.clientWidth);
+  });
+  function silence(start, end) {
+    if (model.get("editable")) model.send({ type: "silence", start, end });
+  }
+  root.addEventListener("keydown", (event) => {
+    if (event.target !== root) return;
+    const scale = ruler(model, root.clientWidth);
+    const cursor = model.get("cursor");
+    const last = model.get("sequence").length - 1;
+    if (event.key === "Escape") {
+      model.set("selection", []);
+      model.save_changes();
+      if (model.get("editable")) model.send({ type: "silence" });
+    } else if (event.key === "ArrowLeft" || event.key === "ArrowRight") {
+      const by = event.key === "ArrowLeft" ? -1 : 1;
+      const next = cursor < 0 ? scale.turn(0) : scale.turn(Math.min(Math.max(scale.turn(cursor) + by, 0), last));
+      if (event.shiftKey) brush(model.get("selection").length ? (model.get("selection")[0] < next ? model.get("selection")[0] : model.get("selection")[1] - 1) : Math.max(cursor, 0), next);
+      setCursor(model, next);
+    } else if (event.key === "Enter" && model.get("selection").length === 2) silence(...model.get("selection"));
+    else return;
+    event.preventDefault();
+    event.stopPropagation();
+  });
+  navigate(model, canvas, () => root.clientWidth);
+  const names = ["sequence", "stale", "terms", "map", "largest", "view", "cursor", "selection", "flipped", "palette", "mode", "direction", "source", "threshold", "note", "label", "received", "hint"];
+  return redrawn(model, root, names, draw);
+}
+
+export default { render };

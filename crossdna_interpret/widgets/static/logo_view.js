@@ -1,0 +1,334 @@
+// Both strands of a sequence as letters, as tall as they matter; can be edited by click and by key.
+
+const TRACKS = { split: 84, whole: 132 }; // heights
+const GAP = 16;
+
+function render({ model, el }) {
+  const root = html("div", {
+    class: "cdi cdi-logo", tabindex: "0", role: "application",
+    "aria-label": "Sequence logo. Arrow keys move, A C G T substitute, Delete deletes, Insert changes to inserting.",
+  });
+  const bar = html("div", { class: "cdi-bar" });
+  const readout = html("div", { class: "cdi-readout", "aria-live": "polite" });
+  bar.append(readout, ...zoomButtons(model));
+  const canvas = svg("svg", { class: "cdi-canvas", role: "img" });
+  const chooser = html("div", { class: "cdi-chooser", hidden: "", role: "menu" });
+  root.append(bar, canvas, chooser);
+  el.append(root);
+
+  let anchor = -1; // where a drag or a selection by keys began
+  let dragged = false;
+  let inserting = false;
+  const editable = () => model.get("editable");
+  const send = (message) => editable() && model.send(message);
+  const scaleNow = () => ruler(model, root.clientWidth);
+
+  function tracks() {
+    const reverse = floats(model, "reverse");
+    return { forward: floats(model, "forward"), reverse, split: reverse.length > 0 };
+  }
+
+  function draw(width) {
+    const sequence = model.get("sequence");
+    const wild = model.get("wild");
+    const scale = ruler(model, width);
+    const colors = PALETTES[model.get("palette")];
+    const { forward, reverse, split } = tracks();
+    const [upper, lower] = scale.flipped && split ? [reverse, forward] : [forward, reverse];
+    let low = 0;
+    let high = 0;
+    for (const position of scale.shown) {
+      for (const heights of split ? [upper, lower] : [upper]) {
+        const value = heights[position] || 0;
+        if (value < low) low = value;
+        if (value > high) high = value;
+      }
+    }
+    const span = high - low || 1;
+    const brackets = model.get("brackets");
+    const TRACK = split ? TRACKS.split : TRACKS.whole;
+    const top = brackets.length ? 40 : 14;
+    const perUnit = TRACK / span;
+    const lines = [{ heights: upper, base: (b) => scale.letter(b), zero: top + high * perUnit }];
+    if (split) {
+      const zero = top + TRACK + GAP + high * perUnit;
+      lines.push({ heights: lower, base: (b) => COMPLEMENT[scale.letter(b)], zero });
+    }
+    const rows = split ? 0 : 34; // both strands in plain letters, where heights are not told apart by strand
+    const bottom = top + (split ? 2 * TRACK + GAP : TRACK) + 8 + rows;
+    canvas.setAttribute("viewBox", `0 0 ${width} ${bottom + 24}`);
+    canvas.setAttribute("width", width);
+    canvas.setAttribute("height", bottom + 24);
+    const group = svg("g");
+
+    const selection = model.get("selection");
+    if (selection.length === 2) {
+      const edges = [scale.x(selection[0]), scale.x(selection[1] - 1)].sort((a, b) => a - b);
+      group.append(svg("rect", {
+        x: edges[0] - scale.unit / 2, width: edges[1] - edges[0] + scale.unit, y: top - 6, height: bottom - top + 6,
+        class: "cdi-selection",
+      }));
+    }
+    const cursor = model.get("cursor");
+    for (const position of scale.shown) {
+      if (wild && wild[position] !== sequence[position]) {
+        group.append(svg("rect", {
+          x: scale.x(position) - scale.unit / 2, width: scale.unit, y: top - 6, height: bottom - top + 6,
+          class: "cdi-edited", "data-at": position,
+        }));
+      }
+    }
+    if (cursor >= 0) {
+      group.append(svg("rect", {
+        x: scale.x(cursor) - scale.unit / 2, width: scale.unit, y: top - 6, height: bottom - top + 6,
+        class: inserting ? "cdi-cursor cdi-inserting" : "cdi-cursor",
+      }));
+    }
+    lines.forEach((line, track) => {
+      group.append(svg("line", { x1: LEFT, x2: width - RIGHT, y1: line.zero, y2: line.zero, class: "cdi-axis" }));
+      drawLetters(group, scale, sequence, line, perUnit, colors, track);
+      for (const value of ticks(low, high, 3)) {
+        const y = line.zero - value * perUnit;
+        group.append(svg("text", { x: LEFT - 18, y: y + 3, "text-anchor": "end", class: "cdi-tick" }, String(value)));
+      }
+      const ends = track === 0 ? ["5′", "3′"] : ["3′", "5′"];
+      group.append(svg("text", { x: LEFT - 4, y: line.zero + 3, "text-anchor": "end", class: "cdi-end" }, ends[0]));
+      group.append(svg("text", { x: width - RIGHT + 4, y: line.zero + 3, class: "cdi-end" }, ends[1]));
+      if (split) {
+        const name = (track === 0) !== scale.flipped ? "forward strand" : "reverse strand";
+        const y = track === 0 ? top - 2 : top + TRACK + GAP - 2;
+        group.append(svg("text", { x: width - RIGHT, y, "text-anchor": "end", class: "cdi-note" }, name));
+      }
+    });
+    if (!split) drawPlain(group, scale, sequence, wild, top + TRACK + 20, colors, width);
+    else drawWild(group, scale, sequence, wild, top + TRACK + GAP / 2 + 3);
+    drawBrackets(group, scale, brackets, top - 18);
+    drawAxis(group, scale, bottom);
+    group.append(svg("text", { x: LEFT, y: top - 2, class: "cdi-note" }, model.get("label")));
+    canvas.replaceChildren(group);
+    canvas.style.opacity = model.get("stale") ? "0.55" : "1";
+    canvas.setAttribute("aria-label", `${sequence.length} bases, ${model.get("label")}`);
+    tell();
+  }
+
+  function drawLetters(group, scale, sequence, line, perUnit, colors, track) {
+    if (scale.unit < 3) {
+      const paths = {};
+      for (const position of scale.shown) {
+        const height = (line.heights[position] || 0) * perUnit;
+        if (!height) continue;
+        const base = line.base(sequence[position]);
+        const x = scale.x(position) - scale.unit * 0.46;
+        paths[base] = (paths[base] || "") + `M${x.toFixed(2)} ${line.zero}v${(-height).toFixed(2)}h${(scale.unit * 0.92).toFixed(2)}V${line.zero}Z`;
+      }
+      for (const [base, d] of Object.entries(paths)) group.append(svg("path", { d, fill: colors[base] }));
+      return;
+    }
+    for (const position of scale.shown) {
+      const height = (line.heights[position] || 0) * perUnit;
+      const base = line.base(sequence[position]);
+      const x = scale.x(position) - scale.unit * 0.46;
+      const y = line.zero - height;
+      const stretch = height / 100; // a negative one hangs upside down
+      group.append(svg("path", {
+        d: GLYPHS[base], fill: colors[base], "data-at": position, "data-base": base, "data-track": track,
+        "fill-rule": "evenodd",
+        transform: `translate(${x.toFixed(2)} ${y.toFixed(2)}) scale(${((scale.unit * 0.92) / 100).toFixed(4)} ${stretch.toFixed(5)})`,
+      }));
+    }
+  }
+
+  function drawPlain(group, scale, sequence, wild, y, colors, width) {
+    const size = Math.min(12, scale.unit * 1.3);
+    for (const [row, end] of [[0, "5′"], [1, "3′"]]) {
+      group.append(svg("text", { x: LEFT - 4, y: y + row * 13, "text-anchor": "end", class: "cdi-end" }, end));
+      group.append(svg("text", { x: width - RIGHT + 4, y: y + row * 13, class: "cdi-end" }, row ? "5′" : "3′"));
+    }
+    if (size >= 5) {
+      for (const position of scale.shown) {
+        const base = scale.letter(sequence[position]);
+        for (const [row, letter] of [[0, base], [1, COMPLEMENT[base]]]) {
+          group.append(svg("text", {
+            x: scale.x(position), y: y + row * 13, "text-anchor": "middle", class: "cdi-plain", fill: colors[letter],
+            "font-size": size.toFixed(1), "data-plain": position,
+          }, letter));
+        }
+      }
+    }
+    drawWild(group, scale, sequence, wild, y - 12);
+  }
+
+  function drawWild(group, scale, sequence, wild, y) {
+    if (!wild || scale.unit < 4) return;
+    for (const position of scale.shown) {
+      if (wild[position] === sequence[position]) continue;
+      const text = wild[position] === "-" ? "ins" : scale.letter(wild[position]);
+      group.append(svg("text", {
+        x: scale.x(position), y, "text-anchor": "middle", class: "cdi-wild", "data-wild": position,
+        "font-size": Math.min(10, scale.unit * 1.1).toFixed(1),
+      }, text));
+    }
+  }
+
+  function drawBrackets(group, scale, brackets, y) {
+    let last = -Infinity;
+    const placed = brackets
+      .map((one) => ({ ...one, edges: [scale.x(one.start), scale.x(one.end - 1)].sort((a, b) => a - b) }))
+      .filter((one) => one.edges[1] > LEFT && one.edges[0] < scale.width - RIGHT)
+      .sort((a, b) => a.edges[0] - b.edges[0]);
+    for (const one of placed) {
+      const [from, to] = [Math.max(LEFT, one.edges[0] - scale.unit / 2), Math.min(scale.width - RIGHT, one.edges[1] + scale.unit / 2)];
+      group.append(svg("path", { d: `M${from} ${y + 4}v-4H${to}v4`, class: "cdi-bracket" }));
+      const arrow = one.strand === "+" ? " ›" : one.strand === "-" ? "‹ " : "";
+      const text = one.strand === "-" ? arrow + one.name : one.name + arrow;
+      const middle = (from + to) / 2;
+      const wide = text.length * 5.5;
+      if (middle - wide / 2 > last) {
+        group.append(svg("text", { x: middle, y: y - 4, "text-anchor": "middle", class: "cdi-note" }, text));
+        last = middle + wide / 2 + 4;
+      }
+    }
+  }
+
+  function tell() {
+    const position = model.get("cursor");
+    const sequence = model.get("sequence");
+    if (position < 0 || position >= sequence.length) {
+      readout.textContent = model.get("hint");
+      return;
+    }
+    const { forward, reverse, split } = tracks();
+    const wild = model.get("wild");
+    const base = sequence[position];
+    const was = wild && wild[position] !== base ? (wild[position] === "-" ? ", put in" : `, wild type ${wild[position]}`) : "";
+    const value = (heights) => (heights.length ? signed(heights[position]) : "not known yet");
+    const numbers = split ? `forward ${value(forward)}, reverse ${value(reverse)}` : value(forward);
+    readout.textContent = `${base} at ${position}${was}: ${numbers}${inserting ? " · inserting" : ""}`;
+  }
+
+  function choose(position, x, y) {
+    chooser.replaceChildren();
+    if (!editable()) return;
+    const sequence = model.get("sequence");
+    const scale = scaleNow();
+    for (const base of BASES) {
+      const shown = scale.letter(base);
+      const button = html("button", { type: "button", role: "menuitem", "data-to": base, class: "cdi-choice" }, shown);
+      button.style.color = PALETTES[model.get("palette")][shown];
+      if (base === sequence[position]) button.disabled = true;
+      button.addEventListener("click", () => {
+        send({ type: "edit", start: position, end: position + 1, string: base });
+        hide();
+        root.focus();
+      });
+      chooser.append(button);
+    }
+    const remove = html("button", { type: "button", role: "menuitem", class: "cdi-choice", "aria-label": "delete this base" }, "⌫");
+    remove.addEventListener("click", () => {
+      send({ type: "edit", start: position, end: position + 1, string: "" });
+      hide();
+      root.focus();
+    });
+    chooser.append(remove);
+    chooser.hidden = false;
+    chooser.style.left = `${Math.min(x, root.clientWidth - chooser.offsetWidth - 4)}px`;
+    chooser.style.top = `${y}px`;
+  }
+
+  function hide() {
+    chooser.hidden = true;
+  }
+
+  function select(one, other) {
+    model.set("selection", one < 0 || other < 0 ? [] : [Math.min(one, other), Math.max(one, other) + 1]);
+    model.save_changes();
+  }
+
+  canvas.addEventListener("pointermove", (event) => {
+    const position = scaleNow().at(event.offsetX);
+    setCursor(model, position);
+    if (anchor >= 0 && position >= 0 && position !== anchor) dragged = true;
+    if (dragged && position >= 0) select(anchor, position);
+  });
+  canvas.addEventListener("pointerdown", (event) => {
+    if (event.button !== 0) return;
+    hide();
+    root.focus();
+    anchor = scaleNow().at(event.offsetX);
+    dragged = false;
+  });
+  canvas.addEventListener("pointerup", (event) => {
+    const position = scaleNow().at(event.offsetX);
+    if (!dragged && position >= 0 && position === anchor) {
+      if (model.get("selection").length) select(-1, -1);
+      choose(position, event.offsetX + 6, canvas.offsetTop + event.offsetY + 8);
+    }
+    anchor = -1;
+    dragged = false;
+  });
+  canvas.addEventListener("pointerleave", () => {
+    if (anchor < 0 && chooser.hidden) setCursor(model, -1);
+  });
+  navigate(model, canvas, () => root.clientWidth);
+
+  root.addEventListener("keydown", (event) => {
+    if (event.target !== root && event.key !== "Escape") return;
+    const sequence = model.get("sequence");
+    const scale = scaleNow();
+    const cursor = model.get("cursor");
+    const selection = model.get("selection");
+    const key = event.key.length === 1 ? event.key.toUpperCase() : event.key;
+    const step = (by) => {
+      const next = cursor < 0 ? scale.turn(0) : scale.turn(Math.min(Math.max(scale.turn(cursor) + by, 0), sequence.length - 1));
+      if (event.shiftKey) {
+        if (anchor < 0) anchor = cursor < 0 ? next : cursor;
+        select(anchor, next);
+      } else {
+        anchor = -1;
+        if (selection.length) select(-1, -1);
+      }
+      setCursor(model, next);
+      const index = scale.turn(next);
+      if (index < scale.low) pan(model, index - scale.low - 2);
+      if (index + 1 > scale.high) pan(model, index + 1 - scale.high + 2);
+    };
+    if ((event.ctrlKey || event.metaKey) && (key === "Z" || key === "Y")) send({ type: key === "Y" || event.shiftKey ? "redo" : "undo" });
+    else if (event.ctrlKey || event.metaKey || event.altKey) return;
+    else if (key === "ArrowLeft") step(-1);
+    else if (key === "ArrowRight") step(1);
+    else if (key === "Home") step(-sequence.length);
+    else if (key === "End") step(sequence.length);
+    else if (key === "+" || key === "=") zoom(model, 0.5, cursor < 0 ? undefined : scale.turn(cursor) + 0.5);
+    else if (key === "-") zoom(model, 2, cursor < 0 ? undefined : scale.turn(cursor) + 0.5);
+    else if (key === "0") setView(model, 0, sequence.length);
+    else if (key === "Insert") {
+      inserting = !inserting;
+      draw(root.clientWidth);
+    } else if (key === "Escape") {
+      hide();
+      inserting = false;
+      select(-1, -1);
+      draw(root.clientWidth);
+    } else if (key === "Delete" || key === "Backspace") {
+      if (selection.length) send({ type: "edit", start: selection[0], end: selection[1], string: "" });
+      else if (cursor >= 0) send({ type: "edit", start: cursor, end: cursor + 1, string: "" });
+    } else if (key.length === 1 && "ACGTUN".includes(key) && cursor >= 0) {
+      const base = scale.letter(key === "U" ? "T" : key);
+      const place = inserting && scale.flipped ? cursor + 1 : cursor; // before the base, as it is read on screen
+      send({ type: "edit", start: place, end: inserting ? place : cursor + 1, string: base });
+      if (!inserting && !event.repeat) setCursor(model, scale.turn(Math.min(scale.turn(cursor) + 1, sequence.length - 1)));
+    } else return;
+    event.preventDefault();
+    event.stopPropagation();
+  });
+
+  model.on("change:flipped", () => {
+    const length = model.get("sequence").length;
+    const [low, high] = model.get("view");
+    if (high > low) setView(model, length - high, length - low); // the same bases, from the other side
+  });
+  const names = ["sequence", "wild", "forward", "reverse", "stale", "view", "cursor", "selection", "flipped", "palette", "brackets", "label", "hint"];
+  return redrawn(model, root, names, draw);
+}
+
+export default { render };

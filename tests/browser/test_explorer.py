@@ -1,0 +1,208 @@
+"""The explorer in a real JupyterLab, in a real browser, on the bundled model."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import crossdna_interpret as cdi
+from tests.browser.lab import Lab
+
+pytestmark = pytest.mark.browser
+
+NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "enhancer_explorer.ipynb"
+SEQUENCE = cdi.example().sequence
+SAVE = """() => {
+  window.saved = null;
+  window.jupyterapp.commands.execute('docmanager:save').then(() => { window.saved = 1; });
+}"""
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["subshells", "no subshells"])
+def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    folder = tmp_path_factory.mktemp("lab") / "notebooks"
+    folder.mkdir()
+    shutil.copy(NOTEBOOK, folder / NOTEBOOK.name)
+    started = Lab(folder, subshells=request.param)
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+def explorer(lab: Lab, make_page: Callable) -> Iterator[Any]:
+    """The notebook, run, with its explorer on screen and at rest."""
+    page, record = make_page(1400, 1500)
+    lab.open(page, NOTEBOOK.name)
+    lab.run_all(page)
+    page.wait_for_selector(".cdi-exchange canvas")
+    settled(lab, page)
+    page.locator(".cdi-logo").scroll_into_view_if_needed()
+    yield page
+    lab.ask(page, "1", "explorer.close()")
+    assert record.outside(lab.base, lab.base.replace("http", "ws")) == []
+    assert [problem for problem in record.problems if "cdi" in problem or "Error" in problem] == []
+
+
+def settled(lab: Lab, page: Any) -> None:
+    lab.ask(page, "1", "explorer.session.wait(60)")
+
+
+def shown(page: Any) -> str:
+    text: str = page.locator(".cdi-prediction").inner_text()
+    return text
+
+
+def wait_for_prediction(page: Any, sequence: str) -> None:
+    expected = f"{cdi.predict(sequence)[0, 0]:.3f}"
+    page.wait_for_function(
+        "(text) => document.querySelector('.cdi-prediction')?.innerText === text", arg=expected, timeout=20_000
+    )
+
+
+def at(page: Any, position: int, inside: str = ".cdi-logo svg") -> tuple[float, float]:
+    """Where a position lies on screen, in a view of all of them."""
+    box = page.locator(inside).bounding_box()
+    unit = (box["width"] - 62 - 22) / len(SEQUENCE)
+    return box["x"] + 62 + (position + 0.5) * unit, box["y"]
+
+
+def choose(page: Any, position: int, base: str) -> None:
+    x, y = at(page, position)
+    page.mouse.move(x, y + 60)
+    page.mouse.click(x, y + 60)
+    page.locator(f".cdi-choice[data-to={base}]").click()
+
+
+def press(page: Any, text: str) -> None:
+    page.locator(f".jupyter-button:has-text('{text}')").first.click()
+
+
+def mutated(sequence: str, *changes: tuple[int, str]) -> str:
+    letters = list(sequence)
+    for position, base in changes:
+        letters[position] = base
+    return "".join(letters)
+
+
+def test_a_click_on_a_base_changes_everything(lab: Lab, explorer: Any) -> None:
+    assert shown(explorer) == f"{cdi.predict(SEQUENCE)[0, 0]:.3f}"
+    base = "T" if SEQUENCE[40] != "T" else "A"
+    choose(explorer, 40, base)
+    changed = mutated(SEQUENCE, (40, base))
+    wait_for_prediction(explorer, changed)
+    assert ast.literal_eval(lab.ask(explorer, "explorer.session.sequence")) == changed
+    explorer.wait_for_selector(f".cdi-logo [data-at='40'][data-base={base}]", state="attached")
+    assert explorer.locator(".cdi-logo [data-wild='40']").inner_html() == SEQUENCE[40]
+    press(explorer, "Undo")
+    wait_for_prediction(explorer, SEQUENCE)
+    assert ast.literal_eval(lab.ask(explorer, "explorer.session.sequence")) == SEQUENCE
+    explorer.wait_for_selector(".cdi-logo [data-wild]", state="detached")
+
+
+def test_keys_edit_too(lab: Lab, explorer: Any) -> None:
+    x, y = at(explorer, 12)
+    explorer.locator(".cdi-logo").focus()
+    explorer.mouse.move(x, y + 60)
+    explorer.keyboard.press("g")
+    changed = mutated(SEQUENCE, (12, "G"))
+    wait_for_prediction(explorer, changed)
+    explorer.mouse.move(x + 1, y + 61)
+    explorer.keyboard.press("Delete")
+    changed = changed[:12] + changed[13:]
+    wait_for_prediction(explorer, changed)
+    explorer.keyboard.press("Control+z")
+    explorer.keyboard.press("Control+z")
+    wait_for_prediction(explorer, SEQUENCE)
+    assert ast.literal_eval(lab.ask(explorer, "len(explorer.session.history)")) == 1
+
+
+def test_a_click_on_the_heat_map_applies_that_mutation(lab: Lab, explorer: Any) -> None:
+    position = 71
+    row = "ACGT".index(SEQUENCE[position]) - 1  # -1 is the last
+    row %= 4
+    x, y = at(explorer, position, ".cdi-map canvas")
+    explorer.mouse.click(x, y + 6 + 18 * (row + 0.5))
+    changed = mutated(SEQUENCE, (position, "ACGT"[row]))
+    wait_for_prediction(explorer, changed)
+    assert ast.literal_eval(lab.ask(explorer, "explorer.session.sequence")) == changed
+
+
+def test_brushing_silences_messages(lab: Lab, explorer: Any) -> None:
+    canvas = ".cdi-exchange canvas"
+    (x0, y), (x1, _) = at(explorer, 60, canvas), at(explorer, 79, canvas)
+    explorer.mouse.move(x0, y + 70)
+    explorer.mouse.down()
+    explorer.mouse.move((x0 + x1) / 2, y + 70)
+    explorer.mouse.move(x1, y + 70)
+    explorer.mouse.up()
+    explorer.wait_for_function("() => document.querySelector('.cdi-note-line').innerText.includes('Without what')")
+    note = explorer.locator(".cdi-note-line").inner_text()
+    expected = cdi.ablate_exchange(SEQUENCE, positions=range(60, 80))
+    assert f"Without what 60 to 79 receive: {expected.reference:.3f} → {expected.prediction:.3f}" in note
+    assert f"({expected.delta:+.3f})" in note
+
+
+def test_what_is_wrong_is_said_in_the_widget(lab: Lab, explorer: Any) -> None:
+    explorer.locator("textarea[placeholder*=FASTA]").fill("ACGT!TT")
+    press(explorer, "Load")
+    explorer.wait_for_selector("[role=alert]")
+    assert "!" in explorer.locator("[role=alert]").inner_text()
+    assert ast.literal_eval(lab.ask(explorer, "explorer.session.sequence")) == SEQUENCE
+    mine = "ACGTTGCATAATCCGATTACATGCA"
+    explorer.locator("textarea[placeholder*=FASTA]").fill(f">mine\n{mine}")
+    press(explorer, "Load")
+    wait_for_prediction(explorer, mine)
+    assert explorer.locator("[role=alert]").count() == 0
+
+
+def test_fast_clicks_end_in_the_state_of_the_last(lab: Lab, explorer: Any) -> None:
+    changes = [(i, "A" if SEQUENCE[i] != "A" else "C") for i in range(20, 40)]
+    for position, base in changes:
+        x, y = at(explorer, position, ".cdi-map canvas")
+        explorer.mouse.click(x, y + 6 + 18 * ("ACGT".index(base) + 0.5))
+    changed = mutated(SEQUENCE, *changes)
+    wait_for_prediction(explorer, changed)
+    settled(lab, explorer)
+    assert shown(explorer) == f"{cdi.predict(changed)[0, 0]:.3f}"
+    assert ast.literal_eval(lab.ask(explorer, "explorer.session.sequence")) == changed
+    assert ast.literal_eval(lab.ask(explorer, "len(explorer.session.results.mutagenesis.predictions)")) == len(SEQUENCE)
+
+
+def test_the_other_strand_and_a_pin(lab: Lab, explorer: Any) -> None:
+    press(explorer, "Pin")
+    press(explorer, "Other strand")
+    explorer.wait_for_timeout(300)
+    first = explorer.locator(".cdi-logo [data-plain]").first
+    assert first.get_attribute("data-plain") == str(len(SEQUENCE) - 1)
+    assert first.inner_html() == {"A": "T", "C": "G", "G": "C", "T": "A"}[SEQUENCE[-1]]
+    choose(explorer, 0, "A" if SEQUENCE[-1] != "A" else "C")  # the first on screen is the last base
+    explorer.wait_for_selector(".cdi-logo [data-wild]", state="attached")
+    settled(lab, explorer)
+    explorer.wait_for_selector(".cdi-comparison:has-text('through exchange')")
+    changed = ast.literal_eval(lab.ask(explorer, "explorer.session.sequence"))
+    assert changed[:-1] == SEQUENCE[:-1]
+    assert changed[-1] != SEQUENCE[-1]
+    text = explorer.locator(".cdi-comparison").inner_text()
+    total, through = map(float, re.findall(r"[+-]\d+\.\d\d", text))
+    one, other = (cdi.strand_exchange(seq).effects for seq in (SEQUENCE, changed))
+    assert total == pytest.approx(other.both - one.both, abs=0.0051)
+    assert through == pytest.approx(other.total - one.total, abs=0.0051)
+
+
+def test_a_saved_notebook_shows_the_picture_without_a_kernel(lab: Lab, explorer: Any, make_page: Callable) -> None:
+    explorer.evaluate(SAVE)
+    explorer.wait_for_function("() => window.saved")
+    still = "img.jp-needs-light-background.jp-mod-unconfined"
+    assert not explorer.locator(still).is_visible()  # beside the living widget it would be one too many
+    folder = Path(lab.log.name).parent / "notebooks"
+    shutil.copy(folder / NOTEBOOK.name, folder / "closed.ipynb")
+    page, _ = make_page()
+    lab.open(page, "closed.ipynb")  # trusted, as one's own notebooks are; its kernel has run nothing
+    page.wait_for_selector(still, timeout=20_000)
+    assert page.locator(still).evaluate("(image) => image.naturalWidth") > 600

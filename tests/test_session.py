@@ -1,0 +1,274 @@
+"""The explorer's state, without a screen."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import crossdna_interpret as cdi
+from crossdna_interpret.edits import Edit
+from crossdna_interpret.models.crossdna.model import CrossDNA
+from crossdna_interpret.session import Session
+
+SEQUENCE = "GATTACAGCCATTGACCGTATCAG"
+
+
+class Counting(nn.Module):
+    """Counts A; knows neither strands nor a bridge. Can be made to wait, and says how often it was asked."""
+
+    targets, name, device, dtype = ("count",), "counting", torch.device("cpu"), torch.float64
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, 0].sum(-1, keepdim=True)
+
+
+class Gated(Counting):
+    """Waits at a gate for as long as it is shut."""
+
+    gate = threading.Event()
+    asked: list[int] = []  # noqa: RUF012  # of the copy that the session works on, too
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.asked.append(len(x))
+        assert self.gate.wait(20)
+        return super().forward(x)
+
+
+@pytest.fixture
+def session() -> Session:
+    return Session(SEQUENCE, Counting(), background=False)
+
+
+@pytest.fixture
+def gated() -> Gated:
+    Gated.gate.clear()
+    Gated.asked.clear()
+    return Gated()
+
+
+def test_everything_is_computed_in_order(model: CrossDNA) -> None:
+    stages = ("exchange", "prediction", "integrated_gradients", "mutagenesis")  # in whatever order they are named
+    session = Session(SEQUENCE, model, background=False, stages=stages)
+    told: list[str] = []
+    session.listen(told.append)
+    session.apply(Edit(3, 4, "G"))
+    changed = f"{SEQUENCE[:3]}G{SEQUENCE[4:]}"
+    found = session.results
+    assert [topic for topic in told if topic not in ("busy", "state")] == ["prediction", "mutagenesis", "exchange"]
+    assert session.sequence == changed
+    np.testing.assert_allclose(found.prediction, cdi.predict(changed, model)[0], rtol=0, atol=1e-6)
+    turned = cdi.predict(cdi.reverse_complement(changed), model)[0]
+    np.testing.assert_allclose(found.reverse_prediction, turned, rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(found.mutagenesis.predictions, cdi.ism(changed, model).predictions)
+    assert session.attribution is found.mutagenesis
+    assert found.exchange.effects == cdi.strand_exchange(changed, model).effects
+
+
+@pytest.mark.filterwarnings("ignore::crossdna_interpret.CompletenessWarning")  # random weights are rough
+def test_another_method_is_computed_on_top(model: CrossDNA) -> None:
+    session = Session(SEQUENCE, model, background=False)
+    told: list[str] = []
+    session.listen(told.append)
+    session.set_method("integrated_gradients")
+    assert [topic for topic in told if topic not in ("busy", "state")] == ["integrated_gradients"]
+    assert isinstance(session.attribution, cdi.Attribution)
+    assert isinstance(session.set_method("ism").attribution, cdi.Mutagenesis)
+
+
+def test_undo_and_redo(session: Session) -> None:
+    session.apply((0, 1, "A")).apply((5, 8, "")).apply((2, 2, "CC"))
+    assert session.sequence == "AACCTTAGCCATTGACCGTATCAG"[:2] + "CC" + ("A" + SEQUENCE[1:5] + SEQUENCE[8:])[2:]
+    last = session.sequence
+    assert (session.can_undo, session.can_redo) == (True, False)
+    assert session.undo().undo().sequence == "A" + SEQUENCE[1:]
+    assert (session.can_undo, session.can_redo) == (True, True)
+    assert session.redo().redo().sequence == last
+    assert session.redo().sequence == last
+    assert session.undo().apply((0, 1, "T")).can_redo is False
+    assert session.reset().sequence == SEQUENCE == session.wild_type
+    assert session.undo().sequence == SEQUENCE
+    assert session.prediction == SEQUENCE.count("A")
+
+
+def test_bases_know_where_they_come_from(session: Session) -> None:
+    assert session.apply((4, 5, "C")).step.origin.tolist() == list(range(24))
+    assert session.apply((2, 4, "")).step.origin.tolist() == [0, 1, *range(4, 24)]
+    assert session.apply((1, 1, "GG")).step.origin.tolist()[:5] == [0, -1, -1, 1, 4]
+    assert session.apply((0, 2, "AAA")).step.origin.tolist()[:5] == [-1, -1, -1, -1, 1]
+
+
+def test_what_changes_nothing_is_no_step(session: Session) -> None:
+    session.apply((0, 1, "G"))
+    assert not session.can_undo
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda s: s.apply((30, 31, "A")), "ends at 31, but the sequence has 24 bases"),
+        (lambda s: s.apply((0, 24, "")), "leaves no base"),
+        (lambda s: s.apply((0, 1, "X")), "X"),
+        (lambda s: s.replace_sequence("ACGT!"), "!"),
+        (lambda s: s.replace_sequence("  \n"), "got nothing"),
+        (lambda s: s.replace_sequence(">a\nAC\n>b\nGT"), "one FASTA record, but got 2"),
+        (lambda s: s.replace_sequence("AC\n>b\nGT"), "begin with its header"),
+        (lambda s: s.replace_sequence("A" * 5001), "up to 5,000 bases, but the sequence has 5,001"),
+        (lambda s: s.load_example("strong-enhancr"), "strong-enhancer"),
+        (lambda s: s.select(5, 90), "must lie within 0 to 24"),
+        (lambda s: s.set_target("x"), "unknown to counting"),
+        (lambda s: s.set_method("magic"), "`method` must be one of"),
+    ],
+)
+def test_what_is_wrong_is_said_and_changes_nothing(session: Session, ask: Callable, message: str) -> None:
+    session.apply((0, 1, "A"))
+    before = session.sequence, session.prediction, session.selection, session.target, session.method
+    told: list[str] = []
+    session.listen(told.append)
+    ask(session)
+    assert message in session.error
+    assert told == ["error"]
+    assert before == (session.sequence, session.prediction, session.selection, session.target, session.method)
+    session.undo()
+    assert session.error is None
+
+
+def test_sequences_come_as_fasta_or_bare(session: Session) -> None:
+    assert session.replace_sequence(">mine  of my own\nacgu\nNN ac\n").sequence == "ACGTNNAC"
+    assert session.name == "mine"
+    assert session.wild_type == "ACGTNNAC"
+    assert session.to_fasta() == ">mine\nACGTNNAC\n"
+    session.apply((0, 1, "G")).apply((4, 6, ""))
+    assert session.to_fasta() == ">mine A0G; deleted NN (2 bp) at 4\nGCGTAC\n"
+    assert session.undo().undo().undo().sequence == SEQUENCE
+    assert session.replace_sequence("acgtac").name == ""
+    assert session.load_example("silencer").sequence == cdi.example("silencer").sequence
+
+
+def test_the_history_can_be_taken_along(session: Session) -> None:
+    session.apply((2, 3, "A")).apply((4, 6, "")).apply((0, 0, "GG"))
+    rows = [line.split("\t") for line in session.to_tsv().splitlines()]
+    assert rows[0] == ["step", "done", "start", "end", "ref", "alt", "length", "prediction"]
+    assert rows[2] == ["1", "T2A", "2", "3", "T", "A", "24", "8"]
+    assert rows[3][2:7] == ["4", "6", "AC", "", "22"]
+    assert rows[4][2:7] == ["0", "0", "", "GG", "24"]
+    code = session.to_python()
+    names: dict = {}
+    exec(code.split("model =")[0], names)
+    assert names["sequence"] == session.sequence
+    session.undo()
+    assert len(session.to_tsv().splitlines()) == 4
+
+
+def test_a_pin_is_compared_with(model: CrossDNA) -> None:
+    session = Session(SEQUENCE, model, background=False)
+    assert session.comparison is None
+    session.pin().apply((8, 9, "T"))
+    found = session.comparison
+    one, other = (cdi.strand_exchange(seq, model).effects for seq in (SEQUENCE, session.sequence))
+    assert found.change == pytest.approx(other.both - one.both, abs=1e-6)
+    assert found.through_exchange == pytest.approx(other.total - one.total, abs=1e-12)
+    text = f"{found.change:+.2f} against the pinned sequence, of which {found.through_exchange:+.2f} through exchange"
+    assert str(found) == text
+    assert session.unpin().comparison is None
+
+
+def test_a_region_is_silenced(model: CrossDNA) -> None:
+    session = Session(SEQUENCE, model, background=False)
+    expected = cdi.ablate_exchange(SEQUENCE, model, positions=range(4, 9), side="sender")
+    assert session.silence(4, 9, side="sender").prediction == expected.prediction
+
+
+def test_a_model_without_a_bridge_has_no_exchange(session: Session, make_model: Callable) -> None:
+    assert session.stages == ("prediction", "integrated_gradients", "mutagenesis")
+    session.pin().apply((0, 1, "A"))
+    assert session.comparison.through_exchange is None
+    assert str(session.comparison) == "+1.00 against the pinned sequence"
+    assert Session(SEQUENCE, make_model(use_bridge=False), background=False).results.exchange is None
+
+
+def test_the_newest_request_wins(gated: Gated) -> None:
+    session = Session("A" * 10, gated, stages=("prediction",))
+    for at in range(9):
+        session.apply((at, at + 1, "C"))
+    assert session.prediction is None
+    assert session.sequence == "C" * 9 + "A"
+    gated.gate.set()
+    session.wait(20)
+    assert session.prediction == 1
+    assert len(gated.asked) <= 2  # what had begun, and of the rest only the newest
+    assert session.undo().wait(20).prediction == 2
+
+
+def test_work_can_be_cancelled(gated: Gated) -> None:
+    session = Session("ACGT" * 30, gated)
+    session.cancel()
+    gated.gate.set()
+    session.wait(20)
+    assert session.results.mutagenesis is None
+    assert session.busy is None
+    assert session.apply((0, 1, "C")).wait(20).results.mutagenesis is not None
+
+
+def test_waiting_has_an_end(gated: Gated) -> None:
+    session = Session(SEQUENCE, gated)
+    with pytest.raises(TimeoutError, match=r"Still computing after 0\.01 s"):
+        session.wait(0.01)
+    gated.gate.set()
+    session.wait(20)
+
+
+def test_progress_is_told(model: CrossDNA) -> None:
+    session = Session("ACGT" * 6, model, background=False, stages=("prediction",))
+    seen: list = []
+    session.listen(lambda topic: seen.append(session.busy) if topic == "busy" else None)
+    session.stages = ("prediction", "mutagenesis")
+    session.apply((0, 1, "C"))
+    assert ("ism", 72, 72) in seen
+    assert seen[-1] is None
+
+
+def test_what_goes_wrong_in_the_background_is_said(session: Session) -> None:
+    def fail(x: Tensor) -> Tensor:
+        raise RuntimeError("the machine is out of order")
+
+    session.model.forward = fail
+    session.apply((0, 1, "A"))
+    assert session.error == "RuntimeError: the machine is out of order"
+    del session.model.forward
+    assert session.apply((1, 2, "C")).error is None
+    assert session.prediction is not None
+
+
+def test_hooks_of_others_do_not_reach_it(model: CrossDNA) -> None:
+    session = Session(SEQUENCE, model, background=False)
+    with cdi.edit(model, {"head.out": lambda value, where: 0 * value}):
+        session.apply((0, 1, "A"))
+    assert session.prediction != 0
+
+
+def test_selections_end_with_an_edit(session: Session) -> None:
+    assert session.select(3, 6).selection == (3, 6)
+    assert session.apply((0, 1, "A")).selection is None
+    assert session.select(3, 6).select().selection is None
+
+
+def test_bad_arguments() -> None:
+    with pytest.raises(ValueError, match="`stages` must be of"):
+        Session(SEQUENCE, Counting(), stages=("magic",))
+    with pytest.raises(ValueError, match="`method` must be one of"):
+        Session(SEQUENCE, Counting(), method="magic")
+    with pytest.raises(ValueError, match="up to 5,000 bases"):
+        Session("A" * 5001, Counting())
+
+
+def test_listeners_can_leave(session: Session) -> None:
+    told: list[str] = []
+    leave = session.listen(told.append)
+    leave()
+    session.apply((0, 1, "A"))
+    assert told == []
