@@ -12,7 +12,7 @@ from importlib.metadata import version as _version
 from typing import TYPE_CHECKING
 from typing import Any as _Any
 
-from crossdna_interpret.attribution.gradients import integrated_gradients
+from crossdna_interpret.attribution.gradients import input_gradient, integrated_gradients
 from crossdna_interpret.attribution.mutagenesis import ism
 from crossdna_interpret.attribution.pairwise import pairwise_ism
 from crossdna_interpret.attribution.scans import deletion_scan, insertion_scan
@@ -75,6 +75,7 @@ __all__ = [
     "exchange_ism",
     "explore",
     "hook_names",
+    "input_gradient",
     "insertion_scan",
     "integrated_gradients",
     "ism",

@@ -11,16 +11,19 @@ from typing import Any, TypeVar
 
 import jinja2
 import pandas as pd
+from markupsafe import Markup
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from crossdna_interpret import plot
 from crossdna_interpret.attribution.gradients import integrated_gradients
 from crossdna_interpret.attribution.mutagenesis import ism
+from crossdna_interpret.exchange.maps import strand_exchange
 from crossdna_interpret.loci import ExampleLocus
-from crossdna_interpret.results import Attribution, Certificate, Mutagenesis
+from crossdna_interpret.results import Attribution, Certificate, Mutagenesis, StrandExchange
 from crossdna_interpret.scoring import ModelLike, predict, resolve_model, resolve_target
 from crossdna_interpret.strand import reverse_complement
+from crossdna_interpret.widgets import drawn, page
 
 __all__ = ["write_report"]
 
@@ -66,25 +69,40 @@ def write_report(
         attribution = integrated_gradients(sequence, resolved, target=index)
         mutagenesis = ism(sequence, resolved, target=index)
         turned = float(predict(reverse_complement(attribution.sequence), resolved)[0, index])
-        sections.append(_section(name, attribution, mutagenesis, turned, (loci or {}).get(name)))
+        exchange = strand_exchange(sequence, resolved, target=index) if _bridged(resolved) else None
+        sections.append(_section(name, attribution, mutagenesis, exchange, turned, (loci or {}).get(name)))
         tables.append(_table(name, attribution, mutagenesis))
     template = resources.files("crossdna_interpret").joinpath("assets/report.html.jinja").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    page = environment.from_string(template).render(
+    text = environment.from_string(template).render(
         title="CrossDNA report" if len(sections) > 1 else f"CrossDNA report: {sections[0]['name']}",
         model=resolved.name,
         target=resolved.targets[index],
         table_name=table_path.name,
         sections=sections,
+        style=Markup(page.style()),
+        script=Markup(page.script_of({f"v{at}": section["views"] for at, section in enumerate(sections, start=1)})),
     )
     pd.concat(tables).to_csv(table_path, sep="\t", index=False, float_format="%.7g")
-    out.write_text(page, encoding="utf-8")
+    out.write_text(text, encoding="utf-8")
     return out, table_path
 
 
+def _bridged(model: Any) -> bool:
+    return hasattr(model, "exchange") and model.bridge is not None
+
+
 def _section(
-    name: str, attribution: Attribution, mutagenesis: Mutagenesis, turned: float, locus: ExampleLocus | None
+    name: str,
+    attribution: Attribution,
+    mutagenesis: Mutagenesis,
+    exchange: StrandExchange | None,
+    turned: float,
+    locus: ExampleLocus | None,
 ) -> dict[str, Any]:
+    views = [("logo_view", drawn.logo_view(attribution)), ("mutagenesis_map", drawn.mutagenesis_map(mutagenesis))]
+    if exchange is not None:
+        views.append(("exchange_map", drawn.exchange_map(exchange)))
     substitutions = mutagenesis.to_dataframe().query("target == @mutagenesis.target")
     strongest = substitutions.sort_values("delta", key=abs, ascending=False, kind="stable").head(10)
     width = min(max(7.0, 0.085 * len(attribution.sequence) + 1.5), 60.0)
@@ -99,6 +117,8 @@ def _section(
         "completeness_error": attribution.completeness_error,
         "baseline": _BASELINES.get(attribution.baseline, attribution.baseline),
         "pixels": int(96 * width),
+        "views": views,
+        "exchange": None if exchange is None else exchange.effects,
         "logo": _picture(_draw_strands, attribution, width, 3.4),
         "map": _picture(_draw_substitutions, mutagenesis, width, 3.9),
         "strongest": strongest.to_dict("records"),

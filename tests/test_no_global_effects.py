@@ -71,6 +71,7 @@ ANALYSES: dict[str, Callable[[nn.Module], np.ndarray]] = {
     "deletion_scan": lambda model: _deletions(model).predictions,
     "insertion_scan": lambda model: cdi.insertion_scan(SEQUENCE, model, insert="GA", start=9, end=13).predictions,
     "pairwise_ism": lambda model: _pairs(model).predictions,
+    "input_gradient": lambda model: cdi.input_gradient([SEQUENCE, SEQUENCE[::-1]], model)[0].values,
     "strand_exchange": lambda model: _exchange(model).contributions,
     "ablate_exchange": lambda model: np.float32([_ablated(model, side) for side in ("receiver", "sender")]),
     "patch_exchange": lambda model: np.float32([cdi.patch_exchange(SEQUENCE[::-1], SEQUENCE, model).delta]),

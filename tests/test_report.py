@@ -21,13 +21,17 @@ HOSTILE = "<script>alert('x')</script>&\"'"
 def test_the_page_is_self_contained_and_names_are_escaped(tmp_path: Path, model: CrossDNA) -> None:
     page, _ = write_report({HOSTILE: "ACGTTGCANNAC", "plain": "acgu"}, tmp_path / "r.html", model)
     html = page.read_text(encoding="utf-8")
-    assert "<script" not in html
+    assert re.findall(r"<script[^>]*>", html) == ['<script type="module">']
+    assert html.count("</script") == 1
+    assert HOSTILE not in html
     assert "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;&amp;&#34;&#39;" in html
-    sources = re.findall(r"""(?:src|href)=["']([^"']*)""", html)
+    before_script = html.partition("<script")[0]
+    sources = re.findall(r"""(?:src|href)=["']([^"']*)""", before_script)
     assert len(sources) == 2 * 2 + 1 + 2  # two pictures a sequence, the table, and a link to each section
     assert all(source.startswith(("data:image/svg+xml;base64,", "#s")) or source == "r.tsv" for source in sources)
     assert "@import" not in html
     assert "url(" not in html
+    assert html.count('["exchange_map", {') == 2
 
 
 @pytest.mark.filterwarnings("ignore::crossdna_interpret.CompletenessWarning")

@@ -78,6 +78,9 @@ def test_another_method_is_computed_on_top(model: CrossDNA) -> None:
     assert [topic for topic in told if topic not in ("busy", "state")] == ["integrated_gradients"]
     assert isinstance(session.attribution, cdi.Attribution)
     assert isinstance(session.set_method("ism").attribution, cdi.Mutagenesis)
+    np.testing.assert_array_equal(
+        session.set_method("gradient").attribution.values, cdi.input_gradient(SEQUENCE, model).values
+    )
 
 
 def test_undo_and_redo(session: Session) -> None:
@@ -184,7 +187,7 @@ def test_a_region_is_silenced(model: CrossDNA) -> None:
 
 
 def test_a_model_without_a_bridge_has_no_exchange(session: Session, make_model: Callable) -> None:
-    assert session.stages == ("prediction", "integrated_gradients", "mutagenesis")
+    assert session.stages == ("prediction", "gradient", "integrated_gradients", "mutagenesis")
     session.pin().apply((0, 1, "A"))
     assert session.comparison.through_exchange is None
     assert str(session.comparison) == "+1.00 against the pinned sequence"

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from crossdna_interpret.attribution.gradients import integrated_gradients
+from crossdna_interpret.attribution.gradients import input_gradient, integrated_gradients
 from crossdna_interpret.attribution.mutagenesis import ism
 from crossdna_interpret.exchange.maps import strand_exchange
 from crossdna_interpret.progress import followed
@@ -22,8 +22,8 @@ from crossdna_interpret.strand import reverse_complement
 
 __all__ = ["STAGES", "Computing", "Question", "Results", "Stage"]
 
-Stage = Literal["prediction", "integrated_gradients", "mutagenesis", "exchange"]
-STAGES: tuple[Stage, ...] = ("prediction", "integrated_gradients", "mutagenesis", "exchange")
+Stage = Literal["prediction", "gradient", "integrated_gradients", "mutagenesis", "exchange"]
+STAGES: tuple[Stage, ...] = ("prediction", "gradient", "integrated_gradients", "mutagenesis", "exchange")
 _REMEMBERED = 64  # questions whose answers are kept, so that undo is immediate
 
 
@@ -38,13 +38,15 @@ class Results:
     Attributes:
         prediction: (T,) scores of the sequence.
         reverse_prediction: (T,) scores of its reverse complement.
-        integrated_gradients: attributions, split by strand.
+        gradient: attributions by the gradient at the sequence, split by strand.
+        integrated_gradients: those from shuffles, split by strand.
         mutagenesis: every substitution.
         exchange: what crosses between the strands; None for models without a bridge.
     """
 
     prediction: np.ndarray | None = None
     reverse_prediction: np.ndarray | None = None
+    gradient: Attribution | None = None
     integrated_gradients: Attribution | None = None
     mutagenesis: Mutagenesis | None = None
     exchange: StrandExchange | None = None
@@ -174,6 +176,8 @@ class Computing:
             return {"prediction": both[0], "reverse_prediction": both[1]}
         if stage == "exchange":
             return {"exchange": strand_exchange(sequence, model, target=target)}
+        if stage == "gradient":
+            return {"gradient": input_gradient(sequence, model, target=target)}
         if stage == "integrated_gradients":
             return {"integrated_gradients": integrated_gradients(sequence, model, target=target)}
         return {"mutagenesis": ism(sequence, model, target=target)}

@@ -20,7 +20,7 @@ from crossdna_interpret.session.history import History, Step, parsed
 
 __all__ = ["LONGEST", "Comparison", "Method", "Session", "Topic", "examples"]
 
-Method = Literal["ism", "integrated_gradients"]
+Method = Literal["ism", "integrated_gradients", "gradient"]
 Topic = Stage | Literal["state", "busy", "error"]
 LONGEST = 5000  # bases; more cannot be drawn letter by letter
 
@@ -67,8 +67,8 @@ class Session:
             it, so that hooks and threads of others do not meet.
         target: name or number of the target; the first if not given.
         method: what attributions are from.
-        stages: what is computed: of "prediction", "integrated_gradients" (where that is the method), "mutagenesis" and
-            "exchange".
+        stages: what is computed: of "prediction", "gradient" and "integrated_gradients" (each where that is the
+            method), "mutagenesis" and "exchange".
         background: whether to compute in a thread; otherwise each change returns when all is computed.
 
     Attributes:
@@ -176,7 +176,10 @@ class Session:
     def attribution(self) -> Attribution | Mutagenesis | None:
         """Of the present sequence, by the method that is set; None while it is not known yet."""
         found = self.results
-        return found.mutagenesis if self.method == "ism" else found.integrated_gradients
+        of_method: Attribution | Mutagenesis | None = getattr(
+            found, "mutagenesis" if self.method == "ism" else self.method
+        )
+        return of_method
 
     @property
     def prediction(self) -> float | None:
@@ -346,7 +349,7 @@ class Session:
 
     def _compute(self) -> None:
         with self._lock:
-            unasked = set() if self.method == "integrated_gradients" else {"integrated_gradients"}
+            unasked = {"gradient", "integrated_gradients"} - {self.method}
             stages = tuple(stage for stage in self.stages if stage not in unasked)
             wanted = [(Question(self.sequence, self.target), stages)]
             if self.pinned not in (None, self.sequence):

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import traitlets
 from matplotlib.figure import Figure
 
 from crossdna_interpret import plot
 from crossdna_interpret.results import DIRECTIONS, StrandExchange
-from crossdna_interpret.widgets.view import View, module_text, packed
+from crossdna_interpret.widgets import drawn
+from crossdna_interpret.widgets.view import View, module_text
 
 __all__ = ["StrandExchangeMap"]
-
-_MOST_TERMS = 1500  # arcs that are sent to the screen
-_MOST_CELLS = 328  # of a map's side; longer sequences are summed into so many
 
 
 class StrandExchangeMap(View):
@@ -48,7 +45,7 @@ class StrandExchangeMap(View):
     def __init__(self, result: StrandExchange | None = None, **traits: Any) -> None:
         super().__init__(**traits)
         self.result: StrandExchange | None = None
-        self.observe(lambda change: self._fill(), "source")
+        self.observe(lambda change: self._change_source(), "source")
         if result is not None:
             self.show(result)
 
@@ -56,38 +53,12 @@ class StrandExchangeMap(View):
         """Draw a result, and set traits together with it."""
         self.result = result
         with self.hold_sync():
-            self.sequence = result.sequence
-            self.sources = list(result.sources)
-            self._fill()
-            for name, value in traits.items():
+            for name, value in (drawn.exchange_map(result, self.source) | traits).items():
                 setattr(self, name, value)
 
-    def _fill(self) -> None:
-        x = self.result
-        if x is None:
-            return
-        terms = x.by_source[x.sources.index(self.source)] if self.source in x.sources else x.contributions
-        length = len(x.sequence)
-        flat = np.abs(terms).ravel()
-        count = min(_MOST_TERMS, len(flat))
-        chosen = np.argpartition(flat, len(flat) - count)[len(flat) - count :]
-        chosen = chosen[np.argsort(-flat[chosen], kind="stable")]
-        way, receiver, sender = np.unravel_index(chosen, terms.shape)
-        cells = min(length, _MOST_CELLS)
-        edges = np.arange(cells) * length // cells
-        summed = np.add.reduceat(np.add.reduceat(terms, edges, axis=1), edges, axis=2)
-        with self.hold_sync():
-            self.terms = packed(np.stack([way, receiver, sender, terms.ravel()[chosen]], axis=1))
-            self.map = packed(summed)
-            self.cells = cells
-            self.largest = float(flat.max())
-            self.limit = float(np.quantile(np.abs(summed), 0.999)) or float(np.abs(summed).max()) or 1.0
-            self.received = packed(np.concatenate([x.received, x.sent]))
-            mirrored = "; senders lie at the mirror locus" if x.mirrored else ""
-            self.label = (
-                f"exchange adds {x.effects.total:+.3f} to {x.target} "
-                f"(interaction of directions {x.effects.interaction:+.3f}){mirrored}"
-            )
+    def _change_source(self) -> None:
+        if self.result is not None:
+            self.show(self.result)
 
     def figure(self) -> Figure | None:
         if self.result is None:

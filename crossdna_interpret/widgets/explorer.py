@@ -15,16 +15,21 @@ from matplotlib.figure import Figure
 from crossdna_interpret import plot
 from crossdna_interpret.results import Attribution
 from crossdna_interpret.session import Session
+from crossdna_interpret.widgets.drawn import SHARED, wild_letters
 from crossdna_interpret.widgets.exchange_map import StrandExchangeMap
 from crossdna_interpret.widgets.logo_view import LogoView
 from crossdna_interpret.widgets.mutagenesis_map import MutagenesisMap
 from crossdna_interpret.widgets.page import page_of
-from crossdna_interpret.widgets.view import SHARED, View, display_with_picture, wild_letters
+from crossdna_interpret.widgets.view import View, display_with_picture
 
 __all__ = ["Explorer"]
 
 _PATIENCE = 8.0  # seconds to wait for results when a picture is made
-_METHODS = {"mutagenesis": "ism", "integrated gradients (by strand)": "integrated_gradients"}
+_METHODS = {
+    "mutagenesis": "ism",
+    "integrated gradients, by strand": "integrated_gradients",
+    "gradient, by strand": "gradient",
+}
 _HINT = "Click a base, or point and type A C G T; Delete deletes; drag selects; Ctrl and the wheel zoom."
 
 
@@ -286,7 +291,11 @@ class Explorer(ipywidgets.VBox):
             path: where to write it, if anywhere.
         """
         self.session.wait()
-        text = page_of(self.session.name or "CrossDNA explorer", self.views, self._said.value)
+        text = page_of(
+            self.session.name or "CrossDNA explorer",
+            [(view.MODULE, view.state()) for view in self.views],
+            self._said.value,
+        )
         if path is not None:
             Path(path).write_text(text, encoding="utf-8")
         return text

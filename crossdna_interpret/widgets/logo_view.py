@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 
 from crossdna_interpret import plot
 from crossdna_interpret.results import Attribution, Mutagenesis
-from crossdna_interpret.widgets.view import View, module_text, packed
+from crossdna_interpret.widgets import drawn
+from crossdna_interpret.widgets.view import View, module_text
 
 __all__ = ["LogoView"]
 
@@ -44,16 +45,10 @@ class LogoView(View):
 
     def show(self, result: Attribution | Mutagenesis, **traits: Any) -> None:
         """Draw a result, and set traits together with it."""
-        if isinstance(result, Mutagenesis) and len(result.predictions) != len(result.sequence):
-            raise ValueError("A logo needs mutagenesis of the whole sequence, but got that of a part.")
+        state = drawn.logo_view(result)
         self.result = result
-        split = isinstance(result, Attribution)
         with self.hold_sync():
-            self.sequence = result.sequence
-            self.forward = packed(result.forward.sum(axis=1) if isinstance(result, Attribution) else result.importance)
-            self.reverse = packed(result.reverse.sum(axis=1)) if isinstance(result, Attribution) else b""
-            self.label = f"{'attribution' if split else 'mutagenesis'}, {result.target}"
-            for name, value in traits.items():
+            for name, value in (state | traits).items():
                 setattr(self, name, value)
 
     def figure(self) -> Figure | None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import traitlets
 from matplotlib.figure import Figure
 
 from crossdna_interpret import plot
 from crossdna_interpret.results import Mutagenesis
-from crossdna_interpret.widgets.view import View, module_text, packed
+from crossdna_interpret.widgets import drawn
+from crossdna_interpret.widgets.view import View, module_text
 
 __all__ = ["MutagenesisMap"]
 
@@ -40,15 +40,10 @@ class MutagenesisMap(View):
 
     def show(self, result: Mutagenesis, **traits: Any) -> None:
         """Draw a result, and set traits together with it."""
-        if len(result.predictions) != len(result.sequence):
-            raise ValueError("A map needs mutagenesis of the whole sequence, but got that of a part.")
+        state = drawn.mutagenesis_map(result)
         self.result = result
         with self.hold_sync():
-            self.sequence = result.sequence
-            self.delta = packed(result.delta)
-            self.limit = float(np.abs(result.delta).max())
-            self.label = f"change in {result.target}"
-            for name, value in traits.items():
+            for name, value in (state | traits).items():
                 setattr(self, name, value)
 
     def figure(self) -> Figure | None:

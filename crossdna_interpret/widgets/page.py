@@ -1,17 +1,18 @@
-"""One self-contained page of views, with the widgets' own modules and a small stand-in for the notebook."""
+"""Views on a page without a notebook: the widgets' own modules, and a small stand-in for what a notebook gives them."""
 
 from __future__ import annotations
 
 import base64
 import html
 import json
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-if TYPE_CHECKING:
-    from crossdna_interpret.widgets.view import View
+from crossdna_interpret.widgets.drawn import DEFAULTS, SHARED, static_text
 
-__all__ = ["page_of"]
+__all__ = ["Drawn", "page_of", "script_of", "style"]
+
+Drawn = tuple[str, Mapping[str, Any]]  # name of a module, and what it draws
 
 _STAND_IN = """
 class Model {
@@ -41,6 +42,19 @@ class Model {
   send() {}
 }
 """
+_DRAW = """
+for (const [id, views] of PAGE) {
+  const place = document.getElementById(id);
+  place.models = [];
+  for (const [name, values] of views) {
+    const el = document.createElement("div");
+    place.append(el);
+    MODULES[name].render({ model: new Model(values, place.models), el });
+  }
+}
+"""
+# What a page cannot do: be edited, wait for newer numbers, or ask Python.
+_STILL = {"editable": False, "stale": False, "live": False}
 
 
 def _json(value: Any) -> str:
@@ -54,7 +68,28 @@ def _encoded(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} cannot be written into a page.")
 
 
-def page_of(title: str, views: Sequence[View], head: str = "") -> str:
+def style() -> str:
+    """The views' style sheet."""
+    return static_text("style.css")
+
+
+def script_of(groups: Mapping[str, Sequence[Drawn]]) -> str:
+    """Text of a script of type "module" that draws views, linked within a group, into elements given by their id."""
+    page = [
+        [place, [[module, {**DEFAULTS, **values, **_STILL}] for module, values in views]]
+        for place, views in groups.items()
+    ]
+    lines = [f"const SHARED = {_json(SHARED)};", _STAND_IN, static_text("common.js"), "const MODULES = {};"]
+    lines += [_module(name) for name in sorted({module for views in groups.values() for module, _ in views})]
+    return "\n".join([*lines, f"const PAGE = {_json(page)};", _DRAW])
+
+
+def _module(name: str) -> str:
+    body = static_text(f"{name}.js").replace("export default", "return")
+    return f"MODULES[{_json(name)}] = (() => {{\n{body}\n}})();"
+
+
+def page_of(title: str, views: Sequence[Drawn], head: str = "") -> str:
     """HTML text of a page.
 
     Args:
@@ -62,26 +97,13 @@ def page_of(title: str, views: Sequence[View], head: str = "") -> str:
         views: drawn one below the other, linked.
         head: HTML to stand above them.
     """
-    from crossdna_interpret.widgets.view import SHARED, static_text
-
-    modules = {view.MODULE: static_text(f"{view.MODULE}.js") for view in views}
-    scripts = [f"const SHARED = {_json(SHARED)};", _STAND_IN, static_text("common.js"), "const MODULES = {};"]
-    for name, text in modules.items():
-        scripts.append(f"MODULES[{_json(name)}] = (() => {{\n{text.replace('export default', 'return')}\n}})();")
-    states = [[view.MODULE, {**view.state(), "editable": False, "stale": False, "live": False}] for view in views]
-    scripts.append(
-        f"const group = [];\nfor (const [name, values] of {_json(states)}) {{\n"
-        "  const el = document.createElement('div');\n  document.getElementById('views').append(el);\n"
-        "  MODULES[name].render({ model: new Model(values, group), el });\n}\n"
-        "document.getElementById('views').models = group;"
-    )
-    body = "\n".join(scripts)
     return (
         "<!doctype html>\n<html lang='en'>\n<head>\n<meta charset='utf-8'>\n"
         f"<title>{html.escape(title)}</title>\n<style>\n"
         "body { margin: 1.2em; color: #222; background: #fff; font: 14px/1.4 system-ui, sans-serif; }\n"
         "#views > div { margin-bottom: 1em; }\n"
-        f"{static_text('style.css')}\n</style>\n</head>\n<body>\n"
+        f"{style()}\n</style>\n</head>\n<body>\n"
         f"<h1 style='font-size: 1.3em'>{html.escape(title)}</h1>\n"
-        f"{head}\n<div id='views'></div>\n<script type='module'>\n{body}\n</script>\n</body>\n</html>\n"
+        f"{head}\n<div id='views'></div>\n"
+        f"<script type='module'>\n{script_of({'views': views})}\n</script>\n</body>\n</html>\n"
     )

@@ -4,29 +4,21 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable, Sequence
-from importlib import resources
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import anywidget
-import numpy as np
 import traitlets
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from crossdna_interpret.widgets.drawn import DEFAULTS, static_text
 from crossdna_interpret.widgets.page import page_of
 
-__all__ = ["SHARED", "View", "display_with_picture", "module_text", "packed", "static_text", "wild_letters"]
+__all__ = ["View", "display_with_picture", "module_text"]
 
-# What views of one sequence have in common; linked views change these together.
-SHARED = ("view", "cursor", "selection", "flipped", "palette")
 Action = Callable[[dict[str, Any]], None]
-
-
-def static_text(name: str) -> str:
-    """A file of the widgets' static folder."""
-    return resources.files("crossdna_interpret").joinpath(f"widgets/static/{name}").read_text(encoding="utf-8")
 
 
 def module_text(name: str) -> str:
@@ -118,7 +110,7 @@ class View(anywidget.AnyWidget):
 
     def state(self) -> dict[str, Any]:
         """What its module reads, by name."""
-        return {name: getattr(self, name) for name in self.keys if not name.startswith("_") and name in _DRAWN}
+        return {name: getattr(self, name) for name in self.keys if name in DEFAULTS}
 
     def to_html(self, path: str | Path | None = None) -> str:
         """One page with this view alone, with hover and zoom, that needs neither kernel nor network.
@@ -126,24 +118,7 @@ class View(anywidget.AnyWidget):
         Args:
             path: where to write it, if anywhere.
         """
-        text = page_of(self.label or "CrossDNA", [self])
+        text = page_of(self.label or "CrossDNA", [(self.MODULE, self.state())])
         if path is not None:
             Path(path).write_text(text, encoding="utf-8")
         return text
-
-
-_DRAWN = {
-    *("sequence", "wild", "view", "cursor", "selection", "flipped", "palette", "stale", "label", "hint"),
-    *("forward", "reverse", "brackets", "delta", "limit", "terms", "map", "cells", "largest", "sources", "source"),
-    *("direction", "mode", "side", "threshold", "note", "received"),
-}
-
-
-def packed(values: np.ndarray) -> bytes:
-    """Numbers as a view's module reads them."""
-    return np.ascontiguousarray(values, dtype="<f4").tobytes()
-
-
-def wild_letters(wild_type: str, origin: Sequence[int] | np.ndarray) -> str:
-    """For each base the letter of the wild type it stands for, "-" for one that was put in."""
-    return "".join("-" if at < 0 else wild_type[at] for at in np.asarray(origin).tolist())

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from crossdna_interpret.results import Attribution, Certificate, ExchangeEffects, Mutagenesis, StrandExchange
+from crossdna_interpret.widgets.drawn import wild_letters
 from crossdna_interpret.widgets.exchange_map import StrandExchangeMap
 from crossdna_interpret.widgets.logo_view import LogoView
 from crossdna_interpret.widgets.mutagenesis_map import MutagenesisMap
-from crossdna_interpret.widgets.view import View, wild_letters
+from crossdna_interpret.widgets.view import View
 
 pytestmark = pytest.mark.browser
 
