@@ -47,7 +47,7 @@ function render({ model, el }) {
     const span = high - low || 1;
     const brackets = model.get("brackets");
     const TRACK = split ? TRACKS.split : TRACKS.whole;
-    const top = brackets.length ? 40 : 14;
+    const top = brackets.length ? 44 : 18;
     const perUnit = TRACK / span;
     const lines = [{ heights: upper, base: (b) => scale.letter(b), zero: top + high * perUnit }];
     if (split) {
@@ -96,15 +96,15 @@ function render({ model, el }) {
       group.append(svg("text", { x: width - RIGHT + 4, y: line.zero + 3, class: "cdi-end" }, ends[1]));
       if (split) {
         const name = (track === 0) !== scale.flipped ? "forward strand" : "reverse strand";
-        const y = track === 0 ? top - 2 : top + TRACK + GAP - 2;
+        const y = track === 0 ? top - 6 : top + TRACK + GAP - 2;
         group.append(svg("text", { x: width - RIGHT, y, "text-anchor": "end", class: "cdi-note" }, name));
       }
     });
     if (!split) drawPlain(group, scale, sequence, wild, top + TRACK + 20, colors, width);
     else drawWild(group, scale, sequence, wild, top + TRACK + GAP / 2 + 3);
-    drawBrackets(group, scale, brackets, top - 18);
+    drawBrackets(group, scale, brackets, top - 22);
     drawAxis(group, scale, bottom);
-    group.append(svg("text", { x: LEFT, y: top - 2, class: "cdi-note" }, model.get("label")));
+    group.append(svg("text", { x: LEFT, y: top - 6, class: "cdi-note" }, model.get("label")));
     canvas.replaceChildren(group);
     canvas.style.opacity = model.get("stale") ? "0.55" : "1";
     canvas.setAttribute("aria-label", `${sequence.length} bases, ${model.get("label")}`);
