@@ -9,12 +9,11 @@ from crossdna_interpret.results.edits import EditScan, EditScores
 from crossdna_interpret.results.exchange import (
     DIRECTIONS,
     Direction,
-    ExchangeAblation,
     ExchangeEffects,
     ExchangeMutagenesis,
-    ExchangePatch,
     StrandExchange,
 )
+from crossdna_interpret.results.interventions import ExchangeAblation, ExchangePatch
 from crossdna_interpret.results.mutagenesis import Mutagenesis
 from crossdna_interpret.results.orientation import Orientation
 from crossdna_interpret.results.pairwise import PairwiseMutagenesis

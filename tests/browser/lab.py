@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -111,3 +115,28 @@ class Lab:
         answer = reply["user_expressions"]["r"]
         assert answer["status"] == "ok", answer
         return str(answer["data"]["text/plain"])
+
+
+@contextmanager
+def explorer_page(width: int, height: int, flags: list[str]) -> Iterator[tuple[Lab, Any]]:
+    """A lab and a page on it that shows a copy of the explorer's notebook, run and at rest; for scripts."""
+    from playwright.sync_api import sync_playwright
+
+    notebook = Path(__file__).resolve().parents[2] / "notebooks" / "enhancer_explorer.ipynb"
+    folder = Path(tempfile.mkdtemp()) / "notebooks"
+    folder.mkdir()
+    shutil.copy(notebook, folder)
+    lab = Lab(folder)
+    try:
+        with sync_playwright() as playwright:
+            chromium = shutil.which("chromium") or shutil.which("google-chrome")
+            browser = playwright.chromium.launch(executable_path=chromium, headless=True, args=flags)
+            page = browser.new_page(viewport={"width": width, "height": height})
+            lab.open(page, notebook.name)
+            lab.run_all(page)
+            page.wait_for_selector(".cdi-exchange canvas")
+            lab.ask(page, "1", "explorer.session.wait(60)")
+            yield lab, page
+    finally:
+        lab.stop()
+        shutil.rmtree(folder.parent, ignore_errors=True)
