@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from crossdna_interpret import plot
 from crossdna_interpret.attribution.gradients import integrated_gradients
 from crossdna_interpret.attribution.mutagenesis import ism
-from crossdna_interpret.exchange.maps import strand_exchange
+from crossdna_interpret.exchange.maps import has_exchange, strand_exchange
 from crossdna_interpret.loci import ExampleLocus
 from crossdna_interpret.results import Attribution, Certificate, Mutagenesis, StrandExchange
 from crossdna_interpret.scoring import ModelLike, predict, resolve_model, resolve_target
@@ -69,7 +69,7 @@ def write_report(
         attribution = integrated_gradients(sequence, resolved, target=index)
         mutagenesis = ism(sequence, resolved, target=index)
         turned = float(predict(reverse_complement(attribution.sequence), resolved)[0, index])
-        exchange = strand_exchange(sequence, resolved, target=index) if _bridged(resolved) else None
+        exchange = strand_exchange(sequence, resolved, target=index) if has_exchange(resolved) else None
         sections.append(_section(name, attribution, mutagenesis, exchange, turned, (loci or {}).get(name)))
         tables.append(_table(name, attribution, mutagenesis))
     template = resources.files("crossdna_interpret").joinpath("assets/report.html.jinja").read_text(encoding="utf-8")
@@ -86,10 +86,6 @@ def write_report(
     pd.concat(tables).to_csv(table_path, sep="\t", index=False, float_format="%.7g")
     out.write_text(text, encoding="utf-8")
     return out, table_path
-
-
-def _bridged(model: Any) -> bool:
-    return hasattr(model, "exchange") and model.bridge is not None
 
 
 def _section(

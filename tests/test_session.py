@@ -186,6 +186,24 @@ def test_a_region_is_silenced(model: CrossDNA) -> None:
     assert session.silence(4, 9, side="sender").prediction == expected.prediction
 
 
+def test_a_region_can_be_silenced_while_results_are_computed() -> None:
+    """Both run on one machine and would meet in one model: kernels are lent to it while it is computed with."""
+    session = Session(SEQUENCE * 8, stages=("mutagenesis",))
+    expected = cdi.ablate_exchange(SEQUENCE * 8, positions=range(4, 9)).prediction
+    found = [session.silence(4, 9).prediction for _ in range(20)]
+    busy = session.busy
+    session.wait(60)
+    assert session.error is None
+    assert busy is not None
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+
+
+def test_code_loads_the_model_that_was_given(model: CrossDNA) -> None:
+    assert "load_model()  # counting" in Session(SEQUENCE, Counting(), background=False).to_python()
+    named = Session(SEQUENCE, "retina-enhancer", background=False, stages=("prediction",))
+    assert "model = cdi.load_model('retina-enhancer')  # retina-enhancer" in named.to_python()
+
+
 def test_a_model_without_a_bridge_has_no_exchange(session: Session, make_model: Callable) -> None:
     assert session.stages == ("prediction", "gradient", "integrated_gradients", "mutagenesis")
     session.pin().apply((0, 1, "A"))

@@ -26,7 +26,7 @@ from crossdna_interpret.scoring import (
     score_ids,
 )
 
-__all__ = ["strand_exchange"]
+__all__ = ["has_exchange", "strand_exchange"]
 
 _STEPS, _MOST_STEPS = 8, 512
 _TOLERANCE = 1e-10  # of the changes at all positions; the path is smooth, and each doubling squares the error
@@ -40,6 +40,11 @@ class BridgedModel(SequenceModel, Protocol):
     def silenced(self) -> SequenceModel: ...
 
     def received(self, target: int, length: int) -> SequenceModel: ...
+
+
+def has_exchange(model: SequenceModel) -> bool:
+    """Whether anything crosses between two strands of a model."""
+    return hasattr(model, "exchange") and getattr(model, "bridge", None) is not None
 
 
 def bridged(model: ModelLike, what: str) -> BridgedModel:

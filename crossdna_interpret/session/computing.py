@@ -151,9 +151,10 @@ class Computing:
 
     def _answer(self, question: Question, stages: tuple[Stage, ...], number: int) -> None:
         def told(label: str, done: int, total: int) -> None:
-            if number != self._number:
-                raise _OvertakenError
-            self.busy = label, done, total
+            with self._settled:
+                if number != self._number:
+                    raise _OvertakenError
+                self.busy = label, done, total
             self._tell("busy")
 
         for stage in stages:

@@ -138,8 +138,14 @@ class History:
             rows.append("\t".join([str(number), step.label, *where, str(len(step.sequence)), score]))
         return "\n".join([*rows, ""])
 
-    def to_python(self, model: str, target: int) -> str:
-        """Code that makes the present sequence again and predicts it; `model` is the name of the model."""
+    def to_python(self, model: str | None, name: str, target: int) -> str:
+        """Code that makes the present sequence again and predicts it.
+
+        Args:
+            model: name or path that the model is loaded by, or None for the bundled one.
+            name: of the model.
+            target: number of the score.
+        """
         lines = ["import crossdna_interpret as cdi", "", f'sequence = "{self.root.sequence}"']
         if self.edits:
             lines += ["for start, end, string in ["]
@@ -147,7 +153,8 @@ class History:
                 assert step.edit is not None
                 lines.append(f'    ({step.edit.start}, {step.edit.end}, "{step.edit.string}"),  # {step.label}')
             lines += ["]:", "    sequence = sequence[:start] + string + sequence[end:]"]
-        lines += ["", f"model = cdi.load_model()  # {model}", f"cdi.predict(sequence, model)[0, {target}]", ""]
+        given = "" if model is None else repr(model)
+        lines += ["", f"model = cdi.load_model({given})  # {name}", f"cdi.predict(sequence, model)[0, {target}]", ""]
         return "\n".join(lines)
 
 

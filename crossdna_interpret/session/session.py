@@ -6,6 +6,7 @@ import copy
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from torch import nn
@@ -13,6 +14,7 @@ from torch import nn
 from crossdna_interpret import loci
 from crossdna_interpret.edits import Edit
 from crossdna_interpret.exchange.interventions import Side, ablate_exchange
+from crossdna_interpret.exchange.maps import has_exchange
 from crossdna_interpret.results import Attribution, Direction, ExchangeAblation, Mutagenesis
 from crossdna_interpret.scoring import ModelLike, require_memory, resolve_batch_size, resolve_model, resolve_target
 from crossdna_interpret.session.computing import STAGES, Computing, Question, Results, Stage
@@ -105,8 +107,11 @@ class Session:
         unknown = [stage for stage in stages if stage not in STAGES]
         if unknown:
             raise ValueError(f"`stages` must be of {STAGES}, but holds {unknown}.")
-        bridged = hasattr(resolved, "exchange") and getattr(resolved, "bridge", None) is not None
+        bridged = has_exchange(resolved)
         self.stages = tuple(stage for stage in STAGES if stage in stages and (stage != "exchange" or bridged))
+        self._given = str(model) if isinstance(model, (str, Path)) else None
+        # What is asked for at once must not meet, inside one model, what is being computed.
+        self._at_once, self._asking = copy.deepcopy(self.model), threading.Lock()
         self.error: str | None = None
         self.selection: tuple[int, int] | None = None
         self.pinned: str | None = None
@@ -278,10 +283,11 @@ class Session:
         self, start: int, end: int, *, direction: Direction = "both", side: Side = "receiver", sources: Any = None
     ) -> ExchangeAblation:
         """The prediction without the messages of a region of the present sequence; see `ablate_exchange`."""
-        return ablate_exchange(
-            self.sequence, self.model, target=self.target, positions=range(start, end), direction=direction, side=side,
-            sources=sources,
-        )  # fmt: skip
+        with self._asking:
+            return ablate_exchange(
+                self.sequence, self._at_once, target=self.target, positions=range(start, end), direction=direction,
+                side=side, sources=sources,
+            )  # fmt: skip
 
     def cancel(self) -> Session:
         """Stop computing; what is known stays."""
@@ -318,7 +324,7 @@ class Session:
 
     def to_python(self) -> str:
         """Code that makes the present sequence again and predicts it."""
-        return self._history.to_python(self.model.name, self.target)
+        return self._history.to_python(self._given, self.model.name, self.target)
 
     # How it is done
 
