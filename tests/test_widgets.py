@@ -138,6 +138,34 @@ def test_controls_do_what_they_say(explorer: Explorer) -> None:
     assert explorer.logo.palette == "classic"
 
 
+def test_a_selection_is_the_sessions(explorer: Explorer) -> None:
+    explorer.logo.selection = [3, 8]
+    assert explorer.session.selection == (3, 8)
+    assert explorer.mutations.selection == explorer.exchange.selection == [3, 8]
+    explorer.session.select(5, 6)
+    assert explorer.logo.selection == [5, 6]
+    explorer.session.apply((0, 1, "C"))
+    assert explorer.logo.selection == []
+    explorer.logo.selection = [4, 2]
+    assert "A selection must lie within" in explorer._error.value
+    assert explorer.session.selection is None
+
+
+def test_what_is_chosen_while_results_come_in_is_not_lost(explorer: Explorer) -> None:
+    """The explorer shows what it hears, in the thread that computes; a choice of the user may fall into that."""
+    chosen = []
+
+    def choose(topic: str) -> None:
+        if topic == "prediction" and not chosen:
+            chosen.append(topic)
+            explorer.method.value = "gradient"
+
+    explorer._show_busy = lambda: choose("prediction")  # type: ignore[method-assign]  # while it shows what it heard
+    explorer.session.apply((0, 1, "C"))
+    assert chosen
+    assert explorer.session.method == "gradient"
+
+
 def test_the_history_can_be_taken_along(explorer: Explorer) -> None:
     explorer.session.apply((0, 1, "C"))
     files = dict(re.findall(r"download='([^']*)' href='data:text/plain;base64,([^']*)'", explorer._taken.value))

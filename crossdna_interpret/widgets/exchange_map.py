@@ -43,22 +43,15 @@ class StrandExchangeMap(View):
     note = traitlets.Unicode().tag(sync=True)
 
     def __init__(self, result: StrandExchange | None = None, **traits: Any) -> None:
-        super().__init__(**traits)
-        self.result: StrandExchange | None = None
+        super().__init__(result, **traits)
         self.observe(lambda change: self._change_source(), "source")
-        if result is not None:
-            self.show(result)
-
-    def show(self, result: StrandExchange, **traits: Any) -> None:
-        """Draw a result, and set traits together with it."""
-        self.result = result
-        with self.hold_sync():
-            for name, value in (drawn.exchange_map(result, self.source) | traits).items():
-                setattr(self, name, value)
 
     def _change_source(self) -> None:
         if self.result is not None:
             self.show(self.result)
+
+    def _drawn(self, result: StrandExchange) -> dict[str, Any]:
+        return drawn.exchange_map(result, self.source)
 
     def figure(self) -> Figure | None:
         if self.result is None:

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import html
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,6 @@ class Explorer(ipywidgets.VBox):
     def __init__(self, session: Session, examples: list[str] | None = None) -> None:
         self.session = session
         self._lock = threading.RLock()
-        self._filling = False
         self.logo = LogoView(editable=True, hint=_HINT)
         self.mutations = MutagenesisMap(editable=True)
         hint = "" if "exchange" in session.stages else "This model has no bridge: nothing crosses between its strands."
@@ -103,22 +103,28 @@ class Explorer(ipywidgets.VBox):
         self.reset.on_click(lambda _: session.reset())
         self.cancel.on_click(lambda _: session.cancel())
         self.load.on_click(lambda _: session.replace_sequence(self.text.value))
-        self.example.observe(self._guarded(lambda name: name and session.load_example(name)), "value")
-        self.target.observe(self._guarded(session.set_target), "value")
-        self.method.observe(self._guarded(session.set_method), "value")
-        self.pin.observe(self._guarded(lambda on: session.pin() if on else session.unpin()), "value")
+        self.example.observe(lambda change: change["new"] and session.load_example(change["new"]), "value")
+        self.target.observe(lambda change: self._set("target_name", change["new"], session.set_target), "value")
+        self.method.observe(lambda change: self._set("method", change["new"], session.set_method), "value")
+        self.pin.observe(lambda change: self._pin(change["new"]), "value")
+        self.logo.observe(lambda change: self._select(change["new"]), "selection")
         ipywidgets.jslink((self.flip, "value"), (self.logo, "flipped"))
         self.palette.observe(lambda change: setattr(self.logo, "palette", change["new"]), "value")
         self.exchange.observe(lambda change: self._silence(self.exchange.selection), "side")
 
-    def _guarded(self, work: Any) -> Any:
-        """An observer that does not answer to what the explorer itself has set."""
+    # A control that shows what the session has says nothing new: that ends the circle of showing and asking.
 
-        def heard(change: dict[str, Any]) -> None:
-            if not self._filling:
-                work(change["new"])
+    def _set(self, name: str, value: Any, ask: Callable[[Any], object]) -> None:
+        if value != getattr(self.session, name):
+            ask(value)
 
-        return heard
+    def _pin(self, on: bool) -> None:
+        if on != (self.session.pinned is not None):
+            self.session.pin() if on else self.session.unpin()
+
+    def _select(self, region: list[int]) -> None:
+        if region != list(self.session.selection or ()):
+            self.session.select(*region)
 
     # What is asked for on screen
 
@@ -156,16 +162,12 @@ class Explorer(ipywidgets.VBox):
 
     def _heard(self, topic: str) -> None:
         with self._lock:
-            self._filling = True
-            try:
-                if topic == "busy":
-                    self._show_busy()
-                elif topic == "error":
-                    self._show_error()
-                else:
-                    self._show_all()
-            finally:
-                self._filling = False
+            if topic == "busy":
+                self._show_busy()
+            elif topic == "error":
+                self._show_error()
+            else:
+                self._show_all()
 
     def _show_all(self) -> None:
         session, found = self.session, self.session.results
@@ -183,6 +185,8 @@ class Explorer(ipywidgets.VBox):
         self.reset.disabled = not session.can_undo
         self.pin.value = session.pinned is not None
         self.target.value, self.method.value = session.target_name, session.method
+        for view in self.views:
+            view.selection = list(session.selection or ())
         self._said.value = self._prediction_html()
         self._taken.value = self._files_html()
         self._show_busy()
@@ -195,7 +199,7 @@ class Explorer(ipywidgets.VBox):
                 for name in ("forward", "reverse", "delta", "terms", "map", "received"):
                     if view.has_trait(name):
                         setattr(view, name, b"")
-                view.selection, view.view = [], [0.0, float(len(sequence))]
+                view.view = [0.0, float(len(sequence))]
             view.sequence, view.wild, view.stale = sequence, wild, True
 
     def _prediction_html(self) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import traitlets
@@ -35,21 +34,8 @@ class LogoView(View):
     reverse = traitlets.Bytes().tag(sync=True)
     brackets = traitlets.List(traitlets.Dict()).tag(sync=True)
 
-    def __init__(
-        self, result: Attribution | Mutagenesis | None = None, *, brackets: Sequence[dict[str, Any]] = (), **traits: Any
-    ) -> None:
-        super().__init__(brackets=list(brackets), **traits)
-        self.result: Attribution | Mutagenesis | None = None
-        if result is not None:
-            self.show(result)
-
-    def show(self, result: Attribution | Mutagenesis, **traits: Any) -> None:
-        """Draw a result, and set traits together with it."""
-        state = drawn.logo_view(result)
-        self.result = result
-        with self.hold_sync():
-            for name, value in (state | traits).items():
-                setattr(self, name, value)
+    def _drawn(self, result: Attribution | Mutagenesis) -> dict[str, Any]:
+        return drawn.logo_view(result)
 
     def figure(self) -> Figure | None:
         if self.result is None:

@@ -32,19 +32,8 @@ class MutagenesisMap(View):
     delta = traitlets.Bytes().tag(sync=True)
     limit = traitlets.Float(0.0).tag(sync=True)
 
-    def __init__(self, result: Mutagenesis | None = None, **traits: Any) -> None:
-        super().__init__(**traits)
-        self.result: Mutagenesis | None = None
-        if result is not None:
-            self.show(result)
-
-    def show(self, result: Mutagenesis, **traits: Any) -> None:
-        """Draw a result, and set traits together with it."""
-        state = drawn.mutagenesis_map(result)
-        self.result = result
-        with self.hold_sync():
-            for name, value in (state | traits).items():
-                setattr(self, name, value)
+    def _drawn(self, result: Mutagenesis) -> dict[str, Any]:
+        return drawn.mutagenesis_map(result)
 
     def figure(self) -> Figure | None:
         if self.result is None:

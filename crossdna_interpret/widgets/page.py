@@ -58,8 +58,8 @@ _STILL = {"editable": False, "stale": False, "live": False}
 
 
 def _json(value: Any) -> str:
-    # Inside a script element, "</" would end it.
-    return json.dumps(value, default=_encoded).replace("</", "<\\/")
+    # Inside a script element, "</" would end it, and "<!--" begin a comment.
+    return json.dumps(value, default=_encoded).replace("<", "\\u003c")
 
 
 def _encoded(value: Any) -> Any:

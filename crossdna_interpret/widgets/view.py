@@ -73,6 +73,7 @@ class View(anywidget.AnyWidget):
     """
 
     MODULE = ""
+    result: Any
     _css = static_text("style.css")
 
     sequence = traitlets.Unicode().tag(sync=True)
@@ -87,10 +88,25 @@ class View(anywidget.AnyWidget):
     label = traitlets.Unicode().tag(sync=True)
     hint = traitlets.Unicode().tag(sync=True)
 
-    def __init__(self, **traits: Any) -> None:
+    def __init__(self, result: Any = None, **traits: Any) -> None:
         self._actions: list[Action] = []
+        self.result = None
         super().__init__(**traits)
         self.on_msg(lambda widget, content, buffers: self._heard(content))
+        if result is not None:
+            self.show(result)
+
+    def show(self, result: Any, **traits: Any) -> None:
+        """Draw a result, and set traits together with it."""
+        state = self._drawn(result)
+        self.result = result
+        with self.hold_sync():
+            for name, value in (state | traits).items():
+                setattr(self, name, value)
+
+    def _drawn(self, result: Any) -> dict[str, Any]:
+        """What the module is given of a result."""
+        raise NotImplementedError
 
     def on_action(self, action: Action) -> None:
         """Call `action` with what is asked for on screen: a dict with `type` "edit", "undo", "redo" or "silence"."""

@@ -321,6 +321,18 @@ def test_arcs_and_map_of_exchange(show: Callable) -> None:
     assert readout(page) == "reverse → forward: sent at 9, received at 4: +0.5000"
 
 
+def test_cells_of_a_long_map_are_read_out_as_they_were_summed(show: Callable) -> None:
+    sequence = "GATC" * 175
+    page = show(StrandExchangeMap(exchange(sequence), mode="map"))
+    box = page.locator("canvas").bounding_box()
+    side, edges = box["height"] - 44, np.arange(329) * 700 // 328
+    column = 5  # positions 10 to 11; rounded to the nearest it would be 11 to 12
+    page.mouse.move(box["x"] + 62 + side * (column + 0.5) / 328, box["y"] + 8 + side * 0.5 / 328)
+    drawn(page)
+    expected = f"sent at {edges[column]} to {edges[column + 1] - 1}, received at {edges[0]} to {edges[1] - 1}"
+    assert expected in readout(page)
+
+
 def test_a_brushed_region_asks_to_be_silenced(show: Callable) -> None:
     page = show(StrandExchangeMap(exchange()))
     (x0, y), (x1, _) = pixel(page, 5, "canvas"), pixel(page, 11, "canvas")

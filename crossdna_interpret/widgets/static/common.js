@@ -80,6 +80,56 @@ function ticks(low, high, count) {
   return found.map((value) => (Math.abs(value) < step * 1e-9 ? 0 : Number(value.toPrecision(12))));
 }
 
+// Whole numbers among the positions on screen, to write below an axis.
+function positionTicks(scale) {
+  const shown = scale.shown;
+  if (!shown.length) return [];
+  const low = Math.min(shown[0], shown[shown.length - 1]);
+  const high = Math.max(shown[0], shown[shown.length - 1]);
+  const count = Math.max(2, Math.floor((scale.width - LEFT - RIGHT) / 70));
+  return ticks(low, high, count).filter(Number.isInteger);
+}
+
+// One step along the screen from the cursor, or onto the first position.
+function moved(scale, cursor, by) {
+  if (cursor < 0) return scale.turn(0);
+  return scale.turn(Math.min(Math.max(scale.turn(cursor) + by, 0), scale.length - 1));
+}
+
+// What every view consists of: a line to read, with controls, above what is drawn.
+function frame(el, kind, label, drawing, ...controls) {
+  const root = html("div", { class: `cdi cdi-${kind}`, tabindex: "0", role: "application", "aria-label": label });
+  const readout = html("div", { class: "cdi-readout", "aria-live": "polite" });
+  root.append(html("div", { class: "cdi-bar" }, readout, ...controls), drawing);
+  el.append(root);
+  return { root, readout };
+}
+
+// A canvas of so many pixels of the page, emptied, and a pen for it.
+function prepared(canvas, model, width, height) {
+  const ratio = window.devicePixelRatio || 1;
+  canvas.width = Math.round(width * ratio);
+  canvas.height = Math.round(height * ratio);
+  canvas.style.width = `${width}px`;
+  canvas.style.height = `${height}px`;
+  canvas.style.opacity = model.get("stale") ? "0.55" : "1";
+  const pen = canvas.getContext("2d");
+  pen.scale(ratio, ratio);
+  return pen;
+}
+
+// From what lowers over the colour of paper to what raises, for -1 to 1: red, green and blue.
+const SCALES = {
+  redBlue: { light: [[33, 102, 172], [178, 24, 43]], dark: [[90, 160, 225], [240, 110, 95]] },
+  orangeBlue: { light: [[33, 102, 172], [190, 80, 10]], dark: [[90, 160, 225], [240, 140, 60]] },
+};
+function diverging(value, dark, scale, power) {
+  const paper = dark ? 34 : 247;
+  const full = SCALES[scale][dark ? "dark" : "light"][value < 0 ? 0 : 1];
+  const share = Math.min(1, Math.abs(value)) ** power;
+  return full.map((channel) => Math.round(paper + (channel - paper) * share));
+}
+
 const signed = (value, digits = 3) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(digits);
 
 // The window of positions that all linked views show.
@@ -95,10 +145,10 @@ function zoom(model, factor, center) {
 
 function pan(model, positions) {
   const length = model.get("sequence").length;
-  let [low, high] = model.get("view");
+  const [low, high] = model.get("view");
   if (!(high > low)) return;
-  const moved = Math.min(Math.max(-low, positions), length - high);
-  setView(model, low + moved, high + moved);
+  const shift = Math.min(Math.max(-low, positions), length - high);
+  setView(model, low + shift, high + shift);
 }
 
 // What is shown and where the pointer is concerns the screen alone: it is linked there, and Python is not told.
@@ -180,13 +230,7 @@ function redrawn(model, root, names, draw) {
 
 function drawAxis(group, scale, y) {
   group.append(svg("line", { x1: LEFT, x2: scale.width - RIGHT, y1: y, y2: y, class: "cdi-axis" }));
-  const count = Math.max(2, Math.floor((scale.width - LEFT - RIGHT) / 70));
-  const shown = scale.shown;
-  if (!shown.length) return;
-  const low = Math.min(shown[0], shown[shown.length - 1]);
-  const high = Math.max(shown[0], shown[shown.length - 1]);
-  for (const value of ticks(low, high, count)) {
-    if (!Number.isInteger(value)) continue;
+  for (const value of positionTicks(scale)) {
     const x = scale.x(value);
     group.append(svg("line", { x1: x, x2: x, y1: y, y2: y + 4, class: "cdi-axis" }));
     group.append(svg("text", { x, y: y + 15, "text-anchor": "middle", class: "cdi-tick" }, String(value)));

@@ -5,12 +5,6 @@ const LADDER = 138;
 const HEAT = 420;
 
 function render({ model, el }) {
-  const root = html("div", {
-    class: "cdi cdi-exchange", tabindex: "0", role: "application",
-    "aria-label": "Strand exchange. Drag along the sequence to silence the messages of a region; Escape ends that.",
-  });
-  const bar = html("div", { class: "cdi-bar" });
-  const readout = html("div", { class: "cdi-readout", "aria-live": "polite" });
   const choice = (name, label, options) => {
     const node = html("select", { "aria-label": label, title: label, class: "cdi-select" });
     for (const [value, text] of options) node.append(html("option", { value }, text));
@@ -39,11 +33,11 @@ function render({ model, el }) {
     model.save_changes();
   });
   if (model.get("live") === false) source.hidden = side.hidden = true; // a page without Python cannot answer these
-  bar.append(readout, threshold, shape, direction, source, side);
   const canvas = html("canvas", { class: "cdi-canvas", role: "img" });
+  const help = "Strand exchange. Drag along the sequence to silence the messages of a region; Escape ends that.";
+  const { root, readout } = frame(el, "exchange", help, canvas, threshold, shape, direction, source, side);
   const note = html("div", { class: "cdi-note-line", "aria-live": "polite" });
-  root.append(bar, canvas, note);
-  el.append(root);
+  root.append(note);
   let anchor = -1;
   let hover = null;
   let reading = ""; // what the pointer is on, in words
@@ -55,14 +49,7 @@ function render({ model, el }) {
     const isMap = model.get("mode") === "map";
     const count = ways().length;
     const height = isMap ? Math.min(HEAT, (width - LEFT - RIGHT) / count) + 44 : count * LADDER + 30;
-    const ratio = window.devicePixelRatio || 1;
-    canvas.width = Math.round(width * ratio);
-    canvas.height = Math.round(height * ratio);
-    canvas.style.width = `${width}px`;
-    canvas.style.height = `${height}px`;
-    canvas.style.opacity = model.get("stale") ? "0.55" : "1";
-    const pen = canvas.getContext("2d");
-    pen.scale(ratio, ratio);
+    const pen = prepared(canvas, model, width, height);
     const ink = getComputedStyle(root).color;
     pen.fillStyle = pen.strokeStyle = ink;
     pen.font = "11px sans-serif";
@@ -148,11 +135,7 @@ function render({ model, el }) {
       pen.restore();
     });
     pen.textBaseline = "top";
-    const shown = scale.shown;
-    const [low, high] = [Math.min(shown[0], shown[shown.length - 1]), Math.max(shown[0], shown[shown.length - 1])];
-    for (const value of ticks(low, high, Math.max(2, Math.floor((width - LEFT - RIGHT) / 70)))) {
-      if (Number.isInteger(value)) pen.fillText(String(value), scale.x(value), height - 16);
-    }
+    for (const value of positionTicks(scale)) pen.fillText(String(value), scale.x(value), height - 16);
     const cursor = model.get("cursor");
     if (cursor >= 0) {
       pen.strokeStyle = ink;
@@ -173,13 +156,9 @@ function render({ model, el }) {
     chosen.forEach((way, place) => {
       const x0 = LEFT + place * (side_ + 60);
       const image = new ImageData(cells, cells);
-      const paper = dark ? [34, 34, 34] : [247, 247, 247];
       for (let i = 0; i < cells * cells; i++) {
-        const value = values[way * cells * cells + i] / limit;
-        const full = value < 0 ? (dark ? [90, 160, 225] : [33, 102, 172]) : dark ? [240, 140, 60] : [190, 80, 10];
-        const share = Math.min(1, Math.abs(value)) ** 0.7;
-        for (let c = 0; c < 3; c++) image.data[4 * i + c] = paper[c] + (full[c] - paper[c]) * share;
-        image.data[4 * i + 3] = 255;
+        const color = diverging(values[way * cells * cells + i] / limit, dark, "orangeBlue", 0.7);
+        image.data.set([...color, 255], 4 * i);
       }
       const small = document.createElement("canvas");
       small.width = small.height = cells;
@@ -232,10 +211,10 @@ function render({ model, el }) {
       const cells = model.get("cells");
       const column = Math.floor(((event.offsetX - box.x0) / heat.size) * cells);
       const line = Math.floor(((event.offsetY - box.y0) / heat.size) * cells);
-      const each = heat.length / cells;
       const value = floats(model, "map")[box.way * cells * cells + line * cells + column];
-      const place = (index) => (each === 1 ? `${index}` : `${Math.round(index * each)} to ${Math.round((index + 1) * each) - 1}`);
-      setCursor(model, Math.floor(column * each));
+      const edge = (index) => Math.floor((index * heat.length) / cells); // as the sums were made
+      const place = (index) => (cells === heat.length ? `${index}` : `${edge(index)} to ${edge(index + 1) - 1}`);
+      setCursor(model, edge(column));
       return tell(`${box.way === 0 ? "reverse → forward" : "forward → reverse"}: sent at ${place(column)}, received at ${place(line)}: ${signed(value, 4)}`);
     }
     const position = positionOf(event);
@@ -272,15 +251,16 @@ function render({ model, el }) {
     if (event.target !== root) return;
     const scale = ruler(model, root.clientWidth);
     const cursor = model.get("cursor");
-    const last = model.get("sequence").length - 1;
     if (event.key === "Escape") {
       model.set("selection", []);
       model.save_changes();
       if (model.get("editable")) model.send({ type: "silence" });
     } else if (event.key === "ArrowLeft" || event.key === "ArrowRight") {
-      const by = event.key === "ArrowLeft" ? -1 : 1;
-      const next = cursor < 0 ? scale.turn(0) : scale.turn(Math.min(Math.max(scale.turn(cursor) + by, 0), last));
-      if (event.shiftKey) brush(model.get("selection").length ? (model.get("selection")[0] < next ? model.get("selection")[0] : model.get("selection")[1] - 1) : Math.max(cursor, 0), next);
+      const next = moved(scale, cursor, event.key === "ArrowLeft" ? -1 : 1);
+      if (event.shiftKey) {
+        const [start, end] = model.get("selection").length ? model.get("selection") : [Math.max(cursor, 0), cursor + 1];
+        brush(start < next ? start : end - 1, next); // from the end that lies away from where it goes
+      }
       setCursor(model, next);
     } else if (event.key === "Enter" && model.get("selection").length === 2) silence(...model.get("selection"));
     else return;

@@ -4,17 +4,11 @@ const TRACKS = { split: 84, whole: 132 }; // heights
 const GAP = 16;
 
 function render({ model, el }) {
-  const root = html("div", {
-    class: "cdi cdi-logo", tabindex: "0", role: "application",
-    "aria-label": "Sequence logo. Arrow keys move, A C G T substitute, Delete deletes, Insert changes to inserting.",
-  });
-  const bar = html("div", { class: "cdi-bar" });
-  const readout = html("div", { class: "cdi-readout", "aria-live": "polite" });
-  bar.append(readout, ...zoomButtons(model));
   const canvas = svg("svg", { class: "cdi-canvas", role: "img" });
+  const help = "Sequence logo. Arrow keys move, A C G T substitute, Delete deletes, Insert changes to inserting.";
+  const { root, readout } = frame(el, "logo", help, canvas, ...zoomButtons(model));
   const chooser = html("div", { class: "cdi-chooser", hidden: "", role: "menu" });
-  root.append(bar, canvas, chooser);
-  el.append(root);
+  root.append(chooser);
 
   let anchor = -1; // where a drag or a selection by keys began
   let dragged = false;
@@ -279,7 +273,7 @@ function render({ model, el }) {
     const selection = model.get("selection");
     const key = event.key.length === 1 ? event.key.toUpperCase() : event.key;
     const step = (by) => {
-      const next = cursor < 0 ? scale.turn(0) : scale.turn(Math.min(Math.max(scale.turn(cursor) + by, 0), sequence.length - 1));
+      const next = moved(scale, cursor, by);
       if (event.shiftKey) {
         if (anchor < 0) anchor = cursor < 0 ? next : cursor;
         select(anchor, next);
@@ -316,7 +310,7 @@ function render({ model, el }) {
       const base = scale.letter(key === "U" ? "T" : key);
       const place = inserting && scale.flipped ? cursor + 1 : cursor; // before the base, as it is read on screen
       send({ type: "edit", start: place, end: inserting ? place : cursor + 1, string: base });
-      if (!inserting && !event.repeat) setCursor(model, scale.turn(Math.min(scale.turn(cursor) + 1, sequence.length - 1)));
+      if (!inserting && !event.repeat) setCursor(model, moved(scale, cursor, 1));
     } else return;
     event.preventDefault();
     event.stopPropagation();

@@ -4,32 +4,17 @@ const ROW = 18;
 const TOP = 6;
 
 function render({ model, el }) {
-  const root = html("div", {
-    class: "cdi cdi-map", tabindex: "0", role: "application",
-    "aria-label": "Mutagenesis map. Arrow keys move, Enter applies the substitution.",
-  });
-  const bar = html("div", { class: "cdi-bar" });
-  const readout = html("div", { class: "cdi-readout", "aria-live": "polite" });
-  bar.append(readout);
   const canvas = html("canvas", { class: "cdi-canvas", role: "img" });
-  root.append(bar, canvas);
-  el.append(root);
+  const help = "Mutagenesis map. Arrow keys move, Enter applies the substitution.";
+  const { root, readout } = frame(el, "map", help, canvas);
   let row = -1;
   const height = TOP + 4 * ROW + 24;
 
-  const letters = (scale) => [...BASES].map((base) => scale.letter(base)); // what is under each of A C G T on screen
   const baseOf = (scale, at) => (scale.flipped ? COMPLEMENT[BASES[at]] : BASES[at]);
 
   function draw(width) {
-    const ratio = window.devicePixelRatio || 1;
     const scale = ruler(model, width);
-    canvas.width = Math.round(width * ratio);
-    canvas.height = Math.round(height * ratio);
-    canvas.style.width = `${width}px`;
-    canvas.style.height = `${height}px`;
-    canvas.style.opacity = model.get("stale") ? "0.55" : "1";
-    const pen = canvas.getContext("2d");
-    pen.scale(ratio, ratio);
+    const pen = prepared(canvas, model, width, height);
     const ink = getComputedStyle(root).color;
     const delta = floats(model, "delta");
     const sequence = model.get("sequence");
@@ -47,7 +32,7 @@ function render({ model, el }) {
             pen.fillRect(x + scale.unit / 2 - size / 2, y + ROW / 2 - size / 2, size, size);
             continue;
           }
-          pen.fillStyle = diverging(delta[4 * position + base] / limit, dark);
+          pen.fillStyle = `rgb(${diverging(delta[4 * position + base] / limit, dark, "redBlue", 0.8).join(",")})`;
           pen.fillRect(x, y, Math.max(scale.unit + 0.3, 0.6), ROW + 0.3);
         }
       }
@@ -69,14 +54,9 @@ function render({ model, el }) {
     pen.restore();
     pen.textAlign = "center";
     pen.textBaseline = "top";
-    const shown = scale.shown;
-    if (shown.length) {
-      const [low, high] = [Math.min(shown[0], shown[shown.length - 1]), Math.max(shown[0], shown[shown.length - 1])];
-      for (const value of ticks(low, high, Math.max(2, Math.floor((width - LEFT - RIGHT) / 70)))) {
-        if (!Number.isInteger(value)) continue;
-        pen.fillRect(scale.x(value), TOP + 4 * ROW + 1, 1, 4);
-        pen.fillText(String(value), scale.x(value), TOP + 4 * ROW + 8);
-      }
+    for (const value of positionTicks(scale)) {
+      pen.fillRect(scale.x(value), TOP + 4 * ROW + 1, 1, 4);
+      pen.fillText(String(value), scale.x(value), TOP + 4 * ROW + 8);
     }
     const cursor = model.get("cursor");
     if (cursor >= 0) {
@@ -135,10 +115,8 @@ function render({ model, el }) {
   root.addEventListener("keydown", (event) => {
     const scale = ruler(model, root.clientWidth);
     const cursor = model.get("cursor");
-    const last = model.get("sequence").length - 1;
-    const step = (by) => setCursor(model, cursor < 0 ? scale.turn(0) : scale.turn(Math.min(Math.max(scale.turn(cursor) + by, 0), last)));
-    if (event.key === "ArrowLeft") step(-1);
-    else if (event.key === "ArrowRight") step(1);
+    if (event.key === "ArrowLeft") setCursor(model, moved(scale, cursor, -1));
+    else if (event.key === "ArrowRight") setCursor(model, moved(scale, cursor, 1));
     else if (event.key === "ArrowUp") row = Math.max(0, row < 0 ? 0 : row - 1);
     else if (event.key === "ArrowDown") row = Math.min(3, row + 1);
     else if (event.key === "Enter") apply();
@@ -148,14 +126,6 @@ function render({ model, el }) {
     event.stopPropagation();
   });
   return redrawn(model, root, ["sequence", "stale", "delta", "limit", "view", "cursor", "flipped", "label"], draw);
-}
-
-// From blue over the colour of paper to red, for -1 to 1.
-function diverging(value, dark) {
-  const paper = dark ? [34, 34, 34] : [247, 247, 247];
-  const full = value < 0 ? (dark ? [90, 160, 225] : [33, 102, 172]) : dark ? [240, 110, 95] : [178, 24, 43];
-  const share = Math.min(1, Math.abs(value)) ** 0.8;
-  return `rgb(${paper.map((from, i) => Math.round(from + (full[i] - from) * share)).join(",")})`;
 }
 
 export default { render };
