@@ -22,7 +22,7 @@ import psutil
 import torch
 from torch import Tensor, nn
 
-from crossdna_interpret import alphabet, strand
+from crossdna_interpret import alphabet
 from crossdna_interpret.averaging import ReverseComplemented
 from crossdna_interpret.models.store import load_model
 from crossdna_interpret.progress import progress
@@ -204,9 +204,9 @@ def predict(
     normal = alphabet.normalize_many(seqs)
     resolved = resolve_model(model)
     if rc_average:
-        turned = [strand.reverse_complement(seq) for seq in normal]
-        as_given, other = (predict(of, resolved, batch_size=batch_size) for of in (normal, turned))
-        return np.asarray((as_given + other) / 2)
+        asked = resolved, ReverseComplemented(resolved)
+        as_given, turned = (predict(normal, each, batch_size=batch_size) for each in asked)
+        return np.asarray((as_given + turned) / 2)
     by_length: dict[int, list[int]] = {}
     for index, seq in enumerate(normal):
         by_length.setdefault(len(seq), []).append(index)

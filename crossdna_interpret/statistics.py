@@ -1,4 +1,7 @@
-"""How well two sets of numbers agree, and how sure that is."""
+"""How well two sets of numbers agree, and how sure that is.
+
+scipy has both measures. The analyses do without it: it takes longer to import than they take, and sets warning filters.
+"""
 
 from __future__ import annotations
 

@@ -187,9 +187,10 @@ def input_gradient(
 
 def _slope(model: SequenceModel, target: int, sequence: str) -> Attribution:
     own = alphabet.one_hot(alphabet.encode(sequence), np.float64)
-    path = _PathIntegral(model, target, sequence, own[None], 1)
+    x = torch.from_numpy(own[None]).to(device=model.device, dtype=model.dtype)
+    score = float(score_channels(model, x)[0, target])
     strands = []
-    for gradient in path._gradients(path.start):
+    for gradient in _gradients(model, target, x):
         bases = gradient[0, :4].double().cpu().numpy()
         strands.append(((bases - bases.mean(axis=0)) * own[:4]).T)
     dtype = np.float64 if model.dtype == torch.float64 else np.float32
@@ -199,8 +200,8 @@ def _slope(model: SequenceModel, target: int, sequence: str) -> Attribution:
         target=model.targets[target],
         forward=forward,
         reverse=reverse,
-        prediction=float(path.score),
-        baseline_prediction=float(path.score) - float(forward.sum() + reverse.sum()),
+        prediction=score,
+        baseline_prediction=score - float(forward.sum() + reverse.sum()),
         baseline="gradient",
         certificate=certify(model, "input gradient", settings={}, checks={}),
     )
@@ -261,6 +262,20 @@ def _shuffled(ids: np.ndarray, count: int, seed: int) -> np.ndarray:
     return result
 
 
+def _gradients(model: SequenceModel, target: int, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients (n, 5, L) of a target by the forward and the reverse strand's input, both in forward order."""
+    split = getattr(model, "forward_strands", None)
+    with torch.inference_mode(False), torch.enable_grad():  # whatever the caller is in
+        forward = x.clone().requires_grad_()
+        if split is None:
+            (gradient,) = torch.autograd.grad(model(forward)[:, target].sum(), forward)
+            return gradient, torch.zeros_like(gradient)
+        reverse = strand.reverse_complement(x.clone()).requires_grad_()
+        total = split(forward, reverse)[:, target].sum()
+        by_forward, by_reverse = torch.autograd.grad(total, (forward, reverse))
+    return by_forward, strand.reverse_complement(by_reverse)
+
+
 class _PathIntegral:
     """The straight line from K baselines to one sequence, for one target of one model."""
 
@@ -273,19 +288,6 @@ class _PathIntegral:
         scores = torch.cat([score_channels(model, part)[:, target] for part in ends.split(batch)]).double().cpu()
         self.baseline_scores, self.score = scores[:-1], scores[-1]
 
-    def _gradients(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Gradients (n, 5, L) of the target by the forward and the reverse strand's input, both in forward order."""
-        split = getattr(self.model, "forward_strands", None)
-        with torch.inference_mode(False), torch.enable_grad():  # whatever the caller is in
-            forward = x.clone().requires_grad_()
-            if split is None:
-                (gradient,) = torch.autograd.grad(self.model(forward)[:, self.target].sum(), forward)
-                return gradient, torch.zeros_like(gradient)
-            reverse = strand.reverse_complement(x.clone()).requires_grad_()
-            total = split(forward, reverse)[:, self.target].sum()
-            by_forward, by_reverse = torch.autograd.grad(total, (forward, reverse))
-        return by_forward, strand.reverse_complement(by_reverse)
-
     def integrate(self, which: Tensor, steps: int) -> Tensor:
         """Contributions (len(which), 2, 5, L), float64, of the baselines numbered `which`."""
         nodes, weights = np.polynomial.legendre.leggauss(steps)
@@ -297,7 +299,8 @@ class _PathIntegral:
             for part in points.split(self.batch):
                 row, node = part.unbind(1)
                 k = which[row]
-                gradients = self._gradients(self.start[k] + alpha[node, None, None] * self.step[k])
+                points_at = self.start[k] + alpha[node, None, None] * self.step[k]
+                gradients = _gradients(self.model, self.target, points_at)
                 stacked = torch.stack(gradients, dim=1).double().cpu()
                 total.index_add_(0, row, stacked * weight[node, None, None, None])
                 bar.update(len(part))

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from crossdna_interpret.edits import Edit
+from crossdna_interpret.results.averaged import OverTargets
 from crossdna_interpret.results.certificate import Certificate, freeze
-from crossdna_interpret.results.orientations import OverTargets
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from crossdna_interpret import alphabet
+from crossdna_interpret.results.averaged import OverOrientations
 from crossdna_interpret.results.certificate import Certificate, freeze
 from crossdna_interpret.results.mutagenesis import Mutagenesis
-from crossdna_interpret.results.orientations import OverOrientations
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from crossdna_interpret import alphabet
+from crossdna_interpret.results.averaged import OverTargets
 from crossdna_interpret.results.certificate import Certificate, freeze
-from crossdna_interpret.results.orientations import OverTargets
 
 if TYPE_CHECKING:
     import pandas as pd
