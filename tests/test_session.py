@@ -188,13 +188,18 @@ def test_a_region_is_silenced(model: CrossDNA) -> None:
 
 def test_a_region_can_be_silenced_while_results_are_computed() -> None:
     """Both run on one machine and would meet in one model: kernels are lent to it while it is computed with."""
-    session = Session(SEQUENCE * 8, stages=("mutagenesis",))
-    expected = cdi.ablate_exchange(SEQUENCE * 8, positions=range(4, 9)).prediction
-    found = [session.silence(4, 9).prediction for _ in range(20)]
-    busy = session.busy
-    session.wait(60)
+    session = Session(SEQUENCE * 8, background=False, stages=("mutagenesis",))
+    found: list[float] = []
+
+    def in_the_middle(topic: str) -> None:
+        if topic == "busy" and session.busy is not None and session.busy[1]:
+            found.append(session.silence(4, 9).prediction)
+
+    session.listen(in_the_middle)
+    session.apply(Edit(0, 1, "T"))
     assert session.error is None
-    assert busy is not None
+    assert found
+    expected = cdi.ablate_exchange(session.sequence, positions=range(4, 9)).prediction
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
 
