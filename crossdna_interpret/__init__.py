@@ -25,6 +25,13 @@ from crossdna_interpret.exchange.orientation import orientation
 from crossdna_interpret.hooks import capture, edit, hook_names
 from crossdna_interpret.loci import ExampleLocus, example, example_names
 from crossdna_interpret.models.store import list_models, load_model, model_card
+from crossdna_interpret.motifs.annotation import annotate, scan
+from crossdna_interpret.motifs.collection import Motif, read_motifs
+from crossdna_interpret.motifs.effects import site_effects
+from crossdna_interpret.motifs.interactions import motif_interactions
+from crossdna_interpret.motifs.marginalize import marginalize
+from crossdna_interpret.motifs.seqlets import find_seqlets
+from crossdna_interpret.motifs.spacing import spacing
 from crossdna_interpret.results import (
     Attribution,
     Certificate,
@@ -35,9 +42,14 @@ from crossdna_interpret.results import (
     ExchangeEffects,
     ExchangeMutagenesis,
     ExchangePatch,
+    Marginalization,
+    MotifInteractions,
+    MotifSites,
     Mutagenesis,
     Orientation,
     PairwiseMutagenesis,
+    Seqlets,
+    Spacing,
     StrandExchange,
 )
 from crossdna_interpret.scoring import SequenceModel, predict
@@ -60,13 +72,20 @@ __all__ = [
     "ExchangeEffects",
     "ExchangeMutagenesis",
     "ExchangePatch",
+    "Marginalization",
+    "Motif",
+    "MotifInteractions",
+    "MotifSites",
     "Mutagenesis",
     "Orientation",
     "PairwiseMutagenesis",
     "ReuseWarning",
+    "Seqlets",
     "SequenceModel",
+    "Spacing",
     "StrandExchange",
     "ablate_exchange",
+    "annotate",
     "capture",
     "deletion_scan",
     "edit",
@@ -74,6 +93,7 @@ __all__ = [
     "example_names",
     "exchange_ism",
     "explore",
+    "find_seqlets",
     "hook_names",
     "input_gradient",
     "insertion_scan",
@@ -81,13 +101,19 @@ __all__ = [
     "ism",
     "list_models",
     "load_model",
+    "marginalize",
     "model_card",
+    "motif_interactions",
     "orientation",
     "pairwise_ism",
     "patch_exchange",
     "predict",
+    "read_motifs",
     "reverse_complement",
+    "scan",
     "score_edits",
+    "site_effects",
+    "spacing",
     "strand_exchange",
 ]
 

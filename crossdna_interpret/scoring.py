@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from crossdna_interpret import alphabet
+from crossdna_interpret.arguments import integer
 from crossdna_interpret.averaging import ReverseComplemented
 from crossdna_interpret.models.store import load_model
 from crossdna_interpret.progress import progress
@@ -121,9 +122,7 @@ def resolve_batch_size(model: SequenceModel, length: int, batch_size: int | None
             fitting = available_memory(model.device) // 2 // max(1, estimate(1, length, gradients=gradients))
             size = max(1, min(size, fitting))
         return size
-    if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
-        raise ValueError(f"`batch_size` must be an integer of at least 1, but got {batch_size!r}.")
-    return batch_size
+    return integer("batch_size", batch_size, 1)
 
 
 def available_memory(device: torch.device) -> int:

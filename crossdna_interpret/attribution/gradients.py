@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from crossdna_interpret import alphabet, strand
+from crossdna_interpret.arguments import integer
 from crossdna_interpret.averaging import ReverseComplemented, averaged
 from crossdna_interpret.progress import progress
 from crossdna_interpret.results import Attribution, CompletenessWarning
@@ -26,6 +27,7 @@ from crossdna_interpret.scoring import (
     resolve_target,
     score_channels,
 )
+from crossdna_interpret.shuffling import dinucleotide_shuffles
 
 __all__ = ["input_gradient", "integrated_gradients"]
 
@@ -117,10 +119,8 @@ def integrated_gradients(
     index = resolve_target(resolved, target)
     options = {"shuffles": shuffles, "steps": steps, "max_steps": max_steps}
     for name, value in options.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"`{name}` must be an integer of at least 1, but got {value!r}.")
-    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        raise ValueError(f"`seed` must be an integer of at least 0, but got {seed!r}.")
+        integer(name, value, 1)
+    integer("seed", seed)
     if not tolerance > 0:
         raise ValueError(f"`tolerance` must be above 0, but got {tolerance!r}.")
     sequences = alphabet.normalize_many(seq, name="seq")
@@ -223,7 +223,7 @@ def _baselines(sequence: str, baseline: Baseline, shuffles: int, seed: int) -> t
         channels = np.concatenate([stack.transpose(0, 2, 1), np.zeros((len(stack), 1, length))], axis=1)
         label = "array"
     elif baseline == "shuffle":
-        channels, label = alphabet.one_hot(_shuffles(sequence, shuffles, seed), np.float64), "shuffle"
+        channels, label = alphabet.one_hot(dinucleotide_shuffles(sequence, shuffles, seed), np.float64), "shuffle"
     elif baseline in ("zeros", "uniform"):
         channels = np.zeros((1, 5, length))
         channels[:, :4] = 0.25 if baseline == "uniform" else 0.0
@@ -233,33 +233,6 @@ def _baselines(sequence: str, baseline: Baseline, shuffles: int, seed: int) -> t
     unknown = own[4] == 1
     channels[:, :, unknown] = own[:, unknown]
     return channels, label
-
-
-def _shuffles(sequence: str, count: int, seed: int) -> np.ndarray:
-    """(count, L) ids: the same shuffles of the duplex, whichever strand it is given by."""
-    turned = strand.reverse_complement(sequence)
-    drawn = _shuffled(alphabet.encode(min(sequence, turned)), count, seed)
-    return drawn if sequence <= turned else strand.reverse_complement(drawn)
-
-
-def _shuffled(ids: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """(count, L) dinucleotide shuffles; each stretch between Ns is shuffled by itself."""
-    from tangermeme.ersatz import dinucleotide_shuffle
-
-    result = np.repeat(ids[None], count, axis=0)
-    edges = np.flatnonzero(np.diff(np.concatenate([[True], ids == alphabet.N_ID, [True]])))
-    for start, end in zip(edges[::2], edges[1::2], strict=True):
-        if end - start < 3:  # a dinucleotide shuffle keeps both ends
-            continue
-        channels = torch.from_numpy(alphabet.one_hot(ids[None, start:end])[:, :4].astype(np.int8))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            try:
-                shuffled = dinucleotide_shuffle(channels, n=count, random_state=[seed + int(start)])
-            except ValueError:  # all draws agree: there may be one shuffle only, as of AAAA, and one draw says which
-                shuffled = dinucleotide_shuffle(channels, n=1, random_state=[seed + int(start)])
-        result[:, start:end] = shuffled[0].argmax(dim=1).numpy()
-    return result
 
 
 def _gradients(model: SequenceModel, target: int, x: Tensor) -> tuple[Tensor, Tensor]:

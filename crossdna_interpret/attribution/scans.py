@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from crossdna_interpret import alphabet
+from crossdna_interpret.arguments import integer
 from crossdna_interpret.edits import Edit, window
 from crossdna_interpret.engine import Compile, score_edits
 from crossdna_interpret.results import EditScan
@@ -54,7 +53,7 @@ def deletion_scan(
         ([0, 1, 2, 3, 4, 5, 6, 7], 'kept')
     """
     sequence = alphabet.normalize(seq)
-    width, step = _positive("width", width), _positive("step", step)
+    width, step = integer("width", width, 1), integer("step", step, 1)
     first, stop = window(len(sequence), start, end)
     if width > stop - first:
         raise ValueError(f"`width` must be at most the {stop - first} bases of the window, but got {width}.")
@@ -110,15 +109,9 @@ def insertion_scan(
     """
     sequence, string = alphabet.normalize(seq), alphabet.normalize(insert, name="insert")
     first, stop = window(len(sequence), start, end)
-    edits = [Edit(place, place, string) for place in range(first, stop + 1, _positive("step", step))]
+    edits = [Edit(place, place, string) for place in range(first, stop + 1, integer("step", step, 1))]
     scores = score_edits(
         sequence, edits, model, target=target, flanks=flanks, batch_size=batch_size, compile=compile, keep=keep,
         rc_average=rc_average,
     )  # fmt: skip
     return EditScan(scores, "insertion", len(string), string)
-
-
-def _positive(name: str, value: int) -> int:
-    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"`{name}` must be an integer of at least 1, but got {value!r}.")
-    return int(value)

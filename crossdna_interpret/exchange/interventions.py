@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from crossdna_interpret import alphabet
+from crossdna_interpret.arguments import integer
 from crossdna_interpret.exchange.maps import bridged
 from crossdna_interpret.results import DIRECTIONS, Direction, ExchangeAblation, ExchangePatch
 from crossdna_interpret.scoring import ModelLike, certify, evaluation_mode, require_memory, resolve_target
@@ -67,8 +68,7 @@ def ablate_exchange(
     """
     if with_ not in get_args(Replacement):
         raise ValueError(f"`with_` must be one of {get_args(Replacement)}, but got {with_!r}.")
-    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        raise ValueError(f"`seed` must be an integer of at least 0, but got {seed!r}.")
+    integer("seed", seed)
     resolved = bridged(model, "interventions on exchange")
     index = resolve_target(resolved, target)
     sequence = alphabet.normalize(seq)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from crossdna_interpret import alphabet, strand
+from crossdna_interpret.arguments import integer
 from crossdna_interpret.attribution.gradients import integrated_gradients
 from crossdna_interpret.attribution.mutagenesis import ism
 from crossdna_interpret.averaging import ReverseComplemented
@@ -68,8 +69,7 @@ def orientation(
     """
     if method not in get_args(Method):
         raise ValueError(f"`method` must be one of {get_args(Method)}, but got {method!r}.")
-    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        raise ValueError(f"`seed` must be an integer of at least 0, but got {seed!r}.")
+    integer("seed", seed)
     resolved = resolve_model(model)
     index = resolve_target(resolved, target)
     sequences = alphabet.normalize_many(seqs)

@@ -4,10 +4,19 @@ from crossdna_interpret.plot.drawing import PALETTES, draw_letters
 from crossdna_interpret.plot.edits import edit_effects, interaction_map, mutagenesis_map
 from crossdna_interpret.plot.exchange import exchange_arcs, exchange_effects, exchange_logo, exchange_map, gate_track
 from crossdna_interpret.plot.logos import logo, strand_logo
+from crossdna_interpret.plot.motifs import (
+    annotated_logo,
+    interaction_graph,
+    interaction_matrix,
+    marginal_effects,
+    necessity_sufficiency,
+    spacing_curves,
+)
 from crossdna_interpret.plot.orientation import orientation_scatter
 
 __all__ = [
     "PALETTES",
+    "annotated_logo",
     "draw_letters",
     "edit_effects",
     "exchange_arcs",
@@ -15,9 +24,14 @@ __all__ = [
     "exchange_logo",
     "exchange_map",
     "gate_track",
+    "interaction_graph",
     "interaction_map",
+    "interaction_matrix",
     "logo",
+    "marginal_effects",
     "mutagenesis_map",
+    "necessity_sufficiency",
     "orientation_scatter",
+    "spacing_curves",
     "strand_logo",
 ]

@@ -14,6 +14,8 @@ from crossdna_interpret.results.exchange import (
     StrandExchange,
 )
 from crossdna_interpret.results.interventions import ExchangeAblation, ExchangePatch
+from crossdna_interpret.results.logic import Marginalization, MotifInteractions, Spacing
+from crossdna_interpret.results.motifs import MotifSites, Seqlets
 from crossdna_interpret.results.mutagenesis import Mutagenesis
 from crossdna_interpret.results.orientation import Orientation
 from crossdna_interpret.results.pairwise import PairwiseMutagenesis
@@ -30,8 +32,13 @@ __all__ = [
     "ExchangeEffects",
     "ExchangeMutagenesis",
     "ExchangePatch",
+    "Marginalization",
+    "MotifInteractions",
+    "MotifSites",
     "Mutagenesis",
     "Orientation",
     "PairwiseMutagenesis",
+    "Seqlets",
+    "Spacing",
     "StrandExchange",
 ]

@@ -12,7 +12,7 @@ from captum.attr import LayerIntegratedGradients
 from torch import Tensor, nn
 
 from crossdna_interpret import Attribution, CompletenessWarning, alphabet, integrated_gradients, predict
-from crossdna_interpret.attribution.gradients import _shuffles
+from crossdna_interpret.shuffling import dinucleotide_shuffles
 
 TARGETS = ("rods", "cones", "amacrine")
 # Fixed quadrature that is content with any error, to compare with other quadratures of as many points.
@@ -126,14 +126,14 @@ def test_shuffle_is_the_mean_of_captum_over_the_shuffles(
 ) -> None:
     model = make_model(depth=1).double()
     sequence = make_sequence(30, n_at=n_at)
-    shuffles = [channels(alphabet.decode(ids)) for ids in _shuffles(sequence, 3, 5)]
+    shuffles = [channels(alphabet.decode(ids)) for ids in dinucleotide_shuffles(sequence, 3, 5)]
     parts = [captum_by_strand(model, sequence, shuffle, 0) for shuffle in shuffles]
     forward, reverse = np.mean(parts, axis=0)
     a = integrated_gradients(sequence, model, shuffles=3, seed=5, steps=50, max_steps=50, **FIXED)
     np.testing.assert_allclose(a.forward, forward, rtol=0, atol=1e-8)
     np.testing.assert_allclose(a.reverse, reverse, rtol=0, atol=1e-8)
     assert a.baseline == "shuffle"
-    scores = predict([alphabet.decode(ids) for ids in _shuffles(sequence, 3, 5)], model)
+    scores = predict([alphabet.decode(ids) for ids in dinucleotide_shuffles(sequence, 3, 5)], model)
     assert a.baseline_prediction == pytest.approx(scores.mean(), abs=1e-12)
     assert a.prediction == pytest.approx(predict(sequence, model).item(), abs=1e-12)
 
@@ -155,7 +155,7 @@ def test_linear_model_without_strands_is_exact(baseline: str, make_sequence: Cal
     model, sequence = LinearModel(34), make_sequence(34, n_at=(16,))
     array = np.random.default_rng(3).dirichlet(np.ones(4), 34)
     if baseline == "shuffle":
-        shuffles = _shuffles(sequence, 4, 1)
+        shuffles = dinucleotide_shuffles(sequence, 4, 1)
         start = np.mean([channels(alphabet.decode(ids)) for ids in shuffles], axis=0)
     else:
         start = {"zeros": np.zeros((34, 4)), "uniform": np.full((34, 4), 0.25), "array": array}[baseline]

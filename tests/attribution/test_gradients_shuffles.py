@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from crossdna_interpret import alphabet, integrated_gradients, strand
-from crossdna_interpret.attribution.gradients import _shuffled, _shuffles
+from crossdna_interpret.shuffling import _shuffled, dinucleotide_shuffles
 
 # Fixed quadrature that is content with any error, so that all draws get as many points.
 FIXED = {"tolerance": 1e6}
@@ -94,6 +94,8 @@ def test_global_random_state_is_not_read(smooth: Callable, make_sequence: Callab
 def test_a_duplex_is_shuffled_alike_from_either_strand(make_sequence: Callable) -> None:
     sequence = make_sequence(40, n_at=(5,))
     turned = strand.reverse_complement(sequence)
-    np.testing.assert_array_equal(_shuffles(sequence, 3, 2), strand.reverse_complement(_shuffles(turned, 3, 2)))
+    np.testing.assert_array_equal(
+        dinucleotide_shuffles(sequence, 3, 2), strand.reverse_complement(dinucleotide_shuffles(turned, 3, 2))
+    )
     first = min(sequence, turned)
-    np.testing.assert_array_equal(_shuffles(first, 3, 2), _shuffled(alphabet.encode(first), 3, 2))
+    np.testing.assert_array_equal(dinucleotide_shuffles(first, 3, 2), _shuffled(alphabet.encode(first), 3, 2))

@@ -1,0 +1,16 @@
+"""Where the package keeps what is slow to make and the same every time."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+__all__ = ["cache_folder"]
+
+
+def cache_folder() -> Path:
+    """The folder that CROSSDNA_INTERPRET_CACHE names, or else one in the user's cache folder; it may not be there."""
+    given = os.environ.get("CROSSDNA_INTERPRET_CACHE")
+    if given:
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crossdna_interpret"

@@ -1,0 +1,96 @@
+"""What a site does: what is lost without it, and what it brings where nothing else is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from crossdna_interpret import alphabet
+from crossdna_interpret.arguments import integer
+from crossdna_interpret.edits import Edit
+from crossdna_interpret.engine import Compile, score_edits
+from crossdna_interpret.results import MotifSites
+from crossdna_interpret.scoring import ModelLike, predict, resolve_model, resolve_target
+from crossdna_interpret.shuffling import dinucleotide_shuffles
+
+__all__ = ["shuffled_edits", "site_effects"]
+
+
+def site_effects(
+    sites: MotifSites,
+    model: ModelLike = None,
+    *,
+    target: str | int | None = None,
+    shuffles: int = 16,
+    seed: int = 0,
+    batch_size: int | None = None,
+    compile: Compile = "auto",
+) -> MotifSites:
+    """Measure how necessary and how sufficient each site is.
+
+    Necessity is f(sequence) - f(sequence with the site replaced), where what replaces it is what stands there in
+    dinucleotide shuffles of the sequence. Sufficiency is f(shuffle with the site) - f(shuffle), with the site where it
+    is in the sequence. Both are means over the same shuffles, with their standard errors.
+
+    Args:
+        sites: from `annotate` or `scan`.
+        model: a model, a name or path for `load_model`, or None for the bundled one.
+        target: name or number of the target; the one that the sites are of if not given.
+        shuffles: of each sequence; at least 2.
+        seed: of the shuffles. The global random state is neither read nor changed.
+        batch_size, compile: as in `score_edits`.
+
+    Returns:
+        The same sites, with necessity, sufficiency and their errors, in the units of the target.
+
+    Raises:
+        ValueError, TypeError: bad sites, model, target, `shuffles` or `seed`.
+
+    Example:
+        >>> import crossdna_interpret as cdi
+        >>> sites = cdi.scan(cdi.example().sequence, {"CRX": np.eye(4)[[3, 0, 0, 3, 1, 1]].T}, p=1e-3)
+        >>> bool(cdi.site_effects(sites, shuffles=4).measured)
+        True
+    """
+    if not isinstance(sites, MotifSites):
+        raise TypeError(f"`sites` must be MotifSites, as annotate and scan give, but got {type(sites).__name__}.")
+    resolved = resolve_model(model)
+    index = resolve_target(resolved, target if target is not None else sites.target or None)
+    integer("shuffles", shuffles, 2)
+    integer("seed", seed)
+    table = sites.to_dataframe()
+    for _, group in table.groupby("example"):
+        sequence = sites.sequences[group["example"].iloc[0]]
+        spans = list(zip(group["start"].tolist(), group["end"].tolist(), strict=True))
+        drawn = dinucleotide_shuffles(sequence, shuffles, seed)
+        edits = [edit for span in spans for edit in shuffled_edits(drawn, span)]
+        found = score_edits(sequence, edits, resolved, target=index, batch_size=batch_size, compile=compile)
+        lost = -found.delta.astype(np.float64).reshape(len(spans), shuffles)
+        gained = _gained(sequence, drawn, spans, resolved, index, batch_size)
+        for name, values in (("necessity", lost), ("sufficiency", gained)):
+            table.loc[group.index, name] = values.mean(axis=1)
+            table.loc[group.index, f"{name}_error"] = values.std(axis=1, ddof=1) / np.sqrt(shuffles)
+    settings = {**sites.certificate.settings, "shuffles": shuffles, "seed": seed}
+    return replace(
+        sites, table=table, target=resolved.targets[index], certificate=replace(sites.certificate, settings=settings)
+    )
+
+
+def shuffled_edits(shuffles: np.ndarray, span: tuple[int, int]) -> list[Edit]:
+    """A stretch replaced by what stands there in each of (K, L) shuffles."""
+    start, end = span
+    return [Edit(start, end, alphabet.decode(ids[start:end])) for ids in shuffles]
+
+
+def _gained(
+    sequence: str, drawn: np.ndarray, spans: list[tuple[int, int]], model: ModelLike, target: int, batch: int | None
+) -> np.ndarray:
+    """(sites, K) what each site adds to each shuffle."""
+    own = alphabet.encode(sequence)
+    made = np.repeat(drawn[None], len(spans) + 1, axis=0)
+    for row, (start, end) in enumerate(spans, start=1):
+        made[row, :, start:end] = own[start:end]
+    strings = [alphabet.decode(ids) for ids in made.reshape(-1, len(own))]
+    scores = predict(strings, model, batch_size=batch)[:, target].astype(np.float64).reshape(made.shape[:2])
+    return scores[1:] - scores[0]

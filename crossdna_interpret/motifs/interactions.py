@@ -1,0 +1,119 @@
+"""Which sites of a sequence need each other, and which make each other superfluous."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+
+from crossdna_interpret.arguments import integer
+from crossdna_interpret.edits import Edit
+from crossdna_interpret.engine import Compile, score_edits
+from crossdna_interpret.exchange.maps import bridged, has_exchange
+from crossdna_interpret.motifs.annotation import annotate
+from crossdna_interpret.motifs.collection import MotifsLike
+from crossdna_interpret.motifs.effects import shuffled_edits
+from crossdna_interpret.motifs.seqlets import Explained, find_seqlets
+from crossdna_interpret.results import MotifInteractions, MotifSites
+from crossdna_interpret.scoring import ModelLike, SequenceModel, certify, resolve_model, resolve_target
+from crossdna_interpret.shuffling import dinucleotide_shuffles
+
+__all__ = ["motif_interactions"]
+
+
+def motif_interactions(
+    result: MotifSites | Explained,
+    model: ModelLike = None,
+    *,
+    example: int = 0,
+    target: str | int | None = None,
+    motifs: MotifsLike = "jaspar-vertebrates",
+    shuffles: int = 16,
+    seed: int = 0,
+    tolerance: float = 0.1,
+    batch_size: int | None = None,
+    compile: Compile = "auto",
+) -> MotifInteractions:
+    """Predict a sequence without each of its sites and without each pair, and tell what pairs do together.
+
+    A site is taken out by putting in its place what stands there in dinucleotide shuffles of the sequence; numbers are
+    means over these. For a model with a bridge the same is done without messages between the strands, which tells the
+    part of an interaction that flows through them.
+
+    Args:
+        result: sites, from `annotate` or `scan`; or a result of `ism` and its like, whose stretches are then found and
+            named as by default.
+        model: a model, a name or path for `load_model`, or None for the bundled one.
+        example: which sequence, if `result` is of several.
+        target: name or number of the target; the one that the sites are of if not given.
+        motifs: for names, where `result` is not sites yet.
+        shuffles: that take a site's place; at least 2.
+        seed: of the shuffles. The global random state is neither read nor changed.
+        tolerance: share of what both do together below which a pair counts as additive.
+        batch_size, compile: as in `score_edits`.
+
+    Returns:
+        MotifInteractions, of all pairs of sites that do not overlap, with `interaction` (P,) in the units of the
+        target, and `kinds`.
+
+    Raises:
+        ValueError, TypeError: bad sites, model, target or option.
+
+    Example:
+        >>> import crossdna_interpret as cdi
+        >>> sites = cdi.scan(cdi.example().sequence, {"CRX": np.eye(4)[[3, 0, 0, 3, 1, 1]].T}, p=1e-3)
+        >>> found = cdi.motif_interactions(sites, shuffles=4)
+        >>> len(found.kinds) == len(found.pairs) > 0
+        True
+    """
+    resolved = resolve_model(model)
+    integer("shuffles", shuffles, 2)
+    integer("seed", seed)
+    if not 0 <= tolerance < 1:
+        raise ValueError(f"`tolerance` must be at least 0 and below 1, but got {tolerance!r}.")
+    sites = result if isinstance(result, MotifSites) else annotate(find_seqlets(result), motifs)
+    integer("example", example)
+    sites = sites.of(example)
+    index = resolve_target(resolved, target if target is not None else sites.target or None)
+    sequence = sites.sequences[0]
+    spans = list(zip(sites.table["start"].tolist(), sites.table["end"].tolist(), strict=True))
+    pairs = [
+        (one, other)
+        for one, other in itertools.combinations(range(len(spans)), 2)
+        if spans[one][1] <= spans[other][0] or spans[other][1] <= spans[one][0]
+    ]
+    drawn = dinucleotide_shuffles(sequence, shuffles, seed)
+    alone = [shuffled_edits(drawn, span) for span in spans]
+    edits = [edit for of_site in alone for edit in of_site]
+    edits += [_together(sequence, *two) for one, other in pairs for two in zip(alone[one], alone[other], strict=True)]
+
+    def scored(asked: SequenceModel) -> tuple[float, np.ndarray, np.ndarray]:
+        found = score_edits(sequence, edits, asked, target=index, batch_size=batch_size, compile=compile)
+        scores = found.predictions[:, index].astype(np.float64)
+        cut = len(spans) * shuffles
+        return (
+            float(found.reference[index]),
+            scores[:cut].reshape(len(spans), shuffles),
+            scores[cut:].reshape(len(pairs), shuffles),
+        )
+
+    reference, without, without_both = scored(resolved)
+    silent = scored(bridged(resolved, "interactions").silenced()) if has_exchange(resolved) else None
+    settings = {"shuffles": shuffles, "seed": seed, "tolerance": tolerance}
+    return MotifInteractions(
+        sites=replace(sites, target=resolved.targets[index]),
+        pairs=np.array(pairs, dtype=np.int64).reshape(-1, 2),
+        reference=reference,
+        without=without,
+        without_both=without_both,
+        silent=silent,
+        tolerance=tolerance,
+        certificate=certify(resolved, "motif interactions", settings=settings, checks={}),
+    )
+
+
+def _together(sequence: str, one: Edit, other: Edit) -> Edit:
+    """Two edits that keep the length as one."""
+    first, second = sorted((one, other), key=lambda edit: edit.start)
+    return Edit(first.start, second.end, first.string + sequence[first.end : second.start] + second.string)

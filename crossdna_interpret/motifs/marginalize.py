@@ -1,0 +1,74 @@
+"""What a motif does where nothing else is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from crossdna_interpret.arguments import integer
+from crossdna_interpret.motifs.collection import MotifsLike
+from crossdna_interpret.motifs.planting import Plantable, backgrounds_of, planted, string_of
+from crossdna_interpret.results import Marginalization
+from crossdna_interpret.scoring import ModelLike, certify, predict, resolve_model, resolve_target
+from crossdna_interpret.strand import reverse_complement
+
+__all__ = ["marginalize"]
+
+
+def marginalize(
+    motif: Plantable,
+    model: ModelLike = None,
+    *,
+    target: str | int | None = None,
+    backgrounds: str | Sequence[str] | None = None,
+    start: int | None = None,
+    motifs: MotifsLike = "jaspar-vertebrates",
+    seed: int = 0,
+    batch_size: int | None = None,
+) -> Marginalization:
+    """Predict backgrounds without and with a motif, in either orientation; the difference is what it does by itself.
+
+    The same experiment as tangermeme's `marginalize`.
+
+    Args:
+        motif: DNA, in which N keeps the background's base; a Motif, of which the consensus is taken; or the name or id
+            of one in `motifs`.
+        model: a model, a name or path for `load_model`, or None for the bundled one.
+        target: name or number of the target that `delta` is about; may be left out when there is one.
+        backgrounds: N sequences of one length; dinucleotide shuffles of the example enhancers if not given.
+        start: where the motif begins; in the middle if not given.
+        motifs: where a name is looked up, as in `annotate`.
+        seed: of the shuffles.
+        batch_size: sequences at once; chosen from their length if not given.
+
+    Returns:
+        Marginalization with `delta` (2, N) by strand, in the units of the target.
+
+    Raises:
+        ValueError, TypeError: an unknown name, a motif that is longer than the backgrounds or lies outside, bad
+            backgrounds, model or target.
+
+    Example:
+        >>> marginalize("TAATCC").delta.shape
+        (2, 48)
+    """
+    resolved = resolve_model(model)
+    index = resolve_target(resolved, target)
+    integer("seed", seed)
+    name, string = string_of("motif", motif, motifs)
+    found = backgrounds_of(backgrounds, seed)
+    first = len(found[0]) // 2 - len(string) // 2 if start is None else integer("start", start)
+    made = [planted(each, first, way) for way in (string, reverse_complement(string)) for each in found]
+    scores = predict([*found, *made], resolved, batch_size=batch_size)
+    before, after = scores[: len(found)], scores[len(found) :]
+    settings = {"backgrounds": "given" if backgrounds is not None else "shuffles of the examples", "seed": seed}
+    return Marginalization(
+        motif=name,
+        string=string,
+        start=first,
+        backgrounds=tuple(found),
+        targets=tuple(resolved.targets),
+        target=resolved.targets[index],
+        before=before,
+        after=after.reshape(2, len(found), -1),
+        certificate=certify(resolved, "marginalization", settings=settings, checks={}),
+    )

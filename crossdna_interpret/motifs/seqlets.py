@@ -1,0 +1,158 @@
+"""Stretches of high attribution."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from crossdna_interpret.arguments import integer
+from crossdna_interpret.results import Attribution, ExchangeMutagenesis, Mutagenesis, Seqlets
+
+__all__ = ["Explained", "checked_results", "find_seqlets", "whole_importance"]
+
+Explained = Attribution | Mutagenesis | ExchangeMutagenesis
+
+
+def find_seqlets(
+    result: Explained | Sequence[Explained],
+    *,
+    threshold: float = 0.01,
+    min_length: int = 4,
+    max_length: int = 25,
+    flank: int = 0,
+    sign: int | None = None,
+) -> Seqlets:
+    """Find stretches whose attributions stand out, such as the binding sites that a model uses.
+
+    By tangermeme's recursive seqlets: a stretch counts if it and every stretch inside of it sum to more than chance
+    allows, where chance is positions drawn independently from all attributions given. So sequences of one length, in
+    one call, are judged by the same measure. Negative stretches are found in the negated attributions; one that
+    overlaps a positive one is left out.
+
+    Args:
+        result: of `ism`, `integrated_gradients`, `input_gradient` or `exchange_ism`; or a list of them, for one target.
+        threshold: largest p value of a stretch.
+        min_length, max_length: of a stretch, in bases.
+        flank: bases to add on either side.
+        sign: 1 or -1 for stretches that raise, or lower, the prediction; both if not given.
+
+    Returns:
+        Seqlets, strongest p value first within each sequence's order of start.
+
+    Raises:
+        ValueError, TypeError: no result, results of several targets, or a bad option.
+
+    Example:
+        >>> import crossdna_interpret as cdi
+        >>> found = find_seqlets(cdi.ism(cdi.example().sequence))
+        >>> found.to_dataframe().columns.tolist()
+        ['example', 'start', 'end', 'attribution', 'p_value']
+    """
+    results = checked_results(result)
+    integer("min_length", min_length, 2)
+    integer("max_length", max_length, min_length)
+    integer("flank", flank)
+    if not 0 < threshold <= 1:
+        raise ValueError(f"`threshold` must be above 0 and at most 1, but got {threshold!r}.")
+    if sign not in (None, 1, -1):
+        raise ValueError(f"`sign` must be 1, -1 or None, but got {sign!r}.")
+    importances = [whole_importance(each) for each in results]
+    found = pd.concat(
+        [_recursive(results, way, threshold, min_length, max_length) for way in (1, -1) if sign in (None, way)],
+        ignore_index=True,
+    )
+    found = _without_overlaps(found)
+    lengths = np.array([len(each.sequence) for each in results])[found["example"].to_numpy(dtype=int)]
+    found["start"] = np.maximum(0, found["start"] - flank)
+    found["end"] = np.minimum(lengths, found["end"] + flank)
+    stretches = zip(found["example"], found["start"], found["end"], strict=True)
+    found["attribution"] = [float(importances[at][start:end].sum(dtype=np.float64)) for at, start, end in stretches]
+    settings = {
+        "threshold": threshold, "min_length": min_length, "max_length": max_length, "flank": flank, "sign": sign,
+        "attributions": results[0].certificate.method,
+    }  # fmt: skip
+    certificate = replace(results[0].certificate, method="recursive seqlets", settings=settings, checks={})
+    return Seqlets(
+        sequences=tuple(each.sequence for each in results),
+        target=results[0].target,
+        table=found.sort_values(["example", "start"], ignore_index=True),
+        certificate=certificate,
+        importances=tuple(importances),
+    )
+
+
+def checked_results(result: Explained | Sequence[Explained]) -> list[Explained]:
+    """Results as a list, all of one target."""
+    results = [result] if isinstance(result, Explained) else list(result)
+    for index, each in enumerate(results):
+        if not isinstance(each, Explained):
+            raise TypeError(
+                f"`result[{index}]` must be an Attribution, Mutagenesis or ExchangeMutagenesis, "
+                f"but got {type(each).__name__}."
+            )
+    if not results:
+        raise ValueError("`result` is an empty list.")
+    targets = sorted({each.target for each in results})
+    if len(targets) > 1:
+        raise ValueError(f"`result` must be of one target, but got {targets}.")
+    return results
+
+
+def _window(result: Explained) -> tuple[int, int]:
+    return (0, len(result.sequence)) if isinstance(result, Attribution) else (result.start, result.end)
+
+
+def whole_importance(result: Explained) -> np.ndarray:
+    """(L,) importance; 0 where it was not asked for."""
+    start, end = _window(result)
+    values = np.zeros(len(result.sequence), dtype=result.importance.dtype)
+    values[start:end] = result.importance
+    return values
+
+
+def _recursive(results: list[Explained], way: int, threshold: float, shortest: int, longest: int) -> pd.DataFrame:
+    """Stretches of one sign, of windows of each length by themselves: filling up shorter ones would change chance."""
+    widths: dict[int, list[int]] = {}
+    for row, each in enumerate(results):
+        widths.setdefault(len(each.importance), []).append(row)
+    parts = [_of_one_width(results, rows, way, threshold, shortest, min(longest, w)) for w, rows in widths.items()]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _of_one_width(
+    results: list[Explained], rows: list[int], way: int, threshold: float, shortest: int, longest: int
+) -> pd.DataFrame:
+    values = np.stack([way * results[row].importance for row in rows]).astype(np.float64)
+    columns = {"example": int, "start": int, "end": int, "attribution": float, "p_value": float}
+    if longest < shortest or not values.any():
+        return pd.DataFrame({name: np.empty(0, dtype=kind) for name, kind in columns.items()})
+    import torch
+    from tangermeme.seqlet import recursive_seqlets
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = recursive_seqlets(
+            torch.from_numpy(values), threshold=threshold, min_seqlet_len=shortest, max_seqlet_len=longest
+        )
+    examples = np.array(rows)[found["example_idx"].to_numpy(dtype=int)]
+    first = np.array([_window(each)[0] for each in results])[examples]
+    table = {
+        "example": examples,
+        "start": first + found["start"].to_numpy(),
+        "end": first + found["end"].to_numpy(),
+        "attribution": way * found["attribution"].to_numpy(),
+        "p_value": found["p-value"].to_numpy(),
+    }
+    return pd.DataFrame({name: table[name].astype(kind) for name, kind in columns.items()})
+
+
+def _without_overlaps(found: pd.DataFrame) -> pd.DataFrame:
+    """Without negative stretches that overlap a positive one."""
+    example, start, end = (found[name].to_numpy() for name in ("example", "start", "end"))
+    positive = found["attribution"].to_numpy() > 0
+    overlaps = (example[:, None] == example) & (start[:, None] < end) & (end[:, None] > start)
+    return found[positive | ~(overlaps & positive).any(axis=1)].reset_index(drop=True)

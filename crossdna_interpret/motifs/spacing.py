@@ -1,0 +1,121 @@
+"""Two motifs at every distance, in either order and orientation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from crossdna_interpret.arguments import integer
+from crossdna_interpret.motifs.collection import MotifsLike
+from crossdna_interpret.motifs.planting import Plantable, backgrounds_of, planted, string_of
+from crossdna_interpret.progress import progress
+from crossdna_interpret.results import Spacing
+from crossdna_interpret.scoring import ModelLike, certify, predict, resolve_model, resolve_target
+from crossdna_interpret.strand import reverse_complement
+
+__all__ = ["spacing"]
+
+Places = tuple[tuple[int, str], ...]  # where, and what
+
+
+@dataclass(frozen=True)
+class _Arrangement:
+    """What is planted for one distance: order by order, and within that strand of b by strand of b."""
+
+    both: list[Places]
+    only_a: list[Places]
+    only_b: list[Places]
+
+    @classmethod
+    def of(cls, a: str, b: str, length: int, distance: int) -> _Arrangement:
+        start = length // 2 - (len(a) + len(b) + distance) // 2
+        ways = b, reverse_complement(b)
+        at_a = start, start + len(b) + distance  # a first, b first
+        at_b = start + len(a) + distance, start
+        return cls(
+            both=[((one, a), (other, way)) for one, other in zip(at_a, at_b, strict=True) for way in ways],
+            only_a=[((one, a),) for one in at_a],
+            only_b=[((other, way),) for other in at_b for way in ways],
+        )
+
+
+def spacing(
+    motif_a: Plantable,
+    motif_b: Plantable,
+    model: ModelLike = None,
+    *,
+    distances: Iterable[int] = range(0, 41, 2),
+    target: str | int | None = None,
+    backgrounds: str | Sequence[str] | None = None,
+    motifs: MotifsLike = "jaspar-vertebrates",
+    seed: int = 0,
+    batch_size: int | None = None,
+) -> Spacing:
+    """Predict two motifs at every distance, in either order and relative orientation, and each of them alone.
+
+    The pair is in the middle of the background, as in tangermeme's `space`. Each alone is where it stands in the pair,
+    so that what a motif's place does by itself is not taken for an interaction.
+
+    Args:
+        motif_a, motif_b: DNA, a Motif, or the name or id of one in `motifs`. The first always reads along the "+"
+            strand.
+        model: a model, a name or path for `load_model`, or None for the bundled one.
+        distances: bases between the two.
+        target: name or number of the target; may be left out when there is one.
+        backgrounds: N sequences of one length; dinucleotide shuffles of the example enhancers if not given.
+        motifs, seed, batch_size: as in `marginalize`.
+
+    Returns:
+        Spacing with `delta` and `interaction` (2, 2, D, N), in the units of the target.
+
+    Raises:
+        ValueError, TypeError: an unknown name, a pair that does not fit in the backgrounds, or another bad argument.
+
+    Example:
+        >>> found = spacing("TAATCC", "CAGATGG", distances=[0, 10], backgrounds=["ACGT" * 20] * 2)
+        >>> found.interaction.shape
+        (2, 2, 2, 2)
+    """
+    resolved = resolve_model(model)
+    index = resolve_target(resolved, target)
+    integer("seed", seed)
+    (name_a, a), (name_b, b) = string_of("motif_a", motif_a, motifs), string_of("motif_b", motif_b, motifs)
+    apart = sorted({integer("distances", distance) for distance in distances})
+    if not apart:
+        raise ValueError("`distances` is empty.")
+    found = backgrounds_of(backgrounds, seed)
+    length, longest = len(found[0]), len(a) + len(b) + apart[-1]
+    if longest > length:
+        raise ValueError(
+            f"`distances`: both motifs at {apart[-1]} need {longest} bases, more than the {length} of the backgrounds."
+        )
+    wanted = [_Arrangement.of(a, b, length, distance) for distance in apart]
+    made = list(dict.fromkeys(places for each in wanted for places in (*each.both, *each.only_a, *each.only_b)))
+    scores: dict[Places, np.ndarray] = {}
+    with progress(len(made), "spacing", "arrangement") as bar:
+        for places in made:
+            sequences = found
+            for start, string in places:
+                sequences = [planted(each, start, string) for each in sequences]
+            scores[places] = predict(sequences, resolved, batch_size=batch_size)[:, index].astype(np.float64)
+            bar.update(1)
+    both, only_a, only_b = (
+        np.stack([[scores[places] for places in getattr(each, kind)] for each in wanted], axis=1)
+        for kind in ("both", "only_a", "only_b")
+    )
+    many = len(found)
+    settings = {"backgrounds": "given" if backgrounds is not None else "shuffles of the examples", "seed": seed}
+    return Spacing(
+        motifs=(name_a, name_b),
+        strings=(a, b),
+        distances=np.array(apart),
+        backgrounds=tuple(found),
+        target=resolved.targets[index],
+        background=predict(found, resolved, batch_size=batch_size)[:, index].astype(np.float64),
+        both=both.reshape(2, 2, len(apart), many),
+        only_a=only_a,
+        only_b=only_b.reshape(2, 2, len(apart), many),
+        certificate=certify(resolved, "spacing", settings=settings, checks={}),
+    )

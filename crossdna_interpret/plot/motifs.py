@@ -1,0 +1,315 @@
+"""Sites with their names, what they do, and what they do together."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import TwoSlopeNorm
+from matplotlib.patches import PathPatch, Rectangle
+from matplotlib.path import Path
+
+from crossdna_interpret.plot.drawing import INK, Palette, bound_of, draw_letters, dress, new_axes, part_of
+from crossdna_interpret.results import Marginalization, MotifInteractions, MotifSites, Seqlets, Spacing
+
+__all__ = [
+    "annotated_logo",
+    "interaction_graph",
+    "interaction_matrix",
+    "marginal_effects",
+    "necessity_sufficiency",
+    "spacing_curves",
+]
+
+_LETTER = 1.3  # positions that a letter of a name takes in a logo as wide as it is by default, roughly
+_FORWARD, _REVERSE = "#0072B2", "#D55E00"
+
+
+def annotated_logo(
+    result: MotifSites | Seqlets,
+    ax: Axes | None = None,
+    *,
+    example: int = 0,
+    start: int = 0,
+    end: int | None = None,
+    palette: Palette = "colorblind",
+) -> Axes:
+    """Draw a sequence with each base as tall as it matters, and brackets with the names of sites above.
+
+    Args:
+        result: sites, or stretches without names; where attributions are not known, all letters are as tall.
+        ax: where to draw; a new figure if not given.
+        example: number of the sequence.
+        start, end: part of the sequence to draw, 0-based half-open.
+        palette: "colorblind" (default) or "classic".
+
+    Returns:
+        The Axes. An arrow at a name shows along which strand its motif reads.
+
+    Raises:
+        ValueError: no such example, an empty or outlying part, or an unknown palette.
+    """
+    shown = result.of(example)
+    sequence = shown.sequences[0]
+    part = part_of(len(sequence), start, end)
+    heights = (np.ones(len(sequence)) if shown.importances is None else shown.importances[0])[part]
+    brackets = []
+    for row in shown:
+        if row.start < part.stop and row.end > part.start:
+            name = ""
+            if isinstance(result, MotifSites):
+                name = f"{row.name} →" if row.strand == "+" else f"← {row.name}"
+            brackets.append((max(row.start, part.start), min(row.end, part.stop), name))
+    lanes = _lanes(brackets)
+    ax = new_axes(ax, len(heights), 2.2 + 0.24 * (max(lanes, default=-1) + 1))
+    draw_letters(ax, sequence[part], heights, x=np.arange(part.start, part.stop), baseline=0.0, palette=palette)
+    ax.axhline(0, color=INK, linewidth=0.6)
+    dress(ax, part.start, part.stop)
+    low, high = min(0.0, float(heights.min())), max(0.0, float(heights.max()))
+    step = 0.16 * ((high - low) or 1.0)
+    for (first, last, name), lane in zip(brackets, lanes, strict=True):
+        y = high + step * (0.5 + lane)
+        ax.plot(
+            [first - 0.4, first - 0.4, last - 0.6, last - 0.6], [y - 0.25 * step, y, y, y - 0.25 * step],
+            color=INK, linewidth=1.0, solid_joinstyle="miter",
+        )  # fmt: skip
+        ax.text((first + last - 1) / 2, y + 0.06 * step, name, ha="center", va="bottom", fontsize=7.5, color=INK)
+    top = high + step * (0.4 + (max(lanes, default=-1) + 1))
+    ax.set_ylim(low - 0.05 * ((high - low) or 1.0), top)
+    ax.set_ylabel(f"attribution,\n{shown.target}" if shown.importances is not None else "")
+    if shown.importances is None:
+        ax.set_yticks([])
+    return ax
+
+
+def _lanes(brackets: list[tuple[int, int, str]]) -> list[int]:
+    """The lowest lane for each bracket in which neither it nor its name meets another's."""
+    taken: list[list[tuple[float, float]]] = []
+    lanes = []
+    for first, last, name in brackets:
+        middle, half = (first + last) / 2, max((last - first) / 2, _LETTER * len(name) / 2)
+        left, right = middle - half - 1, middle + half + 1
+        lane = next(
+            (at for at, spans in enumerate(taken) if all(right <= a or left >= b for a, b in spans)), len(taken)
+        )
+        if lane == len(taken):
+            taken.append([])
+        taken[lane].append((left, right))
+        lanes.append(lane)
+    return lanes
+
+
+def interaction_graph(
+    result: MotifInteractions, ax: Axes | None = None, *, cmap: str = "PuOr_r", limit: float | None = None
+) -> Axes:
+    """Draw the sites along the sequence, with an arc between each two that interact.
+
+    Args:
+        result: of `motif_interactions`; its `interaction` gives the colours, in the units of the target.
+        ax: where to draw; a new figure if not given.
+        cmap: a diverging colour map.
+        limit: value at the ends of the colour scale; the largest size if not given.
+
+    Returns:
+        The Axes. Pairs that are additive have no arc. A site is as tall as it is necessary.
+
+    Raises:
+        ValueError: `limit` not above 0.
+    """
+    length = len(result.sequence)
+    ax = new_axes(ax, length, 3.2)
+    needed = result.reference - result.without.mean(axis=1)
+    bound = bound_of(result.interaction, limit) if len(result.pairs) else 1.0
+    norm, colors = TwoSlopeNorm(0.0, -bound, bound), colormaps[cmap]
+    tallest = float(np.abs(needed).max()) if len(needed) else 1.0
+    rows = list(result.sites)
+    ax.plot([-0.5, length - 0.5], [0, 0], color=INK, linewidth=1)
+    for row, value in zip(rows, needed, strict=True):
+        height = 0.35 * value / (tallest or 1.0)
+        color = _FORWARD if row.strand == "+" else _REVERSE
+        ax.add_patch(Rectangle((row.start - 0.5, 0), row.end - row.start, height, facecolor=color, alpha=0.85))
+    names = [(row.start, row.end, f"{row.name} {'→' if row.strand == '+' else '←'}") for row in rows]
+    lanes = _lanes(names)
+    for (first, last, name), lane in zip(names, lanes, strict=True):
+        ax.text((first + last - 1) / 2, -0.42 - 0.14 * lane, name, ha="center", va="top", fontsize=7.5, color=INK)
+    middles = [(row.start + row.end - 1) / 2 for row in rows]
+    for (one, other), value, kind in zip(result.pairs, result.interaction, result.kinds, strict=True):
+        if kind == "additive":
+            continue
+        left, right = sorted((middles[one], middles[other]))
+        top = 0.4 + 1.6 * (right - left) / length
+        path = Path(
+            [(left, 0.38), (left, top), (right, top), (right, 0.38)],
+            [Path.MOVETO, Path.CURVE4, Path.CURVE4, Path.CURVE4],
+        )
+        width = 0.8 + 2.6 * abs(value) / bound
+        style = "-" if kind == "synergistic" else (0, (4, 2))
+        ax.add_patch(PathPatch(path, facecolor="none", edgecolor=colors(norm(value)), linewidth=width, linestyle=style))
+    dress(ax, 0, length)
+    ax.set_ylim(-0.6 - 0.14 * (max(lanes, default=0) + 1), 1.7)
+    ax.set_yticks([])
+    ax.spines["left"].set_visible(False)
+    ax.figure.colorbar(ScalarMappable(norm, cmap), ax=ax, label=f"interaction in\n{result.target}", pad=0.01, aspect=16)
+    ax.set_title("solid: synergistic; dashed: redundant; boxes: necessity (blue + strand, red - strand)", fontsize=8)
+    return ax
+
+
+def interaction_matrix(
+    result: MotifInteractions,
+    ax: Axes | None = None,
+    *,
+    through_exchange: bool = False,
+    cmap: str = "PuOr_r",
+    limit: float | None = None,
+) -> Axes:
+    """Draw a heat map of what each two sites do beyond the sum of both; what sites do alone is on the diagonal.
+
+    Args:
+        result: of `motif_interactions`, in the units of the target.
+        ax: where to draw; a new figure if not given.
+        through_exchange: whether to show the part that flows through messages between the strands.
+        cmap: a diverging colour map.
+        limit: value at the ends of the colour scale; the largest size if not given.
+
+    Returns:
+        The Axes. Sites that overlap are blank.
+
+    Raises:
+        ValueError: `limit` not above 0, or no exchange to show.
+    """
+    shown = result.matrix
+    if through_exchange:
+        values = result.through_exchange
+        if values is None:
+            raise ValueError("`through_exchange`: the model has no messages between its strands.")
+        shown = np.full_like(shown, np.nan)
+        first, second = result.pairs.T
+        shown[first, second] = shown[second, first] = values
+    count = len(result.sites)
+    if ax is None:
+        from matplotlib import pyplot as plt
+
+        _, ax = plt.subplots(figsize=(2.6 + 0.34 * count, 1.8 + 0.34 * count), layout="constrained")
+    bound = bound_of(shown, limit) if np.isfinite(shown).any() else 1.0
+    image = ax.imshow(shown, cmap=cmap, norm=TwoSlopeNorm(0.0, -bound, bound), interpolation="nearest")
+    labels = [f"{row.name} {row.start}" for row in result.sites]
+    ax.set_xticks(range(count), labels, rotation=90)
+    ax.set_yticks(range(count), labels)
+    ax.tick_params(labelsize=7.5)
+    what = "interaction through\nexchange in" if through_exchange else "interaction in"
+    ax.figure.colorbar(image, ax=ax, label=f"{what} {result.target}", pad=0.02, shrink=0.8)
+    return ax
+
+
+def spacing_curves(
+    result: Spacing, ax: Axes | None = None, *, show: str = "effect", colors: tuple[str, str] = (_FORWARD, _REVERSE)
+) -> Axes:
+    """Draw what two motifs do against the distance between them: a curve for each order and relative orientation.
+
+    Args:
+        result: of `spacing`, in the units of the target.
+        ax: where to draw; a new figure if not given.
+        show: "effect" of both on the backgrounds, or "interaction", what they do beyond the sum of each alone.
+        colors: for b along the same strand as a, and along the other.
+
+    Returns:
+        The Axes. Bands are 95 % intervals of the mean over backgrounds.
+
+    Raises:
+        ValueError: `show` is neither.
+    """
+    if show not in ("effect", "interaction"):
+        raise ValueError(f"`show` must be 'effect' or 'interaction', but got {show!r}.")
+    if ax is None:
+        from matplotlib import pyplot as plt
+
+        _, ax = plt.subplots(figsize=(6.4, 3.2), layout="constrained")
+    a, b = result.motifs
+    table = result.to_dataframe()
+    ax.axhline(0, color=INK, linewidth=0.6)
+    for (order, strand), group in table.groupby(["order", "strand"], sort=False):
+        turned = "→" if strand == "+" else "←"
+        label = f"{a} → {b} {turned}" if order == "a-b" else f"{b} {turned} {a} →"
+        color = colors[0] if strand == "+" else colors[1]
+        x = group["distance"].to_numpy()
+        mean, low, high = (group[name].to_numpy() for name in (show, f"{show}_low", f"{show}_high"))
+        style = "-" if order == "a-b" else "--"
+        ax.plot(x, mean, color=color, linestyle=style, linewidth=1.4, marker="o", markersize=2.5, label=label)
+        if np.isfinite(low).all():
+            ax.fill_between(x, low, high, color=color, alpha=0.12, linewidth=0)
+    ax.set_xlabel("distance between the motifs (bp)")
+    what = "effect of both" if show == "effect" else "beyond the sum of each"
+    ax.set_ylabel(f"{what},\n{result.target}")
+    ax.legend(fontsize=7.5, frameon=False, ncols=2)
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+    return ax
+
+
+def marginal_effects(result: Marginalization, ax: Axes | None = None, *, color: str = _FORWARD) -> Axes:
+    """Draw what a motif does in each background, by strand, with the mean.
+
+    Args:
+        result: of `marginalize`, in the units of the target.
+        ax: where to draw; a new figure if not given.
+        color: of the points.
+
+    Returns:
+        The Axes.
+    """
+    if ax is None:
+        from matplotlib import pyplot as plt
+
+        _, ax = plt.subplots(figsize=(3.2, 3.0), layout="constrained")
+    spread = (np.arange(result.delta.shape[1]) * 0.618) % 1 - 0.5  # side by side, in no order
+    for at, values in enumerate(result.delta):
+        ax.plot(at + 0.5 * spread, values, linestyle="", marker="o", markersize=3, alpha=0.5, color=color)
+        ax.plot([at - 0.3, at + 0.3], [values.mean()] * 2, color=INK, linewidth=2)
+    ax.axhline(0, color=INK, linewidth=0.6)
+    ax.set_xlim(-0.6, 1.6)
+    ax.set_xticks([0, 1], ["+ strand", "- strand"])
+    ax.set_ylabel(f"change in {result.target}")
+    ax.set_title(f"{result.motif} in {len(result.backgrounds)} backgrounds", fontsize=9)
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+    return ax
+
+
+def necessity_sufficiency(result: MotifSites, ax: Axes | None = None, *, labels: int = 12) -> Axes:
+    """Draw for each site what it brings by itself against what is lost without it.
+
+    Args:
+        result: sites that `site_effects` has measured, in the units of the target.
+        ax: where to draw; a new figure if not given.
+        labels: how many sites to name, those with the largest effects.
+
+    Returns:
+        The Axes. Bars are standard errors; on the line both are the same, as they are where sites act independently.
+
+    Raises:
+        ValueError: not measured yet.
+    """
+    if not result.measured:
+        raise ValueError("`result` has no necessity and sufficiency yet: call site_effects first.")
+    if ax is None:
+        from matplotlib import pyplot as plt
+
+        _, ax = plt.subplots(figsize=(4.4, 4.2), layout="constrained")
+    table = result.table
+    x, y = table["necessity"].to_numpy(), table["sufficiency"].to_numpy()
+    ax.axhline(0, color=INK, linewidth=0.6)
+    ax.axvline(0, color=INK, linewidth=0.6)
+    ax.errorbar(
+        x, y, xerr=table["necessity_error"], yerr=table["sufficiency_error"], linestyle="", marker="o", markersize=4,
+        color=_FORWARD, ecolor="#9A9A9A", elinewidth=0.7,
+    )  # fmt: skip
+    ends = [float(min(0.0, *x, *y)), float(max(0.0, *x, *y))] if len(x) else [0.0, 1.0]
+    ax.plot(ends, ends, color=INK, linewidth=0.8, linestyle=(0, (2, 2)))
+    for at in np.argsort(-np.hypot(x, y))[:labels]:
+        ax.annotate(
+            str(table["name"].iloc[at]), (x[at], y[at]), xytext=(4, 4), textcoords="offset points", fontsize=7.5
+        )
+    ax.set_xlabel(f"necessity: lost without the site, {result.target}")
+    ax.set_ylabel("sufficiency: brought to shuffled sequences")
+    return ax

@@ -1,0 +1,330 @@
+"""What motifs do alone, at which distance two do more than each by itself, and which sites of a sequence interact."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+
+from crossdna_interpret.results.certificate import Certificate, freeze
+from crossdna_interpret.results.motifs import MotifSites
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+    from matplotlib.axes import Axes
+
+__all__ = ["ORDERS", "STRANDS", "Interaction", "Marginalization", "MotifInteractions", "Spacing"]
+
+STRANDS = ("+", "-")
+ORDERS = ("a-b", "b-a")
+Interaction = Literal["additive", "synergistic", "redundant"]
+_NORMAL_95 = 1.959964
+
+
+def _interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean over the last axis, with its 95 % interval; NaN for the interval of one."""
+    mean = values.mean(axis=-1)
+    if values.shape[-1] < 2:
+        return mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan)
+    wide = _NORMAL_95 * values.std(axis=-1, ddof=1) / np.sqrt(values.shape[-1])
+    return mean, mean - wide, mean + wide
+
+
+@dataclass(frozen=True, eq=False)
+class Marginalization:
+    """What a motif does where nothing else is: predictions for backgrounds without and with it.
+
+    Attributes:
+        motif: how it is called.
+        string: what was put in, as it reads on the "+" strand.
+        start: where.
+        backgrounds: N sequences.
+        targets: the model's T targets.
+        target: the one that `delta` is about.
+        before: (N, T) predictions for the backgrounds.
+        after: (2, N, T) with the motif, and with its reverse complement.
+        certificate: how it was computed.
+    """
+
+    motif: str
+    string: str
+    start: int
+    backgrounds: tuple[str, ...]
+    targets: tuple[str, ...]
+    target: str
+    before: np.ndarray
+    after: np.ndarray
+    certificate: Certificate
+
+    def __post_init__(self) -> None:
+        freeze(self, "before", (len(self.backgrounds), len(self.targets)))
+        freeze(self, "after", (2, len(self.backgrounds), len(self.targets)))
+
+    @property
+    def delta(self) -> np.ndarray:
+        """(2, N) after - before for `target`, by strand."""
+        index = self.targets.index(self.target)
+        return self.after[..., index] - self.before[:, index]
+
+    @property
+    def effect(self) -> np.ndarray:
+        """(2,) mean of `delta` over backgrounds."""
+        return self.delta.mean(axis=1)
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """A row for each strand: motif, strand, effect, low and high end of its 95 % interval over backgrounds."""
+        import pandas as pd
+
+        mean, low, high = _interval(self.delta)
+        return pd.DataFrame({"motif": self.motif, "strand": STRANDS, "effect": mean, "low": low, "high": high})
+
+    def to_xarray(self) -> xr.Dataset:
+        """`before` (background, target) and `after` (strand, background, target), with the certificate."""
+        import xarray as xr
+
+        return xr.Dataset(
+            {
+                "before": (("background", "target"), self.before),
+                "after": (("strand", "background", "target"), self.after),
+            },
+            coords={"strand": list(STRANDS), "target": list(self.targets)},
+            attrs={"motif": self.motif, "string": self.string, "certificate": json.dumps(self.certificate.to_dict())},
+        )
+
+    def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
+        """The effect in each background, by strand; see `plot.marginal_effects`."""
+        from crossdna_interpret import plot
+
+        return plot.marginal_effects(self, ax=ax, **options)
+
+
+@dataclass(frozen=True, eq=False)
+class Spacing:
+    """What two motifs do at each distance, in either order and relative orientation.
+
+    Motif a always reads along the "+" strand; what both do the other way round is what the reverse complement shows.
+
+    Attributes:
+        motifs: names of a and b.
+        strings: what was put in for each, as it reads on the "+" strand.
+        distances: (D,) bases between the two.
+        backgrounds: N sequences.
+        target: what was predicted.
+        background: (N,) predictions for the backgrounds.
+        both: (2, 2, D, N) with both motifs: axes order (a first, b first), strand of b, distance, background.
+        only_a: (2, D, N) with a alone, where it stands in each arrangement.
+        only_b: (2, 2, D, N) with b alone.
+        certificate: how it was computed.
+    """
+
+    motifs: tuple[str, str]
+    strings: tuple[str, str]
+    distances: np.ndarray
+    backgrounds: tuple[str, ...]
+    target: str
+    background: np.ndarray
+    both: np.ndarray
+    only_a: np.ndarray
+    only_b: np.ndarray
+    certificate: Certificate
+
+    def __post_init__(self) -> None:
+        count, many = len(self.distances), len(self.backgrounds)
+        freeze(self, "distances", (count,))
+        freeze(self, "background", (many,))
+        freeze(self, "both", (2, 2, count, many))
+        freeze(self, "only_a", (2, count, many))
+        freeze(self, "only_b", (2, 2, count, many))
+
+    @property
+    def delta(self) -> np.ndarray:
+        """(2, 2, D, N) what both do to each background."""
+        return self.both - self.background
+
+    @property
+    def interaction(self) -> np.ndarray:
+        """(2, 2, D, N) f(ab) - f(a) - f(b) + f(0): what both do beyond the sum of each alone in the same place."""
+        return self.both - self.only_a[:, None] - self.only_b + self.background
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """A row for each arrangement: order, strand of b, distance, effect and interaction (means over backgrounds),
+        each with the low and high end of its 95 % interval."""
+        import pandas as pd
+
+        order, strand, at = np.indices(self.both.shape[:3]).reshape(3, -1)
+        columns: dict[str, Any] = {
+            "order": np.array(ORDERS)[order],
+            "strand": np.array(STRANDS)[strand],
+            "distance": self.distances[at],
+        }
+        for name, values in (("effect", self.delta), ("interaction", self.interaction)):
+            mean, low, high = (each.reshape(-1) for each in _interval(values))
+            columns |= {name: mean, f"{name}_low": low, f"{name}_high": high}
+        return pd.DataFrame(columns)
+
+    @property
+    def best(self) -> dict[str, Any]:
+        """The row of `to_dataframe` with the largest effect, as a dict."""
+        table = self.to_dataframe()
+        row = table.iloc[int(table["effect"].to_numpy().argmax())]
+        return {str(name): value for name, value in row.items()}
+
+    def to_xarray(self) -> xr.Dataset:
+        """`both`, `only_a`, `only_b` and `background`, with coordinates and the certificate."""
+        import xarray as xr
+
+        return xr.Dataset(
+            {
+                "both": (("order", "strand", "distance", "background"), self.both),
+                "only_a": (("order", "distance", "background"), self.only_a),
+                "only_b": (("order", "strand", "distance", "background"), self.only_b),
+                "none": (("background",), self.background),
+            },
+            coords={"order": list(ORDERS), "strand": list(STRANDS), "distance": self.distances},
+            attrs={
+                "motifs": list(self.motifs),
+                "strings": list(self.strings),
+                "target": self.target,
+                "certificate": json.dumps(self.certificate.to_dict()),
+            },
+        )
+
+    def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
+        """A curve for each arrangement; see `plot.spacing_curves`."""
+        from crossdna_interpret import plot
+
+        return plot.spacing_curves(self, ax=ax, **options)
+
+
+@dataclass(frozen=True, eq=False)
+class MotifInteractions:
+    """What pairs of sites of a sequence do together beyond what each does alone.
+
+    Attributes:
+        sites: S sites of one sequence.
+        pairs: (P, 2) numbers of sites; pairs that overlap are not among them.
+        reference: prediction for the sequence itself.
+        without: (S, K) with each site replaced by what stands there in each of K shuffles.
+        without_both: (P, K) with both replaced.
+        silent: the same three without messages between the strands, as a tuple; None for models without a bridge.
+        tolerance: share of what both do together that counts as an interaction.
+        certificate: how it was computed.
+    """
+
+    sites: MotifSites
+    pairs: np.ndarray
+    reference: float
+    without: np.ndarray
+    without_both: np.ndarray
+    silent: tuple[float, np.ndarray, np.ndarray] | None
+    tolerance: float
+    certificate: Certificate
+
+    def __post_init__(self) -> None:
+        count, shuffles = len(self.sites), self.without.shape[-1]
+        freeze(self, "pairs", (len(self.pairs), 2))
+        freeze(self, "without", (count, shuffles))
+        freeze(self, "without_both", (len(self.pairs), shuffles))
+
+    @property
+    def sequence(self) -> str:
+        """The sequence whose sites they are."""
+        return self.sites.sequences[0]
+
+    @property
+    def target(self) -> str:
+        """What was predicted."""
+        return self.sites.target
+
+    def _over_shuffles(self, reference: float, without: np.ndarray, without_both: np.ndarray) -> np.ndarray:
+        first, second = (without[self.pairs[:, side]] for side in (0, 1))
+        result: np.ndarray = reference - first - second + without_both
+        return result
+
+    @property
+    def interaction(self) -> np.ndarray:
+        """(P,) f(both) - f(without a) - f(without b) + f(without both), mean over shuffles."""
+        return self._over_shuffles(self.reference, self.without, self.without_both).mean(axis=1)
+
+    @property
+    def error(self) -> np.ndarray:
+        """(P,) standard error of `interaction` over shuffles."""
+        values = self._over_shuffles(self.reference, self.without, self.without_both)
+        return values.std(axis=1, ddof=1) / np.sqrt(values.shape[1])
+
+    @property
+    def through_exchange(self) -> np.ndarray | None:
+        """(P,) the part of `interaction` that is not there without messages between the strands; None without any."""
+        if self.silent is None:
+            return None
+        return self.interaction - self._over_shuffles(*self.silent).mean(axis=1)
+
+    @property
+    def together(self) -> np.ndarray:
+        """(P,) what the prediction loses without both sites."""
+        return self.reference - self.without_both.mean(axis=1)
+
+    @property
+    def kinds(self) -> list[Interaction]:
+        """For each pair: "synergistic" where the interaction has the sign of what both do together, so that each needs
+        the other; "redundant" where it has the other sign, so that each makes the other superfluous; "additive" where
+        it is below `tolerance` of that, or of either site's own effect, or within two standard errors of zero."""
+        own = np.abs(self.reference - self.without.mean(axis=1))
+        scale = np.maximum.reduce([np.abs(self.together), own[self.pairs[:, 0]], own[self.pairs[:, 1]]])
+        found: list[Interaction] = []
+        additive, synergistic, redundant = get_args(Interaction)
+        for value, error, size, both in zip(self.interaction, self.error, scale, self.together, strict=True):
+            if abs(value) <= max(self.tolerance * size, 2 * error):
+                found.append(additive)
+            else:
+                found.append(synergistic if value * both > 0 else redundant)
+        return found
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """(S, S) `interaction`, symmetric; NaN for a site with itself, and for sites that overlap."""
+        result = np.full((len(self.sites), len(self.sites)), np.nan)
+        first, second = self.pairs.T
+        result[first, second] = result[second, first] = self.interaction
+        return result
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """A row for each pair: site_1, start_1, site_2, start_2, distance (bases between them), together, interaction,
+        error, kind and, for models with a bridge, through_exchange."""
+        import pandas as pd
+
+        table = self.sites.table
+        first, second = (table.iloc[self.pairs[:, side]].reset_index(drop=True) for side in (0, 1))
+        columns: dict[str, Any] = {
+            "site_1": first["name"],
+            "start_1": first["start"],
+            "site_2": second["name"],
+            "start_2": second["start"],
+            "distance": second["start"] - first["end"],
+            "together": self.together,
+            "interaction": self.interaction,
+            "error": self.error,
+            "kind": self.kinds,
+        }
+        if self.through_exchange is not None:
+            columns["through_exchange"] = self.through_exchange
+        return pd.DataFrame(columns)
+
+    def to_xarray(self) -> xr.Dataset:
+        """The columns of `to_dataframe` along "pair", with the certificate."""
+        found = self.to_dataframe().rename_axis("pair").to_xarray()
+        found.attrs |= {"sequence": self.sequence, "certificate": json.dumps(self.certificate.to_dict())}
+        return found
+
+    def plot(self, ax: Axes | None = None, *, kind: Literal["graph", "matrix"] = "graph", **options: Any) -> Axes:
+        """Sites along the sequence with arcs between those that interact, or as a matrix; see `plot.interaction_graph`
+        and `plot.interaction_matrix`."""
+        from crossdna_interpret import plot
+
+        if kind not in ("graph", "matrix"):
+            raise ValueError(f"`kind` must be 'graph' or 'matrix', but got {kind!r}.")
+        draw = plot.interaction_graph if kind == "graph" else plot.interaction_matrix
+        return draw(self, ax=ax, **options)

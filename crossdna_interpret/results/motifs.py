@@ -1,0 +1,158 @@
+"""Stretches that matter, the motifs they are called, and what each does for the prediction."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+import numpy as np
+
+from crossdna_interpret.results.certificate import Certificate
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+    from matplotlib.axes import Axes
+
+__all__ = ["MotifSites", "Seqlets"]
+
+Own = TypeVar("Own", bound="_Stretches")
+
+
+@dataclass(frozen=True, eq=False)
+class _Stretches:
+    """Stretches of sequences, as rows of a table.
+
+    `table` is never changed; `to_dataframe` gives a copy.
+    """
+
+    sequences: tuple[str, ...]
+    target: str
+    table: pd.DataFrame
+    certificate: Certificate
+    importances: tuple[np.ndarray, ...] | None
+
+    _COLUMNS: ClassVar[tuple[str, ...]] = ("example", "start", "end")
+
+    def __post_init__(self) -> None:
+        missing = [name for name in self._COLUMNS if name not in self.table.columns]
+        if missing:
+            raise ValueError(f"`table` lacks the columns {missing}.")
+        table = self.table.reset_index(drop=True)
+        lengths = np.array([len(sequence) for sequence in self.sequences])
+        examples, starts, ends = (table[name].to_numpy() for name in ("example", "start", "end"))
+        if len(table):
+            if examples.min() < 0 or examples.max() >= len(lengths):
+                raise ValueError(f"`table` has examples {examples.min()} to {examples.max()} of {len(lengths)}.")
+            outside = np.flatnonzero((starts < 0) | (starts >= ends) | (ends > lengths[examples.astype(int)]))
+            if len(outside):
+                row = int(outside[0])
+                raise ValueError(
+                    f"`table` row {row}: {starts[row]} to {ends[row]} is no stretch of a sequence of "
+                    f"{lengths[int(examples[row])]} bases."
+                )
+        object.__setattr__(self, "table", table)
+        if self.importances is not None:
+            object.__setattr__(self, "importances", tuple(map(self._read_only, self.sequences, self.importances)))
+
+    @staticmethod
+    def _read_only(sequence: str, values: np.ndarray) -> np.ndarray:
+        if values.shape != (len(sequence),):
+            raise ValueError(f"`importances` must be of shape ({len(sequence)},), but got {values.shape}.")
+        view = values.view()
+        view.flags.writeable = False
+        return view
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __iter__(self) -> Iterator[Any]:
+        """The rows of `table`, as tuples with the columns as names."""
+        rows: Any = self.table
+        return iter(rows.itertuples(index=False))
+
+    def of(self: Own, example: int) -> Own:
+        """Those of one sequence, by its number, which is the only one of the result."""
+        if not 0 <= example < len(self.sequences):
+            raise ValueError(f"`example` must be from 0 to {len(self.sequences) - 1}, but got {example}.")
+        table = self.table[self.table["example"] == example].assign(example=0)
+        importances = None if self.importances is None else (self.importances[example],)
+        return replace(self, sequences=(self.sequences[example],), table=table, importances=importances)
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """One row for each stretch."""
+        return self.table.copy()
+
+    def to_xarray(self) -> xr.Dataset:
+        """The columns of `to_dataframe` along "row", with the certificate."""
+        found = self.table.rename_axis("row").to_xarray()
+        found.attrs |= {"target": self.target, "certificate": json.dumps(self.certificate.to_dict())}
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class Seqlets(_Stretches):
+    """Stretches of high attribution, either way.
+
+    Attributes:
+        sequences: N of them, which the stretches are of.
+        target: what the attributions explain.
+        importances: for each sequence, (L,) the attributions in which they were found; 0 outside of the window that was
+            looked at.
+        table: a row for each: example (number of its sequence), start, end (0-based half-open), attribution (sum over
+            it), p_value (how often a stretch as long sums to as much if positions were independent: a ranking, not an
+            error rate).
+        certificate: how they were found, and how the attributions were computed.
+    """
+
+    importances: tuple[np.ndarray, ...]
+
+    _COLUMNS: ClassVar[tuple[str, ...]] = ("example", "start", "end", "attribution", "p_value")
+
+    def plot(self, ax: Axes | None = None, *, example: int = 0, **options: Any) -> Axes:
+        """A sequence with its stretches marked; see `plot.annotated_logo`."""
+        from crossdna_interpret import plot
+
+        return plot.annotated_logo(self, ax=ax, example=example, **options)
+
+
+@dataclass(frozen=True, eq=False)
+class MotifSites(_Stretches):
+    """Sites of named motifs.
+
+    Attributes:
+        sequences: N of them, in which the sites are.
+        target: whose attribution, necessity and sufficiency they have.
+        importances: for each sequence, (L,) attributions, or None where the sites are of sequences alone.
+        table: a row for each site, by example and start:
+
+            - example, start, end: number of its sequence, and where in it the motif lies, 0-based half-open.
+            - strand: "+" if the motif reads along the sequence, "-" if along its reverse complement.
+            - motif, name: id and name of the motif.
+            - score: bits that the bases speak for a site, against even bases.
+            - p_value, q_value: of the match, and corrected for how many motifs or places were tried.
+            - attribution: sum over the site; NaN where it is not known.
+            - necessity: what the prediction loses when the site is replaced; sufficiency: what a shuffled sequence
+              gains when the site is put in. Both in units of the target, with the standard error of each over shuffles;
+              NaN until `site_effects` has measured them.
+            - also: further motifs with a q value as good as asked for, best first, separated by commas.
+        certificate: how they were found.
+    """
+
+    _COLUMNS: ClassVar[tuple[str, ...]] = (
+        "example", "start", "end", "strand", "motif", "name", "score", "p_value", "q_value", "attribution", "necessity",
+        "necessity_error", "sufficiency", "sufficiency_error", "also",
+    )  # fmt: skip
+
+    @property
+    def measured(self) -> bool:
+        """Whether necessity and sufficiency are known of all sites."""
+        return not bool(self.table["necessity"].isna().any())
+
+    def plot(self, ax: Axes | None = None, *, example: int = 0, **options: Any) -> Axes:
+        """A sequence with its sites in brackets; see `plot.annotated_logo`."""
+        from crossdna_interpret import plot
+
+        return plot.annotated_logo(self, ax=ax, example=example, **options)
