@@ -27,6 +27,7 @@ from crossdna_interpret.loci import ExampleLocus, example, example_names
 from crossdna_interpret.models.store import list_models, load_model, model_card
 from crossdna_interpret.motifs.annotation import annotate, scan
 from crossdna_interpret.motifs.collection import Motif, read_motifs
+from crossdna_interpret.motifs.design import design
 from crossdna_interpret.motifs.effects import site_effects
 from crossdna_interpret.motifs.interactions import motif_interactions
 from crossdna_interpret.motifs.marginalize import marginalize
@@ -36,6 +37,7 @@ from crossdna_interpret.results import (
     Attribution,
     Certificate,
     CompletenessWarning,
+    Design,
     EditScan,
     EditScores,
     ExchangeAblation,
@@ -64,6 +66,7 @@ __all__ = [
     "Attribution",
     "Certificate",
     "CompletenessWarning",
+    "Design",
     "Edit",
     "EditScan",
     "EditScores",
@@ -88,6 +91,7 @@ __all__ = [
     "annotate",
     "capture",
     "deletion_scan",
+    "design",
     "edit",
     "example",
     "example_names",

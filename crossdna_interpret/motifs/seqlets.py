@@ -20,7 +20,7 @@ Explained = Attribution | Mutagenesis | ExchangeMutagenesis
 def find_seqlets(
     result: Explained | Sequence[Explained],
     *,
-    threshold: float = 0.01,
+    threshold: float = 0.05,
     min_length: int = 4,
     max_length: int = 25,
     flank: int = 0,

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from crossdna_interpret.arguments import integer
+from crossdna_interpret.edits import Edit
+from crossdna_interpret.engine import Compile, score_edits
 from crossdna_interpret.motifs.collection import MotifsLike
 from crossdna_interpret.motifs.planting import Plantable, backgrounds_of, planted, string_of
 from crossdna_interpret.progress import progress
 from crossdna_interpret.results import Spacing
-from crossdna_interpret.scoring import ModelLike, certify, predict, resolve_model, resolve_target
+from crossdna_interpret.scoring import ModelLike, certify, resolve_model, resolve_target
 from crossdna_interpret.strand import reverse_complement
 
 __all__ = ["spacing"]
@@ -52,6 +54,7 @@ def spacing(
     motifs: MotifsLike = "jaspar-vertebrates",
     seed: int = 0,
     batch_size: int | None = None,
+    compile: Compile = "auto",
 ) -> Spacing:
     """Predict two motifs at every distance, in either order and relative orientation, and each of them alone.
 
@@ -65,7 +68,8 @@ def spacing(
         distances: bases between the two.
         target: name or number of the target; may be left out when there is one.
         backgrounds: N sequences of one length; dinucleotide shuffles of the example enhancers if not given.
-        motifs, seed, batch_size: as in `marginalize`.
+        motifs, seed: as in `marginalize`.
+        batch_size, compile: as in `score_edits`.
 
     Returns:
         Spacing with `delta` and `interaction` (2, 2, D, N), in the units of the target.
@@ -93,14 +97,15 @@ def spacing(
         )
     wanted = [_Arrangement.of(a, b, length, distance) for distance in apart]
     made = list(dict.fromkeys(places for each in wanted for places in (*each.both, *each.only_a, *each.only_b)))
-    scores: dict[Places, np.ndarray] = {}
-    with progress(len(made), "spacing", "arrangement") as bar:
-        for places in made:
-            sequences = found
-            for start, string in places:
-                sequences = [planted(each, start, string) for each in sequences]
-            scores[places] = predict(sequences, resolved, batch_size=batch_size)[:, index].astype(np.float64)
+    reference, predictions = [], []
+    with progress(len(found), "spacing", "background") as bar:
+        for each in found:
+            edits = [_as_edit(each, places) for places in made]
+            scored = score_edits(each, edits, resolved, target=index, batch_size=batch_size, compile=compile)
+            reference.append(scored.reference[index])
+            predictions.append(scored.predictions[:, index])
             bar.update(1)
+    scores = dict(zip(made, np.array(predictions, dtype=np.float64).T, strict=True))
     both, only_a, only_b = (
         np.stack([[scores[places] for places in getattr(each, kind)] for each in wanted], axis=1)
         for kind in ("both", "only_a", "only_b")
@@ -113,9 +118,19 @@ def spacing(
         distances=np.array(apart),
         backgrounds=tuple(found),
         target=resolved.targets[index],
-        background=predict(found, resolved, batch_size=batch_size)[:, index].astype(np.float64),
+        background=np.array(reference, dtype=np.float64),
         both=both.reshape(2, 2, len(apart), many),
         only_a=only_a,
         only_b=only_b.reshape(2, 2, len(apart), many),
         certificate=certify(resolved, "spacing", settings=settings, checks={}),
     )
+
+
+def _as_edit(background: str, places: Places) -> Edit:
+    """What is planted as one edit, from the first base that it touches to the last."""
+    made = background
+    for start, string in places:
+        made = planted(made, start, string)
+    first = min(start for start, _ in places)
+    last = max(start + len(string) for start, string in places)
+    return Edit(first, last, made[first:last])

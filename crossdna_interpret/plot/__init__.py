@@ -6,6 +6,7 @@ from crossdna_interpret.plot.exchange import exchange_arcs, exchange_effects, ex
 from crossdna_interpret.plot.logos import logo, strand_logo
 from crossdna_interpret.plot.motifs import (
     annotated_logo,
+    design_path,
     interaction_graph,
     interaction_matrix,
     marginal_effects,
@@ -17,6 +18,7 @@ from crossdna_interpret.plot.orientation import orientation_scatter
 __all__ = [
     "PALETTES",
     "annotated_logo",
+    "design_path",
     "draw_letters",
     "edit_effects",
     "exchange_arcs",

@@ -11,10 +11,11 @@ from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path
 
 from crossdna_interpret.plot.drawing import INK, Palette, bound_of, draw_letters, dress, new_axes, part_of
-from crossdna_interpret.results import Marginalization, MotifInteractions, MotifSites, Seqlets, Spacing
+from crossdna_interpret.results import Design, Marginalization, MotifInteractions, MotifSites, Seqlets, Spacing
 
 __all__ = [
     "annotated_logo",
+    "design_path",
     "interaction_graph",
     "interaction_matrix",
     "marginal_effects",
@@ -133,12 +134,14 @@ def interaction_graph(
     lanes = _lanes(names)
     for (first, last, name), lane in zip(names, lanes, strict=True):
         ax.text((first + last - 1) / 2, -0.42 - 0.14 * lane, name, ha="center", va="top", fontsize=7.5, color=INK)
+    linked = [pair for pair, kind in zip(result.pairs.tolist(), result.kinds, strict=True) if kind != "additive"]
     middles = [(row.start + row.end - 1) / 2 for row in rows]
+    widest = max((abs(middles[one] - middles[other]) for one, other in linked), default=1.0)
     for (one, other), value, kind in zip(result.pairs, result.interaction, result.kinds, strict=True):
         if kind == "additive":
             continue
         left, right = sorted((middles[one], middles[other]))
-        top = 0.4 + 1.6 * (right - left) / length
+        top = 0.55 + 1.2 * np.sqrt((right - left) / widest)
         path = Path(
             [(left, 0.38), (left, top), (right, top), (right, 0.38)],
             [Path.MOVETO, Path.CURVE4, Path.CURVE4, Path.CURVE4],
@@ -312,4 +315,31 @@ def necessity_sufficiency(result: MotifSites, ax: Axes | None = None, *, labels:
         )
     ax.set_xlabel(f"necessity: lost without the site, {result.target}")
     ax.set_ylabel("sufficiency: brought to shuffled sequences")
+    return ax
+
+
+def design_path(result: Design, ax: Axes | None = None, *, color: str = _FORWARD) -> Axes:
+    """Draw the prediction after each edit of a design.
+
+    Args:
+        result: of `design`, in the units of the target.
+        ax: where to draw; a new figure if not given.
+        color: of the line.
+
+    Returns:
+        The Axes.
+    """
+    steps = len(result.predictions)
+    if ax is None:
+        from matplotlib import pyplot as plt
+
+        _, ax = plt.subplots(figsize=(max(3.6, 0.42 * steps + 1.6), 3.4), layout="constrained")
+    ax.plot(range(steps), result.predictions, color=color, linewidth=1.4, marker="o", markersize=4)
+    if not isinstance(result.goal, str):
+        ax.axhline(result.goal, color=INK, linewidth=0.8, linestyle=(0, (4, 2)))
+        ax.text(0, result.goal, "goal", va="bottom", fontsize=8, color=INK)
+    ax.set_xticks(range(steps), ["start", *result.labels], rotation=60, ha="right", fontsize=8)
+    ax.set_ylabel(f"predicted\n{result.target}")
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
     return ax

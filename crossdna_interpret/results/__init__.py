@@ -5,6 +5,7 @@ Every position is 0-based in the coordinates of the sequence that was asked abou
 
 from crossdna_interpret.results.attribution import Attribution
 from crossdna_interpret.results.certificate import Certificate, CompletenessWarning
+from crossdna_interpret.results.design import Design
 from crossdna_interpret.results.edits import EditScan, EditScores
 from crossdna_interpret.results.exchange import (
     DIRECTIONS,
@@ -25,6 +26,7 @@ __all__ = [
     "Attribution",
     "Certificate",
     "CompletenessWarning",
+    "Design",
     "Direction",
     "EditScan",
     "EditScores",

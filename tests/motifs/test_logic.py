@@ -205,13 +205,11 @@ def test_from_mutagenesis_at_once(two: tuple[Motif, Motif], make_sequence: Calla
 def test_necessity_and_sufficiency_of_known_logic(two: tuple[Motif, Motif], make_sequence: Callable) -> None:
     sequence = planted(make_sequence(120, seed=1), (20, two[0].consensus), (70, oriented(two[1], "-")))
     sites = cdi.scan(sequence, list(two), p=1e-6)
-    of_and, of_or = (
-        cdi.site_effects(sites, Logic(two, RULES[kind], sharpness=2)).table for kind in ("synergistic", "redundant")
-    )
+    of_and, of_or = (cdi.site_effects(sites, Logic(two, RULES[kind])).table for kind in ("synergistic", "redundant"))
     assert of_and["necessity"].min() > 0.9
-    assert of_and["sufficiency"].max() < 0.1
+    assert of_and["sufficiency"].max() < 0.2
     assert of_or["necessity"].max() < 0.1
-    assert of_or["sufficiency"].min() > 0.9
+    assert of_or["sufficiency"].min() > 0.8
     assert np.isnan(sites.table["necessity"]).all()
 
 

@@ -1,0 +1,259 @@
+"""Which edits would make a sequence what one wants."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from crossdna_interpret import alphabet
+from crossdna_interpret.arguments import integer
+from crossdna_interpret.edits import Edit, Editor, substitutions, window
+from crossdna_interpret.engine import Compile, score_edits
+from crossdna_interpret.motifs.annotation import scan
+from crossdna_interpret.motifs.collection import Motif, MotifsLike, find_motif, read_motifs
+from crossdna_interpret.motifs.planting import Plantable, planted, string_of
+from crossdna_interpret.progress import progress
+from crossdna_interpret.results import Design
+from crossdna_interpret.scoring import (
+    ModelLike,
+    SequenceModel,
+    certify,
+    evaluation_mode,
+    resolve_model,
+    resolve_target,
+    score_ids,
+)
+from crossdna_interpret.strand import reverse_complement
+
+__all__ = ["design"]
+
+_SITE = 1e-4  # p value from which on a forbidden motif counts as being there
+
+
+def design(
+    seq: str,
+    model: ModelLike = None,
+    *,
+    goal: str | float = "increase",
+    max_edits: int = 10,
+    target: str | int | None = None,
+    insert: Sequence[Plantable] = (),
+    substitute: bool = True,
+    keep: Sequence[tuple[int, int]] = (),
+    forbid: Sequence[Plantable] = (),
+    motifs: MotifsLike = "jaspar-vertebrates",
+    beam: int = 1,
+    batch_size: int | None = None,
+    compile: Compile = "auto",
+) -> Design:
+    """Change a sequence, edit by edit, so that a model predicts what is asked for.
+
+    At each step every substitution, and every motif in every place and orientation, is scored by the edit engine, and
+    the best is taken. With a beam, the best few sequences are kept and all of them are carried on. It stops when
+    nothing gets nearer to the goal.
+
+    Args:
+        seq: one sequence of length L.
+        model: a model, a name or path for `load_model`, or None for the bundled one.
+        goal: "increase", "decrease", or a value of the target to come near to.
+        max_edits: steps at most; a motif is one.
+        target: name or number of the target; may be left out when there is one.
+        insert: motifs that may be put in the place of what is there: DNA, Motif, or names of those in `motifs`.
+        substitute: whether single bases may be changed too.
+        keep: windows (start, end), 0-based half-open, that must stay as they are, such as sites of interest.
+        forbid: what must not come to be more often than it is in `seq`, on either strand: DNA, such as a restriction
+            site; or motifs, by a match of p below 1e-4.
+        motifs: where names are looked up, as in `annotate`.
+        beam: sequences to carry on from each step; 1 is greedy.
+        batch_size, compile: as in `score_edits`.
+
+    Returns:
+        Design: the path of edits, with the prediction after each.
+
+    Raises:
+        ValueError, TypeError: a bad sequence, goal, window, motif, model, target or option; a motif that is longer than
+            the sequence.
+
+    Example:
+        >>> path = design("ACGTTGCAACGTTGCAACGT", max_edits=2, keep=[(0, 5)], forbid=["GAATTC"])
+        >>> path.sequence[:5], len(path.edits) <= 2, path.change >= 0
+        ('ACGTT', True, True)
+    """
+    resolved = resolve_model(model)
+    index = resolve_target(resolved, target)
+    sequence = alphabet.normalize(seq)
+    integer("max_edits", max_edits, 1)
+    integer("beam", beam, 1)
+    better = _distance_to(goal)
+    kept = [window(len(sequence), *_window_of(at, each)) for at, each in enumerate(keep)]
+    inserted = dict(string_of(f"insert[{at}]", each, motifs) for at, each in enumerate(insert))
+    for name, string in inserted.items():
+        if len(string) > len(sequence):
+            raise ValueError(f"`insert`: {name} has {len(string)} bases, and the sequence {len(sequence)}.")
+    if not inserted and not substitute:
+        raise ValueError("`substitute` is False and `insert` is empty: there is nothing to try.")
+    allowed = _Forbidden.of(sequence, forbid, motifs)
+
+    def nearer(path: _Path) -> Iterator[_Path]:
+        """The sequence with each edit that gets nearer to the goal and is allowed, the nearest first."""
+        present = path.sequences[-1]
+        options = list(_substitutions(present, kept)) if substitute else []
+        options += _plantings(present, inserted, kept)
+        scores = _scores(present, options, resolved, index, batch_size, compile)
+        for at in _best_first(scores, better, better(path.scores[-1])):
+            made = path.with_edit(*options[at], float(scores[at]))
+            if allowed(made.sequences[-1]):
+                yield made
+
+    first = float(score_ids(resolved, alphabet.encode(sequence)[None])[0, index])
+    best = _Path((sequence,), (), (), (first,))
+    front, reason = [best], "max_edits was reached"
+    with evaluation_mode(resolved), progress(max_edits, "design", "edit") as bar:
+        for _ in range(max_edits):
+            found = {made.sequences[-1]: made for path in front for made in itertools.islice(nearer(path), beam)}
+            if not found:
+                reason = "no allowed edit gets nearer to the goal"
+                break
+            front = sorted(found.values(), key=lambda path: better(path.scores[-1]))[:beam]
+            best = min(best, front[0], key=lambda path: better(path.scores[-1]))
+            bar.update(1)
+    settings = {
+        "goal": goal, "max_edits": max_edits, "beam": beam, "keep": kept, "insert": list(inserted),
+        "forbid": [str(each) for each in forbid], "substitute": substitute,
+    }  # fmt: skip
+    return Design(
+        sequences=best.sequences,
+        edits=best.edits,
+        labels=best.labels,
+        target=resolved.targets[index],
+        predictions=np.array(best.scores),
+        goal=goal,
+        reason=reason,
+        certificate=certify(resolved, "design by the edit engine", settings=settings, checks={}),
+    )
+
+
+@dataclass(frozen=True)
+class _Path:
+    sequences: tuple[str, ...]
+    edits: tuple[Edit, ...]
+    labels: tuple[str, ...]
+    scores: tuple[float, ...]
+
+    def with_edit(self, edit: Edit, label: str, score: float) -> _Path:
+        made = Editor(self.sequences[-1])(edit)
+        return _Path((*self.sequences, made), (*self.edits, edit), (*self.labels, label), (*self.scores, score))
+
+
+def _distance_to(goal: str | float) -> Callable[[float], float]:
+    """How far a score is from the goal: the smaller, the better."""
+    if goal == "increase":
+        return lambda score: -score
+    if goal == "decrease":
+        return lambda score: score
+    if isinstance(goal, (int, float, np.number)) and not isinstance(goal, bool) and math.isfinite(goal):
+        wanted = float(goal)
+        return lambda score: abs(score - wanted)
+    raise ValueError(f"`goal` must be 'increase', 'decrease' or a number, but got {goal!r}.")
+
+
+def _window_of(at: int, given: tuple[int, int]) -> tuple[int, int]:
+    if not isinstance(given, (tuple, list)) or len(given) != 2:
+        raise ValueError(f"`keep[{at}]` must be a window (start, end), but got {given!r}.")
+    return given[0], given[1]
+
+
+def _substitutions(sequence: str, kept: list[tuple[int, int]]) -> Iterator[tuple[Edit, str]]:
+    for edit in substitutions(sequence, 0, len(sequence))[2]:
+        if not _touches(edit, kept):
+            yield edit, f"{sequence[edit.start]}{edit.start}{edit.string}"
+
+
+def _plantings(sequence: str, inserted: Mapping[str, str], kept: list[tuple[int, int]]) -> Iterator[tuple[Edit, str]]:
+    for name, string in inserted.items():
+        ways = {"+": string, "-": reverse_complement(string)}
+        for strand, way in ways.items():
+            if strand == "-" and way == string:
+                continue
+            for start in range(len(sequence) - len(string) + 1):
+                end = start + len(string)
+                edit = Edit(start, end, planted(sequence, start, way)[start:end])
+                if edit.string != sequence[start:end] and not _touches(edit, kept):
+                    yield edit, f"{name} at {start}, {strand} strand"
+
+
+def _touches(edit: Edit, kept: list[tuple[int, int]]) -> bool:
+    return any(edit.start < end and edit.end > start for start, end in kept)
+
+
+def _scores(
+    sequence: str,
+    options: list[tuple[Edit, str]],
+    model: SequenceModel,
+    target: int,
+    batch: int | None,
+    compile: Compile,
+) -> np.ndarray:
+    if not options:
+        return np.empty(0)
+    edits = [edit for edit, _ in options]
+    found = score_edits(sequence, edits, model, target=target, batch_size=batch, compile=compile)
+    return found.predictions[:, target].astype(np.float64)
+
+
+def _best_first(scores: np.ndarray, better: Callable[[float], float], than: float) -> list[int]:
+    """Numbers of those that are nearer to the goal, nearest first."""
+    distance = np.array([better(float(score)) for score in scores])
+    order = np.argsort(distance, kind="stable")
+    nearer: list[int] = order[distance[order] < than].tolist()
+    return nearer
+
+
+@dataclass(frozen=True)
+class _Forbidden:
+    """What must not come to be more often than it was."""
+
+    strings: dict[str, int]
+    motifs: list[Motif]
+    sites: int
+
+    @classmethod
+    def of(cls, sequence: str, forbid: Sequence[Plantable], motifs: MotifsLike) -> _Forbidden:
+        strings, found = {}, []
+        for at, each in enumerate(forbid):
+            if isinstance(each, str) and each and set(each.upper()) <= set("ACGTU"):
+                string = string_of(f"forbid[{at}]", each)[1]
+                strings[string] = _count(sequence, string)
+            else:
+                found.append(_motif_of(at, each, motifs))
+        return cls(strings, found, _sites(sequence, found))
+
+    def __call__(self, sequence: str) -> bool:
+        if any(_count(sequence, string) > before for string, before in self.strings.items()):
+            return False
+        return not self.motifs or _sites(sequence, self.motifs) <= self.sites
+
+
+def _motif_of(at: int, given: Plantable, motifs: MotifsLike) -> Motif:
+    if isinstance(given, Motif):
+        return given
+    if not isinstance(given, str):
+        raise TypeError(f"`forbid[{at}]` must be DNA, a name or a Motif, but got {type(given).__name__}.")
+    try:
+        return find_motif(given, read_motifs(motifs))
+    except ValueError as error:
+        raise ValueError(f"`forbid[{at}]`: {error}") from None
+
+
+def _count(sequence: str, string: str) -> int:
+    """Occurrences on both strands, overlapping ones included."""
+    ways = {string, reverse_complement(string)}
+    return sum(sequence.startswith(way, at) for way in ways for at in range(len(sequence)))
+
+
+def _sites(sequence: str, motifs: list[Motif]) -> int:
+    return len(scan(sequence, motifs, p=_SITE)) if motifs else 0

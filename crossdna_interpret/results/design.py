@@ -1,0 +1,104 @@
+"""A path of edits from one sequence to another that a model predicts what was asked for."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from crossdna_interpret.edits import Edit
+from crossdna_interpret.results.certificate import Certificate, freeze
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+    from matplotlib.axes import Axes
+
+__all__ = ["Design"]
+
+
+@dataclass(frozen=True, eq=False)
+class Design:
+    """A sequence that was changed, edit by edit, towards a goal.
+
+    Attributes:
+        sequences: S + 1 of them: what it began with, and what it was after each of S edits.
+        edits: S of them, each in coordinates of the sequence before it.
+        labels: what each edit was, such as "A12G" or "CRX at 40, - strand".
+        target: what was predicted.
+        predictions: (S + 1,) for each of `sequences`.
+        goal: "increase", "decrease" or the value aimed at.
+        reason: why it stopped.
+        certificate: how it was computed.
+    """
+
+    sequences: tuple[str, ...]
+    edits: tuple[Edit, ...]
+    labels: tuple[str, ...]
+    target: str
+    predictions: np.ndarray
+    goal: str | float
+    reason: str
+    certificate: Certificate
+
+    def __post_init__(self) -> None:
+        if not len(self.sequences) == len(self.edits) + 1 == len(self.labels) + 1:
+            raise ValueError(f"`edits` must be one fewer than `sequences`, but got {len(self.edits)}.")
+        freeze(self, "predictions", (len(self.sequences),))
+
+    @property
+    def start(self) -> str:
+        """What it began with."""
+        return self.sequences[0]
+
+    @property
+    def sequence(self) -> str:
+        """What came out."""
+        return self.sequences[-1]
+
+    @property
+    def change(self) -> float:
+        """By how much the prediction has changed, in the units of the target."""
+        return float(self.predictions[-1] - self.predictions[0])
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """A row for each step, from 0: edit, start, end, ref, alt, prediction, change (by this edit), sequence."""
+        import pandas as pd
+
+        before = [self.sequences[at][edit.start : edit.end] for at, edit in enumerate(self.edits)]
+        return pd.DataFrame(
+            {
+                "step": np.arange(len(self.sequences)),
+                "edit": ["", *self.labels],
+                "start": pd.array([None, *(edit.start for edit in self.edits)], dtype="Int64"),
+                "end": pd.array([None, *(edit.end for edit in self.edits)], dtype="Int64"),
+                "ref": ["", *before],
+                "alt": ["", *(edit.string for edit in self.edits)],
+                "prediction": self.predictions,
+                "change": np.diff(self.predictions, prepend=self.predictions[0]),
+                "sequence": list(self.sequences),
+            }
+        )
+
+    def to_xarray(self) -> xr.Dataset:
+        """`prediction` along "step", with edits and sequences as coordinates, and the certificate."""
+        import xarray as xr
+
+        return xr.Dataset(
+            {"prediction": (("step",), self.predictions)},
+            coords={"edit": ("step", ["", *self.labels]), "sequence": ("step", list(self.sequences))},
+            attrs={
+                "target": self.target,
+                "goal": self.goal,
+                "reason": self.reason,
+                "certificate": json.dumps(self.certificate.to_dict()),
+            },
+        )
+
+    def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
+        """The prediction after each edit; see `plot.design_path`."""
+        from crossdna_interpret import plot
+
+        return plot.design_path(self, ax=ax, **options)
