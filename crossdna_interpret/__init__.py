@@ -16,7 +16,7 @@ from crossdna_interpret.attribution.gradients import input_gradient, integrated_
 from crossdna_interpret.attribution.mutagenesis import ism
 from crossdna_interpret.attribution.pairwise import pairwise_ism
 from crossdna_interpret.attribution.scans import deletion_scan, insertion_scan
-from crossdna_interpret.edits import Edit
+from crossdna_interpret.edits import Edit, edit_to
 from crossdna_interpret.engine import ReuseWarning, score_edits
 from crossdna_interpret.exchange.interventions import ablate_exchange, patch_exchange
 from crossdna_interpret.exchange.maps import strand_exchange
@@ -24,6 +24,7 @@ from crossdna_interpret.exchange.mutagenesis import exchange_ism
 from crossdna_interpret.exchange.orientation import orientation
 from crossdna_interpret.hooks import capture, edit, hook_names
 from crossdna_interpret.loci import ExampleLocus, example, example_names
+from crossdna_interpret.measured.compare import compare_with_measured
 from crossdna_interpret.models.store import list_models, load_model, model_card
 from crossdna_interpret.motifs.annotation import annotate, scan
 from crossdna_interpret.motifs.collection import Motif, read_motifs
@@ -45,6 +46,7 @@ from crossdna_interpret.results import (
     ExchangeMutagenesis,
     ExchangePatch,
     Marginalization,
+    MeasuredComparison,
     MotifInteractions,
     MotifSites,
     Mutagenesis,
@@ -56,6 +58,7 @@ from crossdna_interpret.results import (
 )
 from crossdna_interpret.scoring import SequenceModel, predict
 from crossdna_interpret.strand import reverse_complement
+from crossdna_interpret.wrapping import ChannelOrderWarning, wrap
 
 if TYPE_CHECKING:
     from crossdna_interpret.widgets.explore import explore
@@ -65,6 +68,7 @@ __version__ = _version("crossdna_interpret")
 __all__ = [
     "Attribution",
     "Certificate",
+    "ChannelOrderWarning",
     "CompletenessWarning",
     "Design",
     "Edit",
@@ -76,6 +80,7 @@ __all__ = [
     "ExchangeMutagenesis",
     "ExchangePatch",
     "Marginalization",
+    "MeasuredComparison",
     "Motif",
     "MotifInteractions",
     "MotifSites",
@@ -90,9 +95,11 @@ __all__ = [
     "ablate_exchange",
     "annotate",
     "capture",
+    "compare_with_measured",
     "deletion_scan",
     "design",
     "edit",
+    "edit_to",
     "example",
     "example_names",
     "exchange_ism",
@@ -119,6 +126,7 @@ __all__ = [
     "site_effects",
     "spacing",
     "strand_exchange",
+    "wrap",
 ]
 
 

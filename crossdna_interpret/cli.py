@@ -16,7 +16,9 @@ from pathlib import Path
 from crossdna_interpret import __version__, loci
 from crossdna_interpret.engine import Compile
 from crossdna_interpret.fasta import read_fasta
+from crossdna_interpret.measured.laboratory import SCANNING, scanning
 from crossdna_interpret.models.store import DEFAULT, list_models, load_model, model_card
+from crossdna_interpret.scoring import predict, resolve_target
 
 __all__ = ["main"]
 
@@ -53,6 +55,14 @@ def _parser() -> argparse.ArgumentParser:
     mutate.add_argument("--compile", choices=["auto", "yes", "no"], default="auto",
                         help="compute on compiled kernels (default: where they are at hand, or pay)")  # fmt: skip
     mutate.set_defaults(run=_ism)
+
+    scanning = commands.add_parser("scanning", parents=[model],
+                                   help="compare predicted with measured effects of scanning mutagenesis")  # fmt: skip
+    scanning.add_argument(
+        "tables", nargs="+", type=Path, metavar="TABLE", help=f"with the columns {', '.join(SCANNING)}"
+    )
+    scanning.add_argument("-o", "--out", type=Path, metavar="TSV", help="write the table for each enhancer here, too")
+    scanning.set_defaults(run=_scanning)
 
     models = commands.add_parser("models", help="list the bundled models, or show the card of one")
     models.add_argument("name", nargs="?", help="show this model's card")
@@ -154,6 +164,21 @@ def _ism(options: argparse.Namespace) -> int:
         table.to_csv(path, sep="\t", index=False, float_format="%.7g")
         path.with_suffix(".json").write_text(json.dumps(result.certificate.to_dict(), indent=1), encoding="utf-8")
         _say(str(path))
+    return 0
+
+
+def _scanning(options: argparse.Namespace) -> int:
+    import pandas as pd
+
+    model = load_model(options.model, device=options.device)
+    index = resolve_target(model, options.target)
+    parts = [scanning(path, lambda seqs: predict(seqs, model)[:, index]) for path in options.tables]
+    for path, part in zip(options.tables, parts, strict=True):
+        _say(f"{path.name}\n{part.to_string(index=False, float_format=lambda value: f'{value:.3f}')}")
+        _say(f"mean r {part['r'].mean():.3f}, median r {part['r'].median():.3f}, {len(part)} enhancers\n")
+    if options.out is not None:
+        named = [part.assign(table=path.name) for path, part in zip(options.tables, parts, strict=True)]
+        pd.concat(named).to_csv(options.out, sep="\t", index=False, float_format="%.6g")
     return 0
 
 

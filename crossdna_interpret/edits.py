@@ -12,7 +12,7 @@ import numpy as np
 
 from crossdna_interpret import alphabet
 
-__all__ = ["Edit", "Editor", "substitutions", "window"]
+__all__ = ["Edit", "Editor", "edit_to", "substitutions", "window"]
 
 
 def _integer(name: str, value: object) -> int:
@@ -71,6 +71,25 @@ class Edit:
     def change(self) -> int:
         """By how many bases the sequence gets longer; negative where it gets shorter."""
         return len(self.string) - (self.end - self.start)
+
+
+def edit_to(seq: str, other: str) -> Edit:
+    """The shortest edit that makes one sequence the other: what is left between what both begin and end with.
+
+    Raises:
+        ValueError, TypeError: one that is not DNA.
+
+    Example:
+        >>> edit_to("ACGTACGT", "ACTTCCGT")
+        Edit(start=2, end=5, string='TTC')
+        >>> edit_to("ACGT", "AGT")
+        Edit(start=1, end=2, string='')
+    """
+    one, new = alphabet.normalize(seq), alphabet.normalize(other, name="other")
+    shorter = min(len(one), len(new))
+    start = next((at for at in range(shorter) if one[at] != new[at]), shorter)
+    rest = next((at for at in range(shorter - start) if one[-1 - at] != new[-1 - at]), shorter - start)
+    return Edit(start, len(one) - rest, new[start : len(new) - rest])
 
 
 def substitutions(sequence: str, start: int, end: int) -> tuple[np.ndarray, np.ndarray, list[Edit]]:

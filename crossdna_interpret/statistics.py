@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-__all__ = ["correlation", "mean", "pearson"]
+__all__ = ["correlation", "mean", "pearson", "ranks"]
 
 _NORMAL_95 = 1.959964  # a normal variable is within so many deviations in 95 % of all cases
 
@@ -44,3 +44,16 @@ def mean(values: np.ndarray, *, seed: int = 0, draws: int = 2000) -> tuple[float
     drawn = np.random.default_rng(seed).integers(len(values), size=(draws, len(values)))
     low, high = np.quantile(values[drawn].mean(axis=1), [0.025, 0.975])
     return float(values.mean()), float(low), float(high)
+
+
+def ranks(values: np.ndarray) -> np.ndarray:
+    """(N,) ranks of (N,) values from 1 on, equal values with their mean rank: Pearson of these is Spearman's rho.
+
+    Example:
+        >>> ranks(np.array([3.0, 1.0, 3.0, 2.0])).tolist()
+        [3.5, 1.0, 3.5, 2.0]
+    """
+    _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    result: np.ndarray = (last - (counts - 1) / 2)[group]
+    return result

@@ -4,6 +4,7 @@ from crossdna_interpret.plot.drawing import PALETTES, draw_letters
 from crossdna_interpret.plot.edits import edit_effects, interaction_map, mutagenesis_map
 from crossdna_interpret.plot.exchange import exchange_arcs, exchange_effects, exchange_logo, exchange_map, gate_track
 from crossdna_interpret.plot.logos import logo, strand_logo
+from crossdna_interpret.plot.measured import measured_scatter
 from crossdna_interpret.plot.motifs import (
     annotated_logo,
     design_path,
@@ -31,6 +32,7 @@ __all__ = [
     "interaction_matrix",
     "logo",
     "marginal_effects",
+    "measured_scatter",
     "mutagenesis_map",
     "necessity_sufficiency",
     "orientation_scatter",

@@ -16,6 +16,7 @@ from crossdna_interpret.results.exchange import (
 )
 from crossdna_interpret.results.interventions import ExchangeAblation, ExchangePatch
 from crossdna_interpret.results.logic import Marginalization, MotifInteractions, Spacing
+from crossdna_interpret.results.measured import MeasuredComparison
 from crossdna_interpret.results.motifs import MotifSites, Seqlets
 from crossdna_interpret.results.mutagenesis import Mutagenesis
 from crossdna_interpret.results.orientation import Orientation
@@ -35,6 +36,7 @@ __all__ = [
     "ExchangeMutagenesis",
     "ExchangePatch",
     "Marginalization",
+    "MeasuredComparison",
     "MotifInteractions",
     "MotifSites",
     "Mutagenesis",

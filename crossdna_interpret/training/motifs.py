@@ -6,14 +6,15 @@ N  sequences    L  positions    M  motifs    F  features of a motif
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["COMPOSITION", "FEATURES", "POSITION", "Motif", "MotifScan", "composition", "jaspar_vertebrates"]
+from crossdna_interpret.motifs.collection import Motif
+
+__all__ = ["COMPOSITION", "FEATURES", "POSITION", "MotifScan", "composition"]
 
 FEATURES = (
     "best", "second", "total_soft", "total", "total_sharp", "above_60", "above_75", "position", "from_centre"
@@ -21,35 +22,7 @@ FEATURES = (
 POSITION = FEATURES.index("position")
 COMPOSITION = 4 + 16  # single bases, then pairs
 _NOWHERE = -99.0
-_PSEUDOCOUNT = 1.0
 _DECIMALS = 3  # so that matches that are alike are so to the bit, in either orientation
-
-
-@dataclass(frozen=True, eq=False)
-class Motif:
-    """A motif as counts (4, width) of A, C, G and T."""
-
-    id: str
-    name: str
-    counts: np.ndarray
-
-    def log_odds(self) -> np.ndarray:
-        """(4, width) float32, in nats against even bases, with a pseudocount of one for each position."""
-        share = (self.counts + _PSEUDOCOUNT / 4) / (self.counts.sum(0) + _PSEUDOCOUNT)
-        return np.log(share * 4).astype(np.float32)
-
-
-def jaspar_vertebrates(release: str = "JASPAR2026") -> list[Motif]:
-    """The newest version of every vertebrate motif of JASPAR's core collection, by id.
-
-    Source: Rauluseviciute et al., Nucleic Acids Research 2024, and later releases, CC BY 4.0; through pyjaspar, which
-    carries them.
-    """
-    from pyjaspar import jaspardb  # loads Biopython, which only this needs
-
-    found = jaspardb(release=release).fetch_motifs(collection="CORE", tax_group=["vertebrates"])
-    motifs = [Motif(m.matrix_id, m.name, np.array([m.counts[base] for base in "ACGT"], dtype=float)) for m in found]
-    return sorted(motifs, key=lambda motif: motif.id)
 
 
 class MotifScan:
@@ -67,7 +40,7 @@ class MotifScan:
     """
 
     def __init__(self, motifs: Sequence[Motif]) -> None:
-        odds = [motif.log_odds() for motif in motifs]
+        odds = [np.log(motif.probabilities * 4).astype(np.float32) for motif in motifs]
         self.motifs = list(motifs)
         self.widths = torch.tensor([each.shape[1] for each in odds])
         self._widest = int(self.widths.max())

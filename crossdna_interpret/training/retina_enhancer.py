@@ -20,15 +20,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from crossdna_interpret.measured.laboratory import NoPairsError, crx_pairs, scanning
 from crossdna_interpret.models.crossdna.checkpoint import save_crossdna
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
 from crossdna_interpret.models.crossdna.model import CrossDNA
+from crossdna_interpret.motifs.collection import from_database
 from crossdna_interpret.statistics import correlation
 from crossdna_interpret.training.allocation import keep_freed_memory
 from crossdna_interpret.training.distillation import Distillation
 from crossdna_interpret.training.finetuning import Finetuning
-from crossdna_interpret.training.laboratory import NoPairsError, crx_pairs, scanning
-from crossdna_interpret.training.motifs import jaspar_vertebrates
 from crossdna_interpret.training.retina_mpra import read_split
 from crossdna_interpret.training.run import LAST, RunOptions, TrainingError, fit
 from crossdna_interpret.training.tables import Table
@@ -56,7 +56,7 @@ def finished(module: Finetuning) -> CrossDNA:
 
 def teacher_of(train: Table, folder: Path, seed: int, threads: int) -> MotifTeacher:
     """That of an earlier start of the same run, or one that is fitted now."""
-    motifs = jaspar_vertebrates()
+    motifs = from_database("vertebrates")
     made_from = {"rows": len(train), "seed": seed}
     teacher = MotifTeacher.load(folder, motifs, made_from)
     if teacher is None:

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from crossdna_interpret import strand
+from crossdna_interpret.motifs.collection import Motif
 from crossdna_interpret.training.batches import Batches
-from crossdna_interpret.training.motifs import Motif, MotifScan, composition
+from crossdna_interpret.training.motifs import MotifScan, composition
 from crossdna_interpret.training.tables import Table
 
 __all__ = ["MotifTeacher"]

@@ -11,8 +11,9 @@ import torch
 
 from crossdna_interpret import strand
 from crossdna_interpret.models.crossdna.model import CrossDNA
+from crossdna_interpret.motifs.collection import Motif
 from crossdna_interpret.training.distillation import Distillation, recombined
-from crossdna_interpret.training.motifs import Motif, MotifScan
+from crossdna_interpret.training.motifs import MotifScan
 from crossdna_interpret.training.tables import Table
 from crossdna_interpret.training.teacher import MotifTeacher
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from crossdna_interpret import alphabet, strand
-from crossdna_interpret.training.motifs import FEATURES, Motif, MotifScan, composition, jaspar_vertebrates
+from crossdna_interpret.motifs.collection import Motif, from_database
+from crossdna_interpret.training.motifs import FEATURES, MotifScan, composition
 
 
 def ids(*seqs: str) -> torch.Tensor:
@@ -21,14 +22,14 @@ def motifs() -> list[Motif]:
 
 
 def test_log_odds_are_of_counts_with_a_pseudocount() -> None:
-    odds = Motif("M", "m", np.array([[9.0, 0.0], [0.0, 0.0], [0.0, 0.0], [0.0, 9.0]])).log_odds()
+    odds = Motif("M", "m", np.array([[9.0, 0.0], [0.0, 0.0], [0.0, 0.0], [0.0, 9.0]])).log_odds * np.log(2)
     assert odds[0, 0] == pytest.approx(np.log(9.25 / 10 * 4))
     assert odds[1, 1] == pytest.approx(np.log(0.25 / 10 * 4))
 
 
 def slow(motif: Motif, seq: str) -> np.ndarray:
     """Log-odds at each place, on the better strand."""
-    odds, width = motif.log_odds(), motif.counts.shape[1]
+    odds, width = motif.log_odds * np.log(2), motif.counts.shape[1]
     score = lambda window: sum(odds["ACGT".index(base), i] for i, base in enumerate(window) if base != "N")  # noqa: E731
     windows = [seq[at : at + width] for at in range(len(seq) - width + 1)]
     return np.array([max(score(window), score(strand.reverse_complement(window))) for window in windows]).round(3)
@@ -40,7 +41,7 @@ def test_features_are_those_found_one_position_after_the_other(motifs: list[Moti
     for row, seq in enumerate(seqs):
         for column, motif in enumerate(motifs):
             scores = slow(motif, seq)
-            highest = motif.log_odds().max(0).sum()
+            highest = (motif.log_odds * np.log(2)).max(0).sum()
             at = np.arange(len(scores))
             share = np.exp(scores) / np.exp(scores).sum()
             expected = {
@@ -92,7 +93,7 @@ def test_composition_counts_bases_and_pairs() -> None:
 
 
 def test_jaspar_has_the_motifs_of_vertebrates() -> None:
-    motifs = jaspar_vertebrates()
+    motifs = from_database("vertebrates")
     assert len(motifs) > 800
     assert [motif.id for motif in motifs] == sorted({motif.id for motif in motifs})
     crx = next(motif for motif in motifs if motif.name.upper() == "CRX")

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crossdna_interpret.training.laboratory import crx_pairs, scanning
+from crossdna_interpret.measured.laboratory import crx_pairs, scanning
 
 
 def count_of_g(seqs: Sequence[str]) -> np.ndarray:

@@ -10,11 +10,11 @@ import pandas as pd
 
 from crossdna_interpret.statistics import correlation
 
-__all__ = ["NoPairsError", "Predict", "crx_pairs", "scanning"]
+__all__ = ["SCANNING", "NoPairsError", "Predict", "crx_pairs", "scanning"]
 
 Predict = Callable[[Sequence[str]], np.ndarray]  # sequences to scores (N,)
 
-_SCANNING = ("parent", "base_sequence", "sequence", "log2_activity", "group_median_log2")
+SCANNING = ("parent", "base_sequence", "sequence", "log2_activity", "group_median_log2")
 _MUTANT, _WILD = "_MUT-allCrxSites", "_WT"
 
 
@@ -51,7 +51,7 @@ def scanning(path: str | Path, predict: Predict) -> pd.DataFrame:
     Raises:
         FileNotFoundError, ValueError: no such file, or a column is missing.
     """
-    table = _table(path, _SCANNING)
+    table = _table(path, SCANNING)
     rows = []
     for parent, group in table.groupby("parent", sort=False):
         measured = (group["log2_activity"] - group["group_median_log2"]).to_numpy()

@@ -1,0 +1,1 @@
+"""Predictions against what a laboratory has measured."""

@@ -1,0 +1,157 @@
+"""Effects that a model predicts of edits, beside those that were measured."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from crossdna_interpret import alphabet
+from crossdna_interpret.edits import Edit, Editor, edit_to, substitutions
+from crossdna_interpret.results import EditScan, EditScores, MeasuredComparison, Mutagenesis
+from crossdna_interpret.statistics import correlation, ranks
+
+__all__ = ["compare_with_measured"]
+
+_MEANT = """`table` must hold "{effect}" (measured effect of an edit) and one of
+  sequence                   the edited sequence, whole
+  position, alt [, ref]      0-based position in the sequence, new base ("-" for a deletion), old base
+  start, end, alt [, ref]    0-based half-open stretch, and what came in its place
+but it has the columns {columns}."""
+
+
+def compare_with_measured(
+    result: Mutagenesis | EditScores | EditScan, table: pd.DataFrame, *, effect: str = "effect"
+) -> MeasuredComparison:
+    """Set predicted effects of edits beside measured ones: does the model know what the laboratory found?
+
+    Args:
+        result: predictions for edits of one sequence, of `ism`, `score_edits` or a scan; their `delta` is compared. For
+            a table of whole sequences, ``score_edits(seq, [edit_to(seq, each) for each in table["sequence"]])``.
+        table: a row for each measured edit, with its effect, and what it was, in one of three ways:
+
+            - sequence: the edited sequence, whole;
+            - position, alt and, if given, ref: 0-based position, new base ("-" for a deletion), the base before;
+            - start, end, alt and, if given, ref: 0-based half-open stretch, and what came in its place.
+        effect: name of the column with measured effects, in units that grow with the target's; rows without are left
+            out.
+
+    Returns:
+        MeasuredComparison, of the edits that are in both, with the correlation and its interval.
+
+    Raises:
+        ValueError: columns are missing, a reference base is not that of the sequence, a position lies outside, or an
+            effect is not a number (the row is named); or no edit is in both.
+
+    Example:
+        >>> import crossdna_interpret as cdi
+        >>> measured = pd.DataFrame({"position": [2, 3], "ref": ["G", "T"], "alt": ["A", "A"], "effect": [0.1, -1.0]})
+        >>> len(cdi.compare_with_measured(cdi.ism("ACGTACGT"), measured))
+        2
+    """
+    if not isinstance(result, (Mutagenesis, EditScores, EditScan)):
+        raise TypeError(f"`result` must be a result of ism, score_edits or a scan, but got {type(result).__name__}.")
+    if not isinstance(table, pd.DataFrame):
+        raise TypeError(f"`table` must be a pandas DataFrame, but got {type(table).__name__}.")
+    measured = _effects(table, effect)
+    edits = _edits(result.sequence, table, effect)
+    predicted = _predicted(result)
+    editor = Editor(result.sequence)
+    rows = []
+    left_out = 0
+    for edit, value in zip(edits, measured, strict=True):
+        if math.isnan(value) or editor(edit) not in predicted:
+            left_out += 1
+            continue
+        ref = result.sequence[edit.start : edit.end]
+        rows.append((edit.start, edit.end, ref, edit.string, predicted[editor(edit)], value))
+    if not rows:
+        raise ValueError("`table` and `result` have no edit in common. Were the positions counted from 0?")
+    found = pd.DataFrame(rows, columns=["start", "end", "ref", "alt", "predicted", "measured"])
+    x, y = found["predicted"].to_numpy(), found["measured"].to_numpy()
+    r, low, high = correlation(x, y)
+    signed = (x != 0) & (y != 0)
+    return MeasuredComparison(
+        sequence=result.sequence,
+        target=result.target,
+        table=found,
+        r=r,
+        low=low,
+        high=high,
+        rho=correlation(ranks(x), ranks(y))[0],
+        same_sign=float((np.sign(x) == np.sign(y))[signed].mean()) if signed.any() else math.nan,
+        left_out=left_out,
+        certificate=result.certificate,
+    )
+
+
+def _predicted(result: Mutagenesis | EditScores | EditScan) -> dict[str, float]:
+    """Predicted effect by edited sequence, which tells edits apart however they are written."""
+    editor = Editor(result.sequence)
+    if isinstance(result, Mutagenesis):
+        rows, bases, edits = substitutions(result.sequence, result.start, result.end)
+        delta = result.delta[rows, bases]
+    else:
+        scores = result.scores if isinstance(result, EditScan) else result
+        edits, delta = list(scores.edits), scores.delta
+    return {editor(edit): float(value) for edit, value in zip(edits, delta, strict=True)}
+
+
+def _effects(table: pd.DataFrame, effect: str) -> np.ndarray:
+    if effect not in table.columns:
+        raise ValueError(_MEANT.format(effect=effect, columns=list(table.columns)))
+    values = np.empty(len(table))
+    for row, value in enumerate(table[effect].tolist()):
+        try:
+            values[row] = float(value)
+        except (TypeError, ValueError):
+            raise ValueError(f"`table` row {row}: {effect} must be a number, but is {value!r}.") from None
+        if math.isinf(values[row]):
+            raise ValueError(f"`table` row {row}: {effect} must be finite, but is {value!r}.")
+    return values
+
+
+def _edits(sequence: str, table: pd.DataFrame, effect: str) -> list[Edit]:
+    columns = set(table.columns)
+    if "sequence" in columns:
+        return [_named(row, lambda each=each: edit_to(sequence, each)) for row, each in enumerate(table["sequence"])]
+    if {"start", "end", "alt"} <= columns:
+        starts, ends = table["start"].tolist(), table["end"].tolist()
+    elif {"position", "alt"} <= columns:
+        starts = table["position"].tolist()
+        ends = [_whole(row, "position", each) + 1 for row, each in enumerate(starts)]
+    else:
+        raise ValueError(_MEANT.format(effect=effect, columns=list(table.columns)))
+    refs = table["ref"].tolist() if "ref" in columns else [None] * len(table)
+    return [_edit(sequence, row, *each) for row, each in enumerate(zip(starts, ends, refs, table["alt"], strict=True))]
+
+
+def _edit(sequence: str, row: int, start: Any, end: Any, ref: Any, alt: Any) -> Edit:
+    first, last = _whole(row, "position", start), _whole(row, "end", end)
+    if not 0 <= first <= last <= len(sequence):
+        raise ValueError(f"`table` row {row}: {first} to {last} is not within the sequence of {len(sequence)} bases.")
+    if not isinstance(alt, str):
+        raise ValueError(f"`table` row {row}: alt must be bases, but is {alt!r}.")
+    present = sequence[first:last]
+    if isinstance(ref, str) and _named(row, lambda: alphabet.normalize(ref, name="ref")) != present:
+        raise ValueError(
+            f"`table` row {row}: ref is {ref!r}, but the sequence has {present!r} at {first}. Positions are counted "
+            "from 0."
+        )
+    return _named(row, lambda: Edit(first, last, "" if alt == "-" else alt))
+
+
+def _whole(row: int, name: str, value: Any) -> int:
+    number = value if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
+    if not float(number).is_integer():
+        raise ValueError(f"`table` row {row}: {name} must be a whole number, but is {value!r}.")
+    return int(number)
+
+
+def _named(row: int, make: Any) -> Any:
+    try:
+        return make()
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"`table` row {row}: {error}") from None

@@ -1,0 +1,45 @@
+"""Predicted against measured effects."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from crossdna_interpret.plot.drawing import INK
+from crossdna_interpret.results import MeasuredComparison
+
+__all__ = ["measured_scatter"]
+
+
+def measured_scatter(
+    result: MeasuredComparison, ax: Axes | None = None, *, color: str = "#0072B2", labels: int = 0
+) -> Axes:
+    """Draw the measured effect of each edit against the predicted one.
+
+    Args:
+        result: of `compare_with_measured`.
+        ax: where to draw; a new figure if not given.
+        color: of the points.
+        labels: how many edits to name, those with the largest measured effects.
+
+    Returns:
+        The Axes. Both axes have their own scale: an effect may be measured in other units than it is predicted in.
+    """
+    if ax is None:
+        from matplotlib import pyplot as plt
+
+        _, ax = plt.subplots(figsize=(4.2, 3.8), layout="constrained")
+    x, y = result.table["predicted"].to_numpy(), result.table["measured"].to_numpy()
+    ax.axhline(0, color=INK, linewidth=0.6)
+    ax.axvline(0, color=INK, linewidth=0.6)
+    ax.plot(x, y, linestyle="", marker="o", markersize=3.5, alpha=0.6, color=color)
+    for at in np.argsort(-np.abs(y), kind="stable")[:labels]:
+        row = result.table.iloc[at]
+        name = f"{row['ref'] or '+'}{row['start']}{row['alt'] or '-'}"
+        ax.annotate(name, (x[at], y[at]), xytext=(4, 3), textcoords="offset points", fontsize=7.5)
+    ax.set_xlabel(f"predicted change in {result.target}")
+    ax.set_ylabel("measured effect")
+    ax.set_title(f"r = {result.r:.2f} ({result.low:.2f} to {result.high:.2f}), n = {len(result)}", fontsize=9)
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+    return ax

@@ -1,0 +1,84 @@
+"""Predicted effects of edits beside measured ones."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from crossdna_interpret.results.certificate import Certificate
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+    from matplotlib.axes import Axes
+
+__all__ = ["MeasuredComparison"]
+
+
+@dataclass(frozen=True, eq=False)
+class MeasuredComparison:
+    """What a model predicts of edits, and what was measured of them.
+
+    Attributes:
+        sequence: the sequence that was edited.
+        target: what was predicted.
+        table: a row for each edit that was both predicted and measured: start, end, ref, alt, predicted, measured.
+        r: Pearson correlation of both, with `low` and `high` ends of its 95 % interval; NaN below four rows.
+        rho: Spearman's.
+        same_sign: share of edits whose effects have the same sign, of those where neither is 0.
+        left_out: rows of the measured table for which there is no prediction.
+        certificate: how the predictions were computed.
+    """
+
+    sequence: str
+    target: str
+    table: pd.DataFrame
+    r: float
+    low: float
+    high: float
+    rho: float
+    same_sign: float
+    left_out: int
+    certificate: Certificate
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __str__(self) -> str:
+        return (
+            f"r = {self.r:.2f} ({self.low:.2f} to {self.high:.2f}), rho = {self.rho:.2f}, "
+            f"same sign {self.same_sign:.0%}, n = {len(self)}"
+        )
+
+    @property
+    def by_position(self) -> pd.DataFrame:
+        """Mean effects of the edits that touch each position: position, n, predicted, measured."""
+        import pandas as pd
+
+        places: list[int] = []
+        rows: list[int] = []
+        for at, (start, end) in enumerate(zip(self.table["start"], self.table["end"], strict=True)):
+            places += range(start, max(end, start + 1))
+            rows += [at] * (len(places) - len(rows))
+        spread = self.table.iloc[rows][["predicted", "measured"]].assign(position=places)
+        grouped = spread.groupby("position")
+        return pd.concat([grouped.size().rename("n"), grouped.mean()], axis=1).reset_index()
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """A row for each edit: start, end, ref, alt, predicted, measured."""
+        return self.table.copy()
+
+    def to_xarray(self) -> xr.Dataset:
+        """The columns of `to_dataframe` along "edit", with the correlation and the certificate."""
+        found = self.table.rename_axis("edit").to_xarray()
+        names = ("sequence", "target", "r", "low", "high", "rho", "same_sign")
+        found.attrs |= {name: getattr(self, name) for name in names}
+        found.attrs["certificate"] = json.dumps(self.certificate.to_dict())
+        return found
+
+    def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
+        """Measured against predicted effects; see `plot.measured_scatter`."""
+        from crossdna_interpret import plot
+
+        return plot.measured_scatter(self, ax=ax, **options)

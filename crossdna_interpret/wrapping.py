@@ -1,0 +1,228 @@
+"""Any PyTorch module as a model that can be asked: channels in its own order, outputs in whatever it returns."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from crossdna_interpret import alphabet
+from crossdna_interpret.arguments import integer
+from crossdna_interpret.scoring import evaluation_mode, level_of_caller, predict
+from crossdna_interpret.statistics import pearson
+
+__all__ = ["ChannelOrderWarning", "Wrapped", "wrap"]
+
+Output = int | str | Callable[[Any], Tensor] | None
+
+_SEQUENCES = 64  # that the order of channels is judged by
+_MARGIN = 0.15  # of a correlation, by which another order must be better
+_ALIKE = 0.7  # correlation from which on a model can be said to score both strands alike
+
+
+class ChannelOrderWarning(UserWarning):
+    """A module answers as if its channels were in another order than it is said."""
+
+
+class Wrapped(nn.Module):
+    """A module that takes one-hot DNA, as a `SequenceModel`; made by `wrap`."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        channels: str,
+        targets: Sequence[str],
+        *,
+        length: int | None,
+        layout: Literal["channels_first", "channels_last"],
+        output: Output,
+        unknown: float,
+        name: str,
+    ) -> None:
+        super().__init__()
+        self.module, self.channels, self.targets, self.name = module, channels, tuple(targets), name
+        self.length, self.layout, self.output, self.unknown = length, layout, output, unknown
+        self._order = [alphabet.ALPHABET.index(base) for base in channels]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the module is."""
+        return next((p.device for p in self.module.parameters()), torch.device("cpu"))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """In which it computes."""
+        return next((p.dtype for p in self.module.parameters() if p.is_floating_point()), torch.float32)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scores (N, T) of channels (N, 5, L) in the order ACGTN."""
+        if self.length is not None and x.shape[-1] != self.length:
+            raise ValueError(f"`seq` must have {self.length} bases, which {self.name} takes, but has {x.shape[-1]}.")
+        given = x[:, self._order]
+        if "N" not in self.channels and self.unknown:
+            given = given + self.unknown * x[:, 4:]
+        found = self.module(given if self.layout == "channels_first" else given.transpose(1, 2))
+        return self._scores(found, len(x))
+
+    def _scores(self, found: Any, count: int) -> Tensor:
+        if callable(self.output):
+            found = self.output(found)
+        elif self.output is not None:
+            try:
+                found = found[self.output]
+            except (KeyError, IndexError, TypeError) as error:
+                what = list(found) if isinstance(found, Mapping) else f"{type(found).__name__}"
+                raise ValueError(f"`output` {self.output!r} is not in what the module returns: {what}.") from error
+        if not isinstance(found, Tensor):
+            what = list(found) if isinstance(found, Mapping) else type(found).__name__
+            raise TypeError(
+                f"The module returns {what}, not a tensor. Say which part to explain: `output` may be a key, a number "
+                "or a function that makes a tensor of it."
+            )
+        scores = found.unsqueeze(1) if found.shape == (count,) else found
+        if scores.shape != (count, len(self.targets)):
+            raise ValueError(
+                f"`targets` names {len(self.targets)}, so that the module must return ({count}, {len(self.targets)}), "
+                f"but it returns {tuple(found.shape)}. `output` may be a function that makes it so."
+            )
+        return scores
+
+
+def wrap(
+    module: nn.Module,
+    channels: str = "ACGT",
+    targets: Sequence[str] = ("output",),
+    *,
+    length: int | None = None,
+    layout: Literal["channels_first", "channels_last"] = "channels_first",
+    output: Output = None,
+    unknown: float = 0.0,
+    name: str | None = None,
+    check: tuple[Sequence[str], Sequence[float]] | None = None,
+) -> Wrapped:
+    """Make any PyTorch module that takes one-hot DNA a model for all analyses of this package.
+
+    Nothing is copied: the module keeps its weights, device and mode. Analyses that need two strands or a bridge stay
+    those of CrossDNA; mutagenesis scores each edit by a whole pass.
+
+    Published weights exist in other orders than ACGT, and a wrong one gives no error, only wrong answers. So the order
+    is checked. With `check`, all orders are tried against measurements. Otherwise, where `length` is given, random
+    sequences are compared with their reverse complements: most models score both much alike, and they do so only if
+    A and T, C and G are where they are said to be. Either way a `ChannelOrderWarning` names the better order.
+
+    Args:
+        module: takes (N, C, L), or (N, L, C), and returns scores (N, T) or (N,).
+        channels: order of its channels: A, C, G, T and, if it has a fifth, N.
+        targets: names of its T outputs.
+        length: bases that it takes, if it takes only sequences of one length.
+        layout: "channels_first" for (N, C, L), "channels_last" for (N, L, C).
+        output: which part of what it returns to explain, where that is a tuple, a list or a dict: a number, a key, or a
+            function that makes scores of it.
+        unknown: value of all four channels at an N, such as 0.25, where there is no channel for it.
+        name: of the model; the module's class if not given.
+        check: sequences and their measured values, for the first target, to check the order of the channels by.
+
+    Returns:
+        The model, for `model=` of every analysis.
+
+    Warns:
+        ChannelOrderWarning: another order of channels fits much better.
+
+    Raises:
+        ValueError, TypeError: a bad order, target, option, or no module.
+
+    Example:
+        >>> class Count(nn.Module):
+        ...     def forward(self, x):
+        ...         return x[:, 0].sum(1)
+        >>> import crossdna_interpret as cdi
+        >>> cdi.predict("AACGT", cdi.wrap(Count(), targets=["A"])).tolist()
+        [[2.0]]
+    """
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"`module` must be a torch module, but got {type(module).__name__}.")
+    if not isinstance(channels, str) or sorted(channels.upper()) not in (sorted("ACGT"), sorted("ACGTN")):
+        raise ValueError(f"`channels` must hold A, C, G, T and perhaps N, each once, but got {channels!r}.")
+    if isinstance(targets, str) or not targets or not all(isinstance(each, str) and each for each in targets):
+        raise ValueError(f"`targets` must be a list of names, but got {targets!r}.")
+    if len(set(targets)) < len(targets):
+        raise ValueError(f"`targets` must be different names, but got {list(targets)}.")
+    if layout not in ("channels_first", "channels_last"):
+        raise ValueError(f"`layout` must be 'channels_first' or 'channels_last', but got {layout!r}.")
+    if length is not None:
+        integer("length", length, 1)
+    wrapped = Wrapped(
+        module, channels.upper(), targets, length=length, layout=layout, output=output, unknown=unknown,
+        name=name or type(module).__name__,
+    )  # fmt: skip
+    better = _better_by_measurement(wrapped, *check) if check is not None else _better_by_strands(wrapped)
+    if better is not None:
+        warnings.warn(better, ChannelOrderWarning, stacklevel=level_of_caller())
+    return wrapped
+
+
+def _in_order(model: Wrapped, channels: str) -> Wrapped:
+    return Wrapped(
+        model.module, channels, model.targets, length=model.length, layout=model.layout, output=model.output,
+        unknown=model.unknown, name=model.name,
+    )  # fmt: skip
+
+
+def _better_by_measurement(model: Wrapped, seqs: Sequence[str], measured: Sequence[float]) -> str | None:
+    values = np.asarray(measured, dtype=np.float64)
+    if values.shape != (len(seqs),) or len(values) < 3 or not np.isfinite(values).all():
+        raise ValueError(
+            f"`check` must be at least three sequences and as many finite values, but got {len(seqs)} sequences and "
+            f"values of shape {values.shape}."
+        )
+    tail = "N" if "N" in model.channels else ""
+    orders = ["".join(order) + tail for order in itertools.permutations("ACGT")]
+    found = {order: _correlation(predict(seqs, _in_order(model, order))[:, 0], values) for order in orders}
+    best = max(found, key=lambda order: found[order])
+    own = found[model.channels] if model.channels in found else _correlation(predict(seqs, model)[:, 0], values)
+    if found[best] < own + _MARGIN:
+        return None
+    return (
+        f"{model.name} predicts {len(values)} measured values with r = {own:.2f} if its channels are {model.channels}, "
+        f"and with r = {found[best]:.2f} if they are {best}. Is `channels` right?"
+    )
+
+
+def _better_by_strands(model: Wrapped) -> str | None:
+    """Which bases a model takes for complements, by how it scores random sequences turned round."""
+    if model.length is None:
+        return None
+    with evaluation_mode(model), torch.no_grad():
+        # All of one composition: a model that counts bases would seem to know complements.
+        even = np.arange(model.length) % 4
+        ids = np.random.default_rng(0).permuted(np.tile(even, (_SEQUENCES, 1)), axis=1)
+        own = _first(model, ids)
+        agreement = {}
+        for partner in "TCG":  # of A
+            others = [base for base in "CGT" if base != partner]
+            pairs = {"A": partner, partner: "A", others[0]: others[1], others[1]: others[0]}
+            turned = np.array([alphabet.BASES.index(pairs[base]) for base in alphabet.BASES])[ids[:, ::-1]]
+            agreement[partner] = _correlation(own, _first(model, turned))
+    best = max(agreement, key=lambda partner: agreement[partner])
+    if best == "T" or agreement[best] < max(_ALIKE, agreement["T"] + _MARGIN):
+        return None
+    swapped = model.channels.translate(str.maketrans(f"T{best}", f"{best}T"))
+    return (
+        f"{model.name} takes A and {best} for complements: turned round that way, random sequences score alike (r = "
+        f"{agreement[best]:.2f}), and with A and T they do less (r = {agreement['T']:.2f}). The channels may be in the "
+        f"order {swapped}, not {model.channels}. Is `channels` right?"
+    )
+
+
+def _first(model: Wrapped, ids: np.ndarray) -> np.ndarray:
+    x = torch.from_numpy(alphabet.one_hot(ids)).to(device=model.device, dtype=model.dtype)
+    return model(x)[:, 0].double().cpu().numpy()
+
+
+def _correlation(x: np.ndarray, y: np.ndarray) -> float:
+    return pearson(x, y) if np.std(x) > 0 and np.std(y) > 0 else 0.0

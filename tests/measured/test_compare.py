@@ -1,0 +1,108 @@
+"""Predicted beside measured effects: rows meet however an edit is written, and what is wrong is named by its row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import pearsonr, spearmanr
+
+import crossdna_interpret as cdi
+from crossdna_interpret.edits import Editor
+from crossdna_interpret.models.crossdna.model import CrossDNA
+
+
+@pytest.fixture
+def sequence(make_sequence: Callable) -> str:
+    return make_sequence(40, seed=5)
+
+
+def measured(sequence: str, seed: int = 0) -> pd.DataFrame:
+    """Every substitution of every second base, in no order."""
+    rng = np.random.default_rng(seed)
+    rows = [(at, sequence[at], base) for at in range(0, 40, 2) for base in "ACGT" if base != sequence[at]]
+    table = pd.DataFrame(rows, columns=["position", "ref", "alt"]).assign(effect=rng.normal(size=len(rows)))
+    return table.sample(frac=1, random_state=0).reset_index(drop=True)
+
+
+def test_correlations_are_scipys(sequence: str, model: CrossDNA) -> None:
+    table, result = measured(sequence), cdi.ism(sequence, model)
+    found = cdi.compare_with_measured(result, table)
+    expected = np.array([result.delta[row.position, "ACGT".index(row.alt)] for row in table.itertuples()])
+    np.testing.assert_array_equal(found.table["predicted"], expected)
+    np.testing.assert_array_equal(found.table["measured"], table["effect"])
+    r = pearsonr(expected, table["effect"])
+    interval = r.confidence_interval()
+    assert (found.r, found.low, found.high) == pytest.approx((r.statistic, *interval), abs=1e-6)
+    assert found.rho == pytest.approx(spearmanr(expected, table["effect"]).statistic, abs=1e-9)
+    assert found.same_sign == np.mean(np.sign(expected) == np.sign(table["effect"]))
+    assert (len(found), found.left_out) == (60, 0)
+
+
+def test_an_edit_is_the_same_however_it_is_written(sequence: str, model: CrossDNA) -> None:
+    table, result = measured(sequence), cdi.ism(sequence, model)
+    as_stretch = table.assign(start=table["position"], end=table["position"] + 1)[["start", "end", "alt", "effect"]]
+    made = [Editor(sequence)(cdi.Edit(row.position, row.position + 1, row.alt)) for row in table.itertuples()]
+    as_sequence = pd.DataFrame({"sequence": [each.lower() for each in made], "effect": table["effect"]})
+    expected = cdi.compare_with_measured(result, table)
+    for other in (as_stretch, as_sequence):
+        found = cdi.compare_with_measured(result, other)
+        pd.testing.assert_frame_equal(found.table, expected.table)
+    scored = cdi.score_edits(sequence, [cdi.edit_to(sequence, each) for each in made], model)
+    np.testing.assert_allclose(cdi.compare_with_measured(scored, table).r, expected.r, atol=1e-4)
+
+
+def test_deletions_and_longer_edits_of_scans(sequence: str, model: CrossDNA) -> None:
+    scan = cdi.deletion_scan(sequence, model, width=1)
+    table = pd.DataFrame({"position": [3, 9, 20, 33], "alt": "-", "effect": [0.1, 0.2, -0.3, 0.0]})
+    found = cdi.compare_with_measured(scan, table)
+    assert len(found) == 4
+    assert set(found.table["alt"]) == {""}
+
+
+def test_rows_without_an_effect_or_a_prediction_are_left_out(sequence: str, model: CrossDNA) -> None:
+    table = measured(sequence)
+    table.loc[3, "effect"] = np.nan
+    found = cdi.compare_with_measured(cdi.ism(sequence, model, start=10, end=20), table)
+    inside = table["position"].between(10, 19) & table["effect"].notna()
+    assert len(found) == inside.sum()
+    assert found.left_out == 60 - inside.sum()
+
+
+def test_means_by_position(sequence: str, model: CrossDNA) -> None:
+    found = cdi.compare_with_measured(cdi.ism(sequence, model), measured(sequence)).by_position
+    assert found["position"].tolist() == list(range(0, 40, 2))
+    assert set(found["n"]) == {3}
+    first = measured(sequence).query("position == 4")["effect"].mean()
+    assert found.set_index("position").loc[4, "measured"] == pytest.approx(first)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.drop(columns="effect"), '`table` must hold "effect"'),
+        (lambda t: t.drop(columns="alt"), "position, alt .*but it has the columns"),
+        (lambda t: t.assign(ref="N"), "`table` row 0: ref is 'N', but the sequence has '.' at"),
+        (lambda t: t.assign(position=t["position"] + 40), r"`table` row 0: .* is not within the sequence of 40 bases"),
+        (lambda t: t.assign(position=-1), "`table` row 0: -1 to 0 is not within"),
+        (lambda t: t.assign(position=t["position"] + 0.5), "`table` row 0: position must be a whole number, but is"),
+        (lambda t: t.assign(alt="X").drop(columns="ref"), "`table` row 0: .*'X'"),
+        (lambda t: t.assign(alt=3), "`table` row 0: alt must be bases, but is 3"),
+        (lambda t: t.assign(effect="high"), "`table` row 0: effect must be a number, but is 'high'"),
+        (lambda t: t.assign(effect=np.inf), "`table` row 0: effect must be finite"),
+        (lambda t: t.assign(sequence="ACXT"), "`table` row 0: .*'X'"),
+        (lambda t: t.iloc[:0], "no edit in common"),
+    ],
+)
+def test_bad_tables_are_named_by_row(change: Callable, message: str, sequence: str, model: CrossDNA) -> None:
+    with pytest.raises(ValueError, match=f"(?s){message}"):
+        cdi.compare_with_measured(cdi.ism(sequence, model), change(measured(sequence)))
+
+
+def test_what_is_no_result_or_no_table(sequence: str, model: CrossDNA) -> None:
+    with pytest.raises(TypeError, match="`result` must be a result of ism, score_edits or a scan, but got str"):
+        cdi.compare_with_measured(sequence, measured(sequence))
+    with pytest.raises(TypeError, match="`table` must be a pandas DataFrame, but got list"):
+        cdi.compare_with_measured(cdi.ism(sequence, model), [1])
