@@ -29,7 +29,9 @@ from crossdna_interpret.models.store import list_models, load_model, model_card
 from crossdna_interpret.motifs.annotation import annotate, scan
 from crossdna_interpret.motifs.collection import Motif, read_motifs
 from crossdna_interpret.motifs.design import design
+from crossdna_interpret.motifs.discovery import export_modisco, run_modisco
 from crossdna_interpret.motifs.effects import site_effects
+from crossdna_interpret.motifs.enrichment import motif_enrichment
 from crossdna_interpret.motifs.interactions import motif_interactions
 from crossdna_interpret.motifs.marginalize import marginalize
 from crossdna_interpret.motifs.seqlets import find_seqlets
@@ -104,6 +106,7 @@ __all__ = [
     "example_names",
     "exchange_ism",
     "explore",
+    "export_modisco",
     "find_seqlets",
     "hook_names",
     "input_gradient",
@@ -114,6 +117,7 @@ __all__ = [
     "load_model",
     "marginalize",
     "model_card",
+    "motif_enrichment",
     "motif_interactions",
     "orientation",
     "pairwise_ism",
@@ -121,6 +125,7 @@ __all__ = [
     "predict",
     "read_motifs",
     "reverse_complement",
+    "run_modisco",
     "scan",
     "score_edits",
     "site_effects",

@@ -20,7 +20,7 @@ from crossdna_interpret.motifs.collection import Motif, MotifsLike, read_motifs
 from crossdna_interpret.motifs.seqlets import Explained, checked_results, whole_importance
 from crossdna_interpret.results import Certificate, MotifSites, Seqlets
 
-__all__ = ["annotate", "scan"]
+__all__ = ["annotate", "benjamini_hochberg", "scan"]
 
 _FEW_MOTIFS = 50  # fewer columns than those of so many motifs are no background to compare a match with
 _STRETCHES = 256  # compared at once
@@ -127,7 +127,7 @@ def scan(
     q_values = np.ones(len(found))
     for each in np.unique(number):
         of_it = number == each
-        q_values[of_it] = _benjamini_hochberg(p_values[of_it][None], int(tried[each]))[0]
+        q_values[of_it] = benjamini_hochberg(p_values[of_it][None], int(tried[each]))[0]
     found["q_value"] = q_values
     if q is not None:
         found = found[found["q_value"] <= q]
@@ -160,7 +160,7 @@ def _best(
     for first in range(0, len(spans), _STRETCHES):
         part = spans[first : first + _STRETCHES]
         p_values, offsets, strands = _tomtom([_query(seqlets, *span) for span in part], motifs)
-        q_values = _benjamini_hochberg(p_values)
+        q_values = benjamini_hochberg(p_values)
         for at, (example, start, _) in enumerate(part):
             order = np.argsort(p_values[at], kind="stable")
             order = order[q_values[at, order] <= q]
@@ -226,7 +226,7 @@ def _fimo(sequences: list[str], examples: list[int], motifs: list[Motif], p: flo
     return pd.concat([part for part in parts if len(part)] or [empty], ignore_index=True)
 
 
-def _benjamini_hochberg(p_values: np.ndarray, tests: int | None = None) -> np.ndarray:
+def benjamini_hochberg(p_values: np.ndarray, tests: int | None = None) -> np.ndarray:
     """q values along the last axis, of so many tests; those that are not given had larger p values."""
     count = p_values.shape[-1]
     order = np.argsort(p_values, axis=-1)
