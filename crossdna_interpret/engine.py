@@ -57,7 +57,14 @@ _FEW = 3  # edits for which reuse does not pay
 
 
 class ReuseWarning(UserWarning):
-    """Scores with reuse were too far from those without, and have been replaced by them."""
+    """Scores with reuse were too far from those without, and have been replaced by them.
+
+    Example:
+        >>> import warnings, crossdna_interpret as cdi
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("error", cdi.ReuseWarning)  # stop, rather than score everything again
+        ...     r = cdi.ism("ACGTACGTACGT")
+    """
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,11 @@ class ExampleLocus:
         measured: log2 activity relative to the basal Rho promoter, mean over barcodes and replicates.
         library: number of the library that it was measured in.
         citation: where the measurement comes from.
+
+    Example:
+        >>> locus = example("strong-enhancer")
+        >>> f"{locus.chrom}:{locus.start}-{locus.end}", round(locus.measured, 1)
+        ('chr16:49817812-49817976', 5.4)
     """
 
     name: str

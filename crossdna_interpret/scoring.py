@@ -41,6 +41,11 @@ class SequenceModel(Protocol):
 
     Optional: ``forward_strands(x_forward, x_reverse)``, scores as a function of each strand's channels, which splits
     attributions by strand; ``memory_estimate(n, length, gradients)``, bytes that a forward pass needs.
+
+    Example:
+        >>> import crossdna_interpret as cdi
+        >>> isinstance(cdi.load_model(), cdi.SequenceModel)
+        True
     """
 
     targets: tuple[str, ...]

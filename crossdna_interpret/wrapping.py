@@ -26,7 +26,14 @@ _ALIKE = 0.7  # correlation from which on a model can be said to score both stra
 
 
 class ChannelOrderWarning(UserWarning):
-    """A module answers as if its channels were in another order than it is said."""
+    """A module answers as if its channels were in another order than it is said.
+
+    Example:
+        >>> import warnings, crossdna_interpret as cdi
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("error", cdi.ChannelOrderWarning)
+        ...     model = cdi.wrap(nn.Conv1d(4, 1, 5), output=lambda found: found.mean(2))
+    """
 
 
 class Wrapped(nn.Module):

@@ -279,6 +279,11 @@ def test_every_public_name_has_a_docstring(name: str) -> None:
     assert own_docstring(getattr(crossdna_interpret, name)).strip()
 
 
+@pytest.mark.parametrize("name", crossdna_interpret.__all__)
+def test_every_public_name_has_an_example(name: str) -> None:
+    assert ">>> " in own_docstring(getattr(crossdna_interpret, name))
+
+
 def test_a_missing_docstring_is_seen() -> None:
     @dataclass
     class Generated:

@@ -130,3 +130,40 @@ def test_train_without_lightning_says_what_to_install(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "lightning" else find(name))
     assert cli.main(["train", "finetune"]) == 2
     assert "pip install 'crossdna_interpret[train]'" in capsys.readouterr().err
+
+
+def test_scanning_prints_each_enhancer_and_their_mean(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    rows = []
+    for parent in ("one", "two"):
+        base = "".join(rng.choice(list("ACGT"), 40))
+        for at in range(12):
+            mutant = base[: 3 * at] + "".join(rng.choice(list("ACGT"), 3)) + base[3 * at + 3 :]
+            rows.append((parent, base, mutant, rng.normal(), 0.3))
+    columns = ["parent", "base_sequence", "sequence", "log2_activity", "group_median_log2"]
+    table = pd.DataFrame(rows, columns=columns)
+    table.to_csv("scanning.tsv", sep="\t", index=False)
+    assert cli.main(["scanning", "scanning.tsv", "-o", "out.tsv"]) == 0
+    printed = capsys.readouterr().out
+    found = pd.read_csv("out.tsv", sep="\t").set_index("parent")["r"]
+    assert f"mean r {found.mean():.3f}, median r {found.median():.3f}, 2 enhancers" in printed
+    for parent, group in table.groupby("parent"):
+        base = group["base_sequence"].iloc[0]
+        measured = pd.DataFrame({"sequence": group["sequence"], "effect": group["log2_activity"]})
+        scored = cdi.score_edits(base, [cdi.edit_to(base, each) for each in group["sequence"]])
+        assert cdi.compare_with_measured(scored, measured).r == pytest.approx(found[parent], abs=1e-4)
+
+
+def test_scanning_of_another_table_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "x.tsv").write_text("a\tb\n1\t2\n")
+    assert cli.main(["scanning", "x.tsv"]) == 2
+    assert "lacks the columns ['parent'" in capsys.readouterr().err
+
+
+def test_docs_explain_every_public_name(tmp_path: Path) -> None:
+    assert cli.main(["docs", "-o", "pages"]) == 0
+    page = (tmp_path / "pages" / "crossdna_interpret.html").read_text(encoding="utf-8")
+    for name in cdi.__all__:
+        assert f'<section id="{name}">' in page
+    assert "annotated_logo" in (tmp_path / "pages" / "crossdna_interpret" / "plot.html").read_text(encoding="utf-8")
+    assert "explore" not in vars(cdi)

@@ -31,7 +31,12 @@ def list_models() -> list[str]:
 
 
 def model_card(name: str = DEFAULT) -> str:
-    """The card of a bundled model, as Markdown."""
+    """The card of a bundled model, as Markdown.
+
+    Example:
+        >>> print(model_card().splitlines()[0])
+        # retina-enhancer
+    """
     return (_bundled(name) / "README.md").read_text(encoding="utf-8")
 
 

@@ -35,6 +35,11 @@ class Motif:
         id: of the collection, such as "MA0467.3".
         name: of the factor, such as "Crx".
         counts: (4, W) how often each of A, C, G, T was seen at each position of a site.
+
+    Example:
+        >>> motif = Motif("M1", "CRX", np.array([[0, 9, 9, 0], [0, 0, 0, 1], [1, 0, 0, 0], [8, 0, 0, 8]]))
+        >>> motif.consensus, motif.width
+        ('TAAT', 4)
     """
 
     id: str

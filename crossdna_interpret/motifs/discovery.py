@@ -94,6 +94,12 @@ def run_modisco(results: Sequence[Explained], *, max_seqlets: int = 2000, **opti
     Raises:
         RuntimeError: modisco-lite is not installed.
         ValueError, TypeError: as in `export_modisco`.
+
+    Example:
+        >>> import crossdna_interpret as cdi
+        >>> run_modisco([cdi.ism("ACGTACGTAC")], max_seqlets=0)
+        Traceback (most recent call last):
+        ValueError: `max_seqlets` must be an integer of at least 1, but got 0.
     """
     checked = checked_results(results)
     integer("max_seqlets", max_seqlets, 1)

@@ -36,6 +36,12 @@ class Attribution(OverOrientations):
         certificate: how it was computed.
         orientations: where both were averaged, the result of the sequence as given and that of its reverse complement,
             both in the coordinates of `sequence`.
+
+    Example:
+        >>> import crossdna_interpret as cdi
+        >>> a = cdi.integrated_gradients("ACGTACGTACGT", baseline="zeros")
+        >>> a.values.shape, bool((a.values == a.forward + a.reverse).all())
+        ((12, 4), True)
     """
 
     AVERAGED: ClassVar = ("forward", "reverse", "prediction", "baseline_prediction")

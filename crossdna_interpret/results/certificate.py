@@ -13,7 +13,14 @@ __all__ = ["Certificate", "CompletenessWarning", "freeze"]
 
 
 class CompletenessWarning(UserWarning):
-    """Contributions do not add up to the change in prediction as closely as they should."""
+    """Contributions do not add up to the change in prediction as closely as they should.
+
+    Example:
+        >>> import warnings, crossdna_interpret as cdi
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("error", cdi.CompletenessWarning)  # stop, rather than go on with a rough answer
+        ...     a = cdi.integrated_gradients("ACGTACGTACGT", baseline="zeros")
+    """
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,12 @@ class Certificate:
         versions: of this package, torch and numpy.
         settings: the arguments that matter for the numbers, such as the seed.
         checks: name of a check -> its figure.
+
+    Example:
+        >>> import crossdna_interpret as cdi
+        >>> certificate = cdi.ism("ACGTACGTAC", start=2, end=4).certificate
+        >>> certificate.model, len(certificate.model_hash)
+        ('retina-enhancer', 64)
     """
 
     method: str

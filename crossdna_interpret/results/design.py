@@ -32,6 +32,12 @@ class Design:
         goal: "increase", "decrease" or the value aimed at.
         reason: why it stopped.
         certificate: how it was computed.
+
+    Example:
+        >>> import crossdna_interpret as cdi
+        >>> path = cdi.design("ACGTTGCAACGTTGCAACGT", max_edits=1)
+        >>> path.to_dataframe().columns.tolist()
+        ['step', 'edit', 'start', 'end', 'ref', 'alt', 'prediction', 'change', 'sequence']
     """
 
     sequences: tuple[str, ...]

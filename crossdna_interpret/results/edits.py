@@ -37,6 +37,12 @@ class EditScores(OverTargets):
         certificate: how it was computed.
         orientations: where both were averaged, the result of the sequence as given and that of its reverse complement,
             both in the coordinates of `sequence`.
+
+    Example:
+        >>> import crossdna_interpret as cdi
+        >>> scores = cdi.score_edits("ACGTACGTAC", [cdi.Edit(2, 3, "T"), cdi.Edit(4, 6, "")])
+        >>> scores.delta.shape, scores.window
+        ((2,), 'changed')
     """
 
     sequence: str
@@ -124,6 +130,12 @@ class EditScan:
         kind: "deletion" of `width` bases, or "insertion" of `insert`.
         width: bases that are deleted, or inserted.
         insert: what is inserted; empty for a deletion.
+
+    Example:
+        >>> import crossdna_interpret as cdi
+        >>> scan = cdi.deletion_scan("ACGTACGTAC", width=3)
+        >>> scan.kind, scan.positions.tolist()
+        ('deletion', [0, 1, 2, 3, 4, 5, 6, 7])
     """
 
     scores: EditScores

@@ -43,6 +43,12 @@ class ExchangeEffects:
         reverse_to_forward: with the messages to the forward strand alone.
         forward_to_reverse: with the messages to the reverse strand alone.
         none: without any.
+
+    Example:
+        >>> import crossdna_interpret as cdi
+        >>> effects = cdi.strand_exchange("ACGTTGCAACGTTGCA").effects
+        >>> abs(effects.total - (effects.both - effects.none)) < 1e-9
+        True
     """
 
     both: float
@@ -90,6 +96,12 @@ class StrandExchange(OverOrientations):
         certificate: how it was computed.
         orientations: where both were averaged, the result of the sequence as given and that of its reverse complement,
             both in the coordinates and strands of `sequence`.
+
+    Example:
+        >>> import crossdna_interpret as cdi
+        >>> x = cdi.strand_exchange("ACGTTGCAACGTTGCA")
+        >>> x.contributions.shape, x.gates.shape
+        ((2, 16, 16), (2, 16))
     """
 
     AVERAGED: ClassVar = ("by_source", "bias", "gate_channels", "fusion_gate", "effects")
@@ -220,6 +232,11 @@ class ExchangeMutagenesis:
         received: (L', 4, L) change of what exchange adds at each position, or None if that was not asked for; its sum
             over positions is `delta`.
         certificate: how it was computed.
+
+    Example:
+        >>> import crossdna_interpret as cdi
+        >>> cdi.exchange_ism("ACGTTGCAACGTTGCA", start=4, end=7).delta.shape
+        (3, 4)
     """
 
     with_exchange: Mutagenesis

@@ -72,6 +72,12 @@ class ExchangeAblation(_Intervention):
         only: prediction with those chosen, and all others ablated.
         none: prediction with all messages ablated in the same way.
         certificate: how it was computed.
+
+    Example:
+        >>> import crossdna_interpret as cdi
+        >>> found = cdi.ablate_exchange("ACGTTGCAACGTTGCA", positions=range(4, 8))
+        >>> found.necessity == found.reference - found.prediction
+        True
     """
 
     with_: Literal["zero", "mean", "shuffled"]
@@ -105,6 +111,12 @@ class ExchangePatch(_Intervention):
         source_sequence: where they are from.
         source_prediction: its own prediction.
         certificate: how it was computed.
+
+    Example:
+        >>> import crossdna_interpret as cdi
+        >>> found = cdi.patch_exchange("ACGTTGCAACGTTGCA", "TTTTTTTTTTTTTTTT")
+        >>> found.delta == found.prediction - found.reference
+        True
     """
 
     source_sequence: str

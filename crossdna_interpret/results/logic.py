@@ -47,6 +47,12 @@ class Marginalization:
         before: (N, T) predictions for the backgrounds.
         after: (2, N, T) with the motif, and with its reverse complement.
         certificate: how it was computed.
+
+    Example:
+        >>> import crossdna_interpret as cdi
+        >>> found = cdi.marginalize("TAATCC", backgrounds=["ACGT" * 10])
+        >>> found.to_dataframe()[["motif", "strand"]].values.tolist()
+        [['TAATCC', '+'], ['TAATCC', '-']]
     """
 
     motif: str
@@ -118,6 +124,12 @@ class Spacing:
         only_a: (2, D, N) with a alone, where it stands in each arrangement.
         only_b: (2, 2, D, N) with b alone.
         certificate: how it was computed.
+
+    Example:
+        >>> import crossdna_interpret as cdi
+        >>> found = cdi.spacing("TAATCC", "CAGCTG", distances=[2, 7], backgrounds=["ACGT" * 10])
+        >>> sorted(found.best)[:3], found.both.shape
+        (['distance', 'effect', 'effect_high'], (2, 2, 2, 1))
     """
 
     motifs: tuple[str, str]
@@ -212,6 +224,13 @@ class MotifInteractions:
         silent: the same three without messages between the strands, as a tuple; None for models without a bridge.
         tolerance: share of what both do together that counts as an interaction.
         certificate: how it was computed.
+
+    Example:
+        >>> import crossdna_interpret as cdi
+        >>> sites = cdi.scan(cdi.example().sequence, {"CRX": np.eye(4)[[3, 0, 0, 3, 1, 1]].T}, p=1e-3)
+        >>> found = cdi.motif_interactions(sites, shuffles=4)
+        >>> set(found.kinds) <= {"additive", "synergistic", "redundant"}
+        True
     """
 
     sites: MotifSites

@@ -29,6 +29,13 @@ class MeasuredComparison:
         same_sign: share of edits whose effects have the same sign, of those where neither is 0.
         left_out: rows of the measured table for which there is no prediction.
         certificate: how the predictions were computed.
+
+    Example:
+        >>> import pandas as pd, crossdna_interpret as cdi
+        >>> table = pd.DataFrame({"position": [1, 2, 3, 5], "alt": list("AATG"), "effect": [0.1, -1.0, 0.3, -0.2]})
+        >>> found = cdi.compare_with_measured(cdi.ism("ACGGACTT"), table)
+        >>> len(found), found.left_out, found.low <= found.r <= found.high
+        (4, 0, True)
     """
 
     sequence: str

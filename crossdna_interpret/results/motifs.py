@@ -105,6 +105,12 @@ class Seqlets(_Stretches):
             it), p_value (how often a stretch as long sums to as much if positions were independent: a ranking, not an
             error rate).
         certificate: how they were found, and how the attributions were computed.
+
+    Example:
+        >>> import crossdna_interpret as cdi
+        >>> found = cdi.find_seqlets(cdi.ism(cdi.example().sequence))
+        >>> all(0 <= stretch.start < stretch.end <= 164 for stretch in found)
+        True
     """
 
     importances: tuple[np.ndarray, ...]
@@ -139,6 +145,12 @@ class MotifSites(_Stretches):
               NaN until `site_effects` has measured them.
             - also: further motifs with a q value as good as asked for, best first, separated by commas.
         certificate: how they were found.
+
+    Example:
+        >>> import crossdna_interpret as cdi
+        >>> sites = cdi.scan("GGGGCTAATCCGGG", {"CRX": np.eye(4)[[3, 0, 0, 3, 1, 1]].T}, p=1e-2)
+        >>> [(site.start, site.strand, site.name) for site in sites]
+        [(5, '+', 'CRX')]
     """
 
     _COLUMNS: ClassVar[tuple[str, ...]] = (

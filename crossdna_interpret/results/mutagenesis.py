@@ -35,6 +35,12 @@ class Mutagenesis(OverTargets):
         certificate: how it was computed.
         orientations: where both were averaged, the result of the sequence as given and that of its reverse complement,
             both in the coordinates of `sequence`.
+
+    Example:
+        >>> import crossdna_interpret as cdi
+        >>> r = cdi.ism("ACGTACGTAC", start=2, end=5)
+        >>> r.predictions.shape, r.delta.shape, r.importance.shape
+        ((3, 4, 1), (3, 4), (3,))
     """
 
     sequence: str

@@ -38,6 +38,12 @@ class Orientation:
         table: one row for each question: what was compared, the statistic, its value, a 95 % interval and the number of
             sequences; NaN where there are too few.
         certificate: how it was computed.
+
+    Example:
+        >>> import crossdna_interpret as cdi
+        >>> found = cdi.orientation(["ACGTTGCAACGTTGCA", "TTGACCTAATCCGGTA"])
+        >>> found.forward.shape, found.reverse.shape
+        ((2,), (2,))
     """
 
     sequences: tuple[str, ...]

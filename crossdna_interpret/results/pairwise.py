@@ -37,6 +37,12 @@ class PairwiseMutagenesis(OverTargets):
         certificate: how it was computed.
         orientations: where both were averaged, the result of the sequence as given and that of its reverse complement,
             both in the coordinates of `sequence`.
+
+    Example:
+        >>> import crossdna_interpret as cdi
+        >>> r = cdi.pairwise_ism("ACGTACGTAC", positions=[1, 4, 6])
+        >>> r.pairs.tolist(), r.interaction.shape
+        ([[0, 1], [0, 2], [1, 2]], (3, 4, 4))
     """
 
     AVERAGED: ClassVar = ("reference", "singles", "predictions")

@@ -30,6 +30,11 @@ def explore(
     Raises:
         ImportError: the extra `lab` is not installed.
         ValueError, TypeError, MemoryError: a bad sequence, model, target or method.
+
+    Example:
+        >>> import crossdna_interpret as cdi
+        >>> explorer = cdi.explore("ACGTTGCAACGTTGCA")  # in a notebook, the last line of a cell shows it
+        >>> explorer.close()
     """
     try:
         from crossdna_interpret.widgets.explorer import Explorer
