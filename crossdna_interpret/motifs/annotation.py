@@ -216,14 +216,16 @@ def _fimo(sequences: list[str], examples: list[int], motifs: list[Motif], p: flo
                 "number": int(number),
                 "start": hits["start"].to_numpy(dtype=int),
                 "strand": (hits["strand"] == "-").to_numpy(dtype=int),
-                "p_value": hits["p-value"].to_numpy(dtype=float),
+                # memelite rounds scores, and gives 0 where the best score falls behind the last bin of its table.
+                "p_value": np.maximum(hits["p-value"].to_numpy(dtype=float), 0.25 ** motifs[int(number)].width),
             }
         )
         for number, hits in zip(fitting, found, strict=True)
     ]
     columns = {"example": int, "number": int, "start": int, "strand": int, "p_value": float}
     empty = pd.DataFrame({name: np.empty(0, dtype=kind) for name, kind in columns.items()})
-    return pd.concat([part for part in parts if len(part)] or [empty], ignore_index=True)
+    hits = pd.concat([part for part in parts if len(part)] or [empty], ignore_index=True)
+    return hits[hits["p_value"] <= p].reset_index(drop=True)
 
 
 def benjamini_hochberg(p_values: np.ndarray, tests: int | None = None) -> np.ndarray:

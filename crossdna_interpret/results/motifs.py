@@ -81,6 +81,13 @@ class _Stretches:
         importances = None if self.importances is None else (self.importances[example],)
         return replace(self, sequences=(self.sequences[example],), table=table, importances=importances)
 
+    def where(self: Own, chosen: Any) -> Own:
+        """Those of the rows for which a mask (one value for each row of `table`) is true."""
+        mask = np.asarray(chosen, dtype=bool)
+        if mask.shape != (len(self),):
+            raise ValueError(f"`chosen` must be a mask of {len(self)} rows, but is of shape {mask.shape}.")
+        return replace(self, table=self.table[mask])
+
     def to_dataframe(self) -> pd.DataFrame:
         """One row for each stretch."""
         return self.table.copy()
