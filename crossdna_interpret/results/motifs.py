@@ -155,7 +155,7 @@ class MotifSites(_Stretches):
 
     Example:
         >>> import crossdna_interpret as cdi
-        >>> sites = cdi.scan("GGGGCTAATCCGGG", {"CRX": np.eye(4)[[3, 0, 0, 3, 1, 1]].T}, p=1e-2)
+        >>> sites = cdi.scan("GGGGCTAATCCGGG", {"CRX": np.eye(4)[[3, 0, 0, 3, 1, 1]].T}, p=1e-3)
         >>> [(site.start, site.strand, site.name) for site in sites]
         [(5, '+', 'CRX')]
     """
