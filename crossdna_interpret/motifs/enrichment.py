@@ -44,7 +44,7 @@ def motif_enrichment(
     Example:
         >>> import numpy as np
         >>> crx = {"CRX": np.eye(4)[[3, 0, 0, 3, 1, 1]].T}
-        >>> found = motif_enrichment(["GGCTAATCCGG"] * 6, ["GGCTACTCCGG"] * 6, crx, p=1e-3)
+        >>> found = motif_enrichment(["GGCTAATCCGG"] * 6, ["GGCTGCTGCGG"] * 6, crx, p=1e-3)
         >>> found[["name", "count", "background_count"]].values.tolist()
         [['CRX', 6, 0]]
     """
