@@ -15,6 +15,7 @@ from typing import Literal
 
 import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from matplotlib.figure import Figure
@@ -63,6 +64,34 @@ def _pairs(model: nn.Module) -> cdi.PairwiseMutagenesis:
     return cdi.pairwise_ism(SEQUENCE, model, positions=[5, 8], batch_size=4)
 
 
+WORDS = {word: np.eye(4)[["ACGT".index(base) for base in word]].T for word in ("TTACAG", "GACCGT")}
+
+
+def _sites(model: nn.Module) -> cdi.MotifSites:
+    return cdi.site_effects(cdi.scan(SEQUENCE, WORDS, p=1e-3), model, shuffles=2)
+
+
+def _interactions(model: nn.Module) -> cdi.MotifInteractions:
+    return cdi.motif_interactions(cdi.scan(SEQUENCE, WORDS, p=1e-3), model, shuffles=2)
+
+
+def _marginal(model: nn.Module) -> cdi.Marginalization:
+    return cdi.marginalize("TAATCC", model, backgrounds=[SEQUENCE, SEQUENCE[::-1]])
+
+
+def _spacing(model: nn.Module) -> cdi.Spacing:
+    return cdi.spacing("TAAT", "CAGC", model, distances=[0, 5], backgrounds=[SEQUENCE, SEQUENCE[::-1]])
+
+
+def _design(model: nn.Module) -> cdi.Design:
+    return cdi.design(SEQUENCE, model, max_edits=1, keep=[(0, 20)])
+
+
+def _measured(model: nn.Module) -> cdi.MeasuredComparison:
+    table = pd.DataFrame({"position": [6, 7], "alt": ["C", "A"], "effect": [0.1, -0.3]})
+    return cdi.compare_with_measured(_mutagenesis(model), table)
+
+
 ANALYSES: dict[str, Callable[[nn.Module], np.ndarray]] = {
     "predict": lambda model: cdi.predict([SEQUENCE, SEQUENCE[:9]], model, batch_size=1),
     "ism": lambda model: _mutagenesis(model).predictions,
@@ -77,6 +106,11 @@ ANALYSES: dict[str, Callable[[nn.Module], np.ndarray]] = {
     "patch_exchange": lambda model: np.float32([cdi.patch_exchange(SEQUENCE[::-1], SEQUENCE, model).delta]),
     "exchange_ism": lambda model: cdi.exchange_ism(SEQUENCE, model, start=6, end=8, positions=True).received,
     "orientation": lambda model: _orientation(model).attribution_worst,
+    "site_effects": lambda model: _sites(model).table["necessity"].to_numpy(),
+    "motif_interactions": lambda model: _interactions(model).interaction,
+    "marginalize": lambda model: _marginal(model).delta,
+    "spacing": lambda model: _spacing(model).interaction,
+    "design": lambda model: _design(model).predictions,
     "averaged": lambda model: cdi.ism(SEQUENCE, model, start=6, end=8, rc_average=True).predictions,
 }
 
@@ -94,6 +128,14 @@ PLOTS: dict[str, tuple[Callable, Callable]] = {
     "exchange_effects": (_exchange, plot.exchange_effects),
     "gate_track": (_exchange, plot.gate_track),
     "orientation_scatter": (_orientation, plot.orientation_scatter),
+    "annotated_logo": (_sites, plot.annotated_logo),
+    "necessity_sufficiency": (_sites, plot.necessity_sufficiency),
+    "interaction_graph": (_interactions, plot.interaction_graph),
+    "interaction_matrix": (_interactions, plot.interaction_matrix),
+    "marginal_effects": (_marginal, plot.marginal_effects),
+    "spacing_curves": (_spacing, plot.spacing_curves),
+    "design_path": (_design, plot.design_path),
+    "measured_scatter": (_measured, plot.measured_scatter),
 }
 
 
