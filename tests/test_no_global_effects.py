@@ -76,7 +76,7 @@ def _interactions(model: nn.Module) -> cdi.MotifInteractions:
 
 
 def _marginal(model: nn.Module) -> cdi.Marginalization:
-    return cdi.marginalize("TAATCC", model, backgrounds=[SEQUENCE, SEQUENCE[::-1]])
+    return cdi.marginalize("TAATCC", model, backgrounds=[SEQUENCE, SEQUENCE[::-1]], batch_size=1)
 
 
 def _spacing(model: nn.Module) -> cdi.Spacing:
@@ -106,11 +106,11 @@ ANALYSES: dict[str, Callable[[nn.Module], np.ndarray]] = {
     "patch_exchange": lambda model: np.float32([cdi.patch_exchange(SEQUENCE[::-1], SEQUENCE, model).delta]),
     "exchange_ism": lambda model: cdi.exchange_ism(SEQUENCE, model, start=6, end=8, positions=True).received,
     "orientation": lambda model: _orientation(model).attribution_worst,
-    "site_effects": lambda model: _sites(model).table["necessity"].to_numpy(),
-    "motif_interactions": lambda model: _interactions(model).interaction,
+    "site_effects": lambda model: np.float32(_sites(model).table["necessity"].to_numpy()),
+    "motif_interactions": lambda model: np.float32(_interactions(model).interaction),
     "marginalize": lambda model: _marginal(model).delta,
-    "spacing": lambda model: _spacing(model).interaction,
-    "design": lambda model: _design(model).predictions,
+    "spacing": lambda model: np.float32(_spacing(model).interaction),
+    "design": lambda model: np.float32(_design(model).predictions),
     "averaged": lambda model: cdi.ism(SEQUENCE, model, start=6, end=8, rc_average=True).predictions,
 }
 
