@@ -215,10 +215,10 @@ def unusual() -> Iterator[None]:
 
 @pytest.fixture
 def half_trained(make_model: Callable) -> CrossDNA:
-    """A model with every third module in training mode and every other parameter asking for gradients."""
+    """A model with dropout and every third module in training mode, every other parameter asking for gradients."""
     model = make_model(depth=1)
     for i, module in enumerate(model.modules()):
-        module.training = i % 3 == 0
+        module.training = i % 3 == 0 or isinstance(module, nn.Dropout)
     for i, parameter in enumerate(model.parameters()):
         parameter.requires_grad_(i % 2 == 0)
     return model
@@ -323,4 +323,4 @@ if __name__ == "__main__":
     start = snapshot(fresh)
     for run in ANALYSES.values():
         run(fresh)
-    print(differences(start, snapshot(fresh)) or "no trace")
+    print(", ".join(differences(start, snapshot(fresh))) or "no trace")

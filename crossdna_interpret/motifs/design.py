@@ -109,10 +109,10 @@ def design(
             if allowed(made.sequences[-1]):
                 yield made
 
-    first = float(score_ids(resolved, alphabet.encode(sequence)[None])[0, index])
-    best = _Path((sequence,), (), (), (first,))
-    front, reason = [best], "max_edits was reached"
     with evaluation_mode(resolved), progress(max_edits, "design", "edit") as bar:
+        first = float(score_ids(resolved, alphabet.encode(sequence)[None])[0, index])
+        best = _Path((sequence,), (), (), (first,))
+        front, reason = [best], "max_edits was reached"
         for _ in range(max_edits):
             found = {made.sequences[-1]: made for path in front for made in itertools.islice(nearer(path), beam)}
             if not found:
