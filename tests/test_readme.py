@@ -28,7 +28,9 @@ def test_its_numbers_are_those_of_the_bundled_model() -> None:
     assert f"{sum(p.numel() for p in model.parameters()):,} parameters" in README
     config = Path(cdi.__file__).parent / "assets" / "models" / "retina-enhancer" / "config.json"
     facts = json.loads(config.read_text(encoding="utf-8"))["provenance"]
-    assert f"r = {facts['valid_r']:.2f} ({facts['valid_r_both_strands']:.2f} when" in README
+    assert f"r = {facts['valid_r']:.2f}, the same in either orientation" in README
+    assert facts["valid_r_between_strands"] == 1
+    assert f"{facts['valid_r_both_strands']:.2f}" == f"{facts['valid_r']:.2f}"
 
 
 def test_its_links_lead_somewhere() -> None:

@@ -106,6 +106,23 @@ class _StopAtNaN(Callback):
             )
 
 
+class _Clock(Callback):
+    """Seconds of training, those before a stop included."""
+
+    def __init__(self) -> None:
+        self.before, self.started = 0.0, time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        return self.before + time.monotonic() - self.started
+
+    def state_dict(self) -> dict[str, float]:
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        self.before = state["seconds"]
+
+
 def git_revision(folder: Path) -> str | None:
     """The commit that `folder` is at, with "+" if files differ from it, or None outside of a repository."""
 
@@ -150,7 +167,8 @@ def fit(
         facts: what else there is to know, JSON-ready: the command, the config, where the data came from.
 
     Returns:
-        The facts with the options, the git revision, versions, minutes of this call, and the last metrics.
+        The facts with the options, the git revision, versions, minutes (up to the checkpoint that the run goes on
+        from, and since), and the last metrics.
 
     Raises:
         TrainingError: the loss is not a number, or the checkpoint cannot be read or written.
@@ -172,7 +190,9 @@ def fit(
         settings.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
     except OSError as error:
         raise TrainingError(f"The run's folder {folder} cannot be written: {error}.") from error
+    clock = _Clock()
     callbacks: list[Callback] = [
+        clock,
         ModelCheckpoint(
             folder, filename=LAST.removesuffix(".ckpt"), every_n_train_steps=options.checkpoint_every,
             enable_version_counter=False,
@@ -183,7 +203,6 @@ def fit(
         callbacks.append(EMAWeightAveraging(decay=options.average, use_buffers=False))
     if options.patience is not None and valid is not None:
         callbacks.append(EarlyStopping(options.monitor, mode="max", patience=options.patience))
-    started = time.monotonic()
     checkpoint = folder / LAST
     module.train()  # a loaded model comes in evaluation mode
     with _as_it_was(options.threads):
@@ -218,4 +237,4 @@ def fit(
             )
             raise TrainingError(f"The run stopped: {error}. {kept}") from error
     metrics = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("valid")}
-    return {**known, "steps": trainer.global_step, "minutes": (time.monotonic() - started) / 60, **metrics}
+    return {**known, "steps": trainer.global_step, "minutes": clock.seconds / 60, **metrics}

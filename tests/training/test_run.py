@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from crossdna_interpret.models.crossdna.model import CrossDNA
+from crossdna_interpret.training import run
 from crossdna_interpret.training.finetuning import Finetuning
 from crossdna_interpret.training.run import LAST, RunOptions, TrainingError, fit
 from crossdna_interpret.training.tables import Table
@@ -63,6 +65,30 @@ def test_a_run_that_is_stopped_goes_on_to_the_bit(
     for name, value in whole.state_dict().items():
         assert torch.equal(value, second.state_dict()[name]), name
     assert again["valid_r_both_strands"] == told["valid_r_both_strands"]
+
+
+def test_minutes_are_those_of_all_calls_without_what_lies_between(
+    module: Callable, stop_after: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(run, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def a_minute_each(slow: Finetuning) -> Finetuning:
+        step = slow.training_step
+
+        def training_step(*args: object) -> object:
+            now[0] += 60
+            return step(*args)
+
+        slow.training_step = training_step
+        return slow
+
+    first = a_minute_each(module())
+    stopped = stop_after(first, 7)
+    with pytest.raises(stopped):
+        fit(first, table(), None, tmp_path, options(), {})
+    now[0] += 1e6
+    assert fit(a_minute_each(module()), table(), None, tmp_path, options(), {})["minutes"] == pytest.approx(20)
 
 
 def test_the_seed_alone_decides(module: Callable, tmp_path: Path) -> None:
