@@ -25,6 +25,7 @@ __all__ = ["annotate", "benjamini_hochberg", "scan"]
 _FEW_MOTIFS = 50  # fewer columns than those of so many motifs are no background to compare a match with
 _STRETCHES = 256  # compared at once
 _WIDEST = 25  # bases of a site that may have been found in two parts
+_BIN, _EPS = 0.1, 1e-4  # bits to which fimo rounds scores, and what it adds to probabilities
 # The power of a base's importance with which it counts in the comparison. Where a model is saturated, one base of a
 # site can outweigh the others a hundredfold, which would leave too little to compare; 0 would count all bases alike.
 _EVENNESS = 1 / 3
@@ -92,8 +93,10 @@ def scan(
 ) -> MotifSites:
     """Find where motifs match sequences, on either strand, whether or not a model minds.
 
-    By memelite's fimo. q values are those of Benjamini and Hochberg over all places where a motif could be. A motif
-    that is longer than a sequence matches it nowhere.
+    By memelite's fimo: a p value is the share of all words of the motif's length, of even bases, that score as high or
+    higher, with each base's score rounded to a tenth of a bit. An N counts as the base that fits worst. q values are
+    those of Benjamini and Hochberg over all places where a motif could be. A motif that is longer than a sequence
+    matches it nowhere.
 
     Args:
         seqs: one sequence, or N; or results of `ism` and its like, whose attribution the sites then have.
@@ -206,9 +209,10 @@ def _fimo(sequences: list[str], examples: list[int], motifs: list[Motif], p: flo
     from memelite.fimo import fimo
 
     length = len(sequences[0])
-    fitting = {str(number): motif.probabilities for number, motif in enumerate(motifs) if motif.width <= length}
+    fitting = {str(number): _for_fimo(motif) for number, motif in enumerate(motifs) if motif.width <= length}
     channels = np.stack([alphabet.one_hot(alphabet.encode(each), np.float32)[:4] for each in sequences])
-    found = fimo(fitting, channels, threshold=p) if fitting else []
+    # A little more than p, because fimo wants less than the threshold.
+    found = fimo(fitting, channels, threshold=p * (1 + 1e-9), bin_size=_BIN, eps=_EPS) if fitting else []
     parts = [
         pd.DataFrame(
             {
@@ -216,16 +220,28 @@ def _fimo(sequences: list[str], examples: list[int], motifs: list[Motif], p: flo
                 "number": int(number),
                 "start": hits["start"].to_numpy(dtype=int),
                 "strand": (hits["strand"] == "-").to_numpy(dtype=int),
-                # memelite rounds scores, and gives 0 where the best score falls behind the last bin of its table.
-                "p_value": np.maximum(hits["p-value"].to_numpy(dtype=float), 0.25 ** motifs[int(number)].width),
+                "p_value": hits["p-value"].to_numpy(dtype=float),
             }
         )
         for number, hits in zip(fitting, found, strict=True)
     ]
     columns = {"example": int, "number": int, "start": int, "strand": int, "p_value": float}
     empty = pd.DataFrame({name: np.empty(0, dtype=kind) for name, kind in columns.items()})
-    hits = pd.concat([part for part in parts if len(part)] or [empty], ignore_index=True)
-    return hits[hits["p_value"] <= p].reset_index(drop=True)
+    return pd.concat([part for part in parts if len(part)] or [empty], ignore_index=True)
+
+
+def _for_fimo(motif: Motif) -> np.ndarray:
+    """The matrix (4, W) for which fimo's p values are exact.
+
+    It sums log odds as they are, but looks the sum up among sums of rounded ones, cut towards zero: a short motif's
+    perfect match may then have p = 0, and a match with a mismatch the p of a perfect one. So every entry is a whole
+    number of bins above the worst of its column, and the sum a quarter of a bin above one. An N, which adds nothing,
+    counts as the worst base.
+    """
+    bins = np.round(motif.log_odds / _BIN)
+    odds = _BIN * (bins - bins.min(axis=0) + 0.25 / motif.width)
+    matrix: np.ndarray = 0.25 * 2**odds - _EPS
+    return matrix
 
 
 def benjamini_hochberg(p_values: np.ndarray, tests: int | None = None) -> np.ndarray:

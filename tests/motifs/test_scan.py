@@ -32,19 +32,64 @@ def of_importance(values: np.ndarray, sequence: str | None = None, start: int = 
 # Scans
 
 
-def test_sites_are_fimos(vertebrates: list[Motif], make_sequence: Callable) -> None:
-    seqs = [make_sequence(80, seed=seed, n_at=(3,)) for seed in range(4)]
-    few = vertebrates[:80]
-    found = cdi.scan(seqs, few, p=1e-3)
+def by_enumeration(motif: Motif, seqs: list[str]) -> dict[tuple[int, int, str], float]:
+    """The p value of every place, from the scores of all words of the motif's length."""
+    table = np.round(motif.log_odds * 10).astype(int)
+    totals = np.zeros(1, dtype=int)
+    for column in table.T:
+        totals = (totals[:, None] + column).ravel()
+    totals.sort()
+    found = {}
+    for number, seq in enumerate(seqs):
+        for strand, scores in (("+", table), ("-", table[::-1, ::-1])):
+            scores = np.vstack([scores, scores.min(axis=0)])
+            for start in range(len(seq) - motif.width + 1):
+                word = alphabet.encode(seq[start : start + motif.width])
+                score = scores[word, np.arange(motif.width)].sum()
+                found[number, start, strand] = 1 - np.searchsorted(totals, score) / len(totals)
+    return found
+
+
+@pytest.mark.parametrize("p", [1e-4, 2e-3, 0.3])
+def test_p_values_are_shares_of_all_words(vertebrates: list[Motif], make_sequence: Callable, p: float) -> None:
+    short = [motif for motif in vertebrates if motif.width <= 9]
+    chosen = [cdi.read_motifs(CRX)[0], *short[::12]]
+    planted = "".join(motif.consensus for motif in chosen)
+    seqs = [make_sequence(80, seed=seed, n_at=(3,)) + planted for seed in range(4)]
+    assert len(chosen) > 8
+    assert {motif.width for motif in chosen} >= {6, 7, 8, 9}
+    found = cdi.scan(seqs, chosen, p=p)
+    for motif in chosen:
+        expected = {place: value for place, value in by_enumeration(motif, seqs).items() if value <= p * (1 + 1e-9)}
+        reached = {(row.example, row.start, row.strand): row.p_value for row in found if row.motif == motif.id}
+        assert reached == pytest.approx(expected, rel=1e-6)
+    assert len(found) > 10
+
+
+def test_a_perfect_match_is_the_rarest_word_and_a_mismatch_is_not() -> None:
+    table = cdi.scan(["TAATCC", "TAATCG"], CRX, p=0.01).table
+    by_example = table[table["strand"] == "+"].set_index("example")["p_value"]
+    assert by_example[0] == pytest.approx(4**-6)
+    assert by_example[1] == pytest.approx(19 * 4**-6)  # itself, and all words of one mismatch
+
+
+def test_wide_motifs_match_where_fimo_finds_them(vertebrates: list[Motif], make_sequence: Callable) -> None:
+    seqs = [make_sequence(400, seed=seed) for seed in range(6)]
+    wide = [motif for motif in vertebrates if motif.width >= 10][:150]
+    found = cdi.scan(seqs, wide, p=1e-3)
     channels = np.stack([alphabet.one_hot(alphabet.encode(seq), np.float32)[:4] for seq in seqs])
-    expected = fimo({motif.id: motif.probabilities for motif in few}, channels, threshold=1e-3)
+    expected = fimo({motif.id: motif.probabilities for motif in wide}, channels, threshold=1e-3)
     rows = {
-        (row.sequence_name, row.start, row.strand, motif.id)
-        for motif, hits in zip(few, expected, strict=True)
-        for row in hits.itertuples()
+        (*place, motif.id): p_value
+        for motif, hits in zip(wide, expected, strict=True)
+        for *place, p_value in hits[["sequence_name", "start", "strand", "p-value"]].itertuples(index=False)
     }
-    assert {(row.example, row.start, row.strand, row.motif) for row in found} == rows
-    assert len(rows) > 20
+    ours = {(row.example, row.start, row.strand, row.motif): row.p_value for row in found}
+    both = rows.keys() & ours.keys()
+    # Rounding a score lets a site at the limit in or out.
+    assert len(both) > 0.9 * max(len(rows), len(ours)) > 300
+    ratios = np.array([ours[place] / rows[place] for place in both])
+    assert np.median(ratios) == pytest.approx(1, abs=0.1)
 
 
 def test_sequences_of_several_lengths_and_longer_motifs(make_sequence: Callable) -> None:
