@@ -19,11 +19,13 @@ __all__ = [
     "INK",
     "PALETTES",
     "Palette",
+    "axes_of",
     "bound_of",
     "colors_of",
     "draw_letters",
     "dress",
     "new_axes",
+    "open_frame",
     "part_of",
     "two_strands",
 ]
@@ -81,14 +83,25 @@ def colors_of(palette: str) -> dict[str, str]:
     return PALETTES[palette]
 
 
-def new_axes(ax: Axes | None, positions: int, height: float) -> Axes:
-    """Where to draw: `ax`, or a new figure as wide as so many positions need, with its height in inches."""
+def axes_of(ax: Axes | None, width: float, height: float) -> Axes:
+    """Where to draw: `ax`, or a new figure of so many inches."""
     if ax is not None:
         return ax
     import matplotlib.pyplot as plt
 
-    _, new = plt.subplots(figsize=(min(max(6.0, 0.085 * positions + 1.5), 60.0), height), layout="constrained")
+    _, new = plt.subplots(figsize=(width, height), layout="constrained")
     return new
+
+
+def new_axes(ax: Axes | None, positions: int, height: float) -> Axes:
+    """Where to draw: `ax`, or a new figure as wide as so many positions need, with its height in inches."""
+    return axes_of(ax, min(max(6.0, 0.085 * positions + 1.5), 60.0), height)
+
+
+def open_frame(ax: Axes) -> None:
+    """Leave the frame's top and right side out."""
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
 
 
 def part_of(length: int, start: int, end: int | None) -> slice:
@@ -104,8 +117,7 @@ def dress(ax: Axes, first: int, last: int) -> None:
     ax.set_xlim(first - 0.6, last - 0.4)
     ax.xaxis.set_major_locator(MaxNLocator(nbins=18, integer=True, steps=[1, 2, 5, 10]))
     ax.set_xlabel("position (bp; the first base is 0)")
-    for side in ("top", "right"):
-        ax.spines[side].set_visible(False)
+    open_frame(ax)
 
 
 def bound_of(values: np.ndarray, limit: float | None) -> float:

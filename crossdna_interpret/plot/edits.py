@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import TwoSlopeNorm
 
 from crossdna_interpret import alphabet
-from crossdna_interpret.plot.drawing import INK, bound_of, dress, new_axes
+from crossdna_interpret.plot.drawing import INK, axes_of, bound_of, dress, new_axes
 from crossdna_interpret.results import EditScan, EditScores, ExchangeMutagenesis, Mutagenesis, PairwiseMutagenesis
 
 __all__ = ["edit_effects", "interaction_map", "mutagenesis_map"]
@@ -115,10 +115,7 @@ def interaction_map(
     """
     first, second = (np.unique(result.pairs[:, side]) for side in (0, 1))
     shown = result.matrix[np.ix_(second, first)]
-    if ax is None:
-        from matplotlib import pyplot as plt
-
-        _, ax = plt.subplots(figsize=(2.0 + 0.22 * len(first), 1.6 + 0.22 * len(second)), layout="constrained")
+    ax = axes_of(ax, 2.0 + 0.22 * len(first), 1.6 + 0.22 * len(second))
     bound = bound_of(shown, limit)
     image = ax.imshow(shown, cmap=cmap, norm=TwoSlopeNorm(0.0, -bound, bound), origin="lower", interpolation="nearest")
     for axis, rows in ((ax.xaxis, first), (ax.yaxis, second)):

@@ -14,10 +14,12 @@ from crossdna_interpret import alphabet
 from crossdna_interpret.plot.drawing import (
     INK,
     Palette,
+    axes_of,
     bound_of,
     colors_of,
     dress,
     new_axes,
+    open_frame,
     part_of,
     two_strands,
 )
@@ -195,10 +197,7 @@ def exchange_map(
     bound = bound_of(terms, limit)
     if limit is None:
         bound = float(np.quantile(np.abs(terms), 0.999)) or bound
-    if ax is None:
-        from matplotlib import pyplot as plt
-
-        _, ax = plt.subplots(figsize=(6.0, 5.0), layout="constrained")
+    ax = axes_of(ax, 6.0, 5.0)
     image = ax.imshow(terms, cmap=cmap, norm=TwoSlopeNorm(0.0, -bound, bound))
     sender, receiver = direction.split("_to_")
     ax.set_xlabel(f"sent by the {sender} strand at (bp)")
@@ -277,10 +276,7 @@ def exchange_effects(result: StrandExchange, ax: Axes | None = None, *, color: s
         The Axes. The dashed mark is where both directions would be if each added what it adds alone.
     """
     effects = result.effects
-    if ax is None:
-        from matplotlib import pyplot as plt
-
-        _, ax = plt.subplots(figsize=(5.0, 3.0), layout="constrained")
+    ax = axes_of(ax, 5.0, 3.0)
     bars: dict[str, float] = {
         "none": effects.none,
         _NAMES["reverse_to_forward"].replace(" ", "\n", 1): effects.reverse_to_forward,
@@ -293,8 +289,7 @@ def exchange_effects(result: StrandExchange, ax: Axes | None = None, *, color: s
     ax.hlines(additive, 2.6, 3.4, color=_RAISES, linestyle=(0, (3, 2)), linewidth=1.2)
     ax.axhline(0, color=INK, linewidth=0.6)
     ax.margins(y=0.15)
-    for side in ("top", "right"):
-        ax.spines[side].set_visible(False)
+    open_frame(ax)
     ax.set_ylabel(f"predicted\n{result.target}")
     ax.set_xlabel("messages")
     ax.set_title(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.axes import Axes
 
-from crossdna_interpret.plot.drawing import INK
+from crossdna_interpret.plot.drawing import INK, axes_of, open_frame
 from crossdna_interpret.results import MeasuredComparison
 
 __all__ = ["measured_scatter"]
@@ -25,10 +25,7 @@ def measured_scatter(
     Returns:
         The Axes. Both axes have their own scale: an effect may be measured in other units than it is predicted in.
     """
-    if ax is None:
-        from matplotlib import pyplot as plt
-
-        _, ax = plt.subplots(figsize=(4.2, 3.8), layout="constrained")
+    ax = axes_of(ax, 4.2, 3.8)
     x, y = result.table["predicted"].to_numpy(), result.table["measured"].to_numpy()
     ax.axhline(0, color=INK, linewidth=0.6)
     ax.axvline(0, color=INK, linewidth=0.6)
@@ -40,6 +37,5 @@ def measured_scatter(
     ax.set_xlabel(f"predicted change in {result.target}")
     ax.set_ylabel("measured effect")
     ax.set_title(f"r = {result.r:.2f} ({result.low:.2f} to {result.high:.2f}), n = {len(result)}", fontsize=9)
-    for side in ("top", "right"):
-        ax.spines[side].set_visible(False)
+    open_frame(ax)
     return ax

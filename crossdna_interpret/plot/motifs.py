@@ -10,7 +10,17 @@ from matplotlib.colors import TwoSlopeNorm
 from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path
 
-from crossdna_interpret.plot.drawing import INK, Palette, bound_of, draw_letters, dress, new_axes, part_of
+from crossdna_interpret.plot.drawing import (
+    INK,
+    Palette,
+    axes_of,
+    bound_of,
+    draw_letters,
+    dress,
+    new_axes,
+    open_frame,
+    part_of,
+)
 from crossdna_interpret.results import Design, Marginalization, MotifInteractions, MotifSites, Seqlets, Spacing
 
 __all__ = [
@@ -190,10 +200,7 @@ def interaction_matrix(
         first, second = result.pairs.T
         shown[first, second] = shown[second, first] = values
     count = len(result.sites)
-    if ax is None:
-        from matplotlib import pyplot as plt
-
-        _, ax = plt.subplots(figsize=(2.6 + 0.34 * count, 1.8 + 0.34 * count), layout="constrained")
+    ax = axes_of(ax, 2.6 + 0.34 * count, 1.8 + 0.34 * count)
     bound = bound_of(shown, limit) if np.isfinite(shown).any() else 1.0
     image = ax.imshow(shown, cmap=cmap, norm=TwoSlopeNorm(0.0, -bound, bound), interpolation="nearest")
     labels = [f"{row.name} {row.start}" for row in result.sites]
@@ -224,10 +231,7 @@ def spacing_curves(
     """
     if show not in ("effect", "interaction"):
         raise ValueError(f"`show` must be 'effect' or 'interaction', but got {show!r}.")
-    if ax is None:
-        from matplotlib import pyplot as plt
-
-        _, ax = plt.subplots(figsize=(6.4, 3.2), layout="constrained")
+    ax = axes_of(ax, 6.4, 3.2)
     a, b = result.motifs
     table = result.to_dataframe()
     ax.axhline(0, color=INK, linewidth=0.6)
@@ -245,8 +249,7 @@ def spacing_curves(
     what = "effect of both" if show == "effect" else "beyond the sum of each"
     ax.set_ylabel(f"{what},\n{result.target}")
     ax.legend(fontsize=7.5, frameon=False, ncols=2)
-    for side in ("top", "right"):
-        ax.spines[side].set_visible(False)
+    open_frame(ax)
     return ax
 
 
@@ -261,10 +264,7 @@ def marginal_effects(result: Marginalization, ax: Axes | None = None, *, color: 
     Returns:
         The Axes.
     """
-    if ax is None:
-        from matplotlib import pyplot as plt
-
-        _, ax = plt.subplots(figsize=(3.2, 3.0), layout="constrained")
+    ax = axes_of(ax, 3.2, 3.0)
     spread = (np.arange(result.delta.shape[1]) * 0.618) % 1 - 0.5  # side by side, in no order
     for at, values in enumerate(result.delta):
         ax.plot(at + 0.5 * spread, values, linestyle="", marker="o", markersize=3, alpha=0.5, color=color)
@@ -274,8 +274,7 @@ def marginal_effects(result: Marginalization, ax: Axes | None = None, *, color: 
     ax.set_xticks([0, 1], ["+ strand", "- strand"])
     ax.set_ylabel(f"change in {result.target}")
     ax.set_title(f"{result.motif} in {len(result.backgrounds)} backgrounds", fontsize=9)
-    for side in ("top", "right"):
-        ax.spines[side].set_visible(False)
+    open_frame(ax)
     return ax
 
 
@@ -295,10 +294,7 @@ def necessity_sufficiency(result: MotifSites, ax: Axes | None = None, *, labels:
     """
     if not result.measured:
         raise ValueError("`result` has no necessity and sufficiency yet: call site_effects first.")
-    if ax is None:
-        from matplotlib import pyplot as plt
-
-        _, ax = plt.subplots(figsize=(4.4, 4.2), layout="constrained")
+    ax = axes_of(ax, 4.4, 4.2)
     table = result.table
     x, y = table["necessity"].to_numpy(), table["sufficiency"].to_numpy()
     ax.axhline(0, color=INK, linewidth=0.6)
@@ -330,16 +326,12 @@ def design_path(result: Design, ax: Axes | None = None, *, color: str = _FORWARD
         The Axes.
     """
     steps = len(result.predictions)
-    if ax is None:
-        from matplotlib import pyplot as plt
-
-        _, ax = plt.subplots(figsize=(max(3.6, 0.42 * steps + 1.6), 3.4), layout="constrained")
+    ax = axes_of(ax, max(3.6, 0.42 * steps + 1.6), 3.4)
     ax.plot(range(steps), result.predictions, color=color, linewidth=1.4, marker="o", markersize=4)
     if not isinstance(result.goal, str):
         ax.axhline(result.goal, color=INK, linewidth=0.8, linestyle=(0, (4, 2)))
         ax.text(0, result.goal, "goal", va="bottom", fontsize=8, color=INK)
     ax.set_xticks(range(steps), ["start", *result.labels], rotation=60, ha="right", fontsize=8)
     ax.set_ylabel(f"predicted\n{result.target}")
-    for side in ("top", "right"):
-        ax.spines[side].set_visible(False)
+    open_frame(ax)
     return ax

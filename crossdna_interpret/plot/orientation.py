@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from matplotlib.axes import Axes
 
-from crossdna_interpret.plot.drawing import INK
+from crossdna_interpret.plot.drawing import INK, axes_of
 from crossdna_interpret.results import Orientation
 
 __all__ = ["orientation_scatter"]
@@ -21,10 +21,7 @@ def orientation_scatter(result: Orientation, ax: Axes | None = None, *, color: s
     Returns:
         The Axes. The line is where a model lies that treats both alike.
     """
-    if ax is None:
-        from matplotlib import pyplot as plt
-
-        _, ax = plt.subplots(figsize=(4.2, 4.2), layout="constrained")
+    ax = axes_of(ax, 4.2, 4.2)
     low = float(min(result.forward.min(), result.reverse.min()))
     high = float(max(result.forward.max(), result.reverse.max()))
     pad = 0.05 * ((high - low) or 1.0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -111,7 +110,7 @@ class Attribution(OverOrientations):
                 "prediction": self.prediction,
                 "baseline_prediction": self.baseline_prediction,
                 "baseline": self.baseline,
-                "certificate": json.dumps(self.certificate.to_dict()),
+                "certificate": self.certificate.to_json(),
             },
         )
 

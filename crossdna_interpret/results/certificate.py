@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -55,6 +56,10 @@ class Certificate:
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dict."""
         return dataclasses.asdict(self)
+
+    def to_json(self) -> str:
+        """The same as text, for attributes of datasets."""
+        return json.dumps(self.to_dict())
 
 
 def freeze(result: object, name: str, shape: tuple[int, ...]) -> None:

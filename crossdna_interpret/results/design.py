@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -99,7 +98,7 @@ class Design:
                 "target": self.target,
                 "goal": self.goal,
                 "reason": self.reason,
-                "certificate": json.dumps(self.certificate.to_dict()),
+                "certificate": self.certificate.to_json(),
             },
         )
 

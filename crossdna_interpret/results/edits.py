@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -111,7 +110,7 @@ class EditScores(OverTargets):
                 "alt": ("edit", [edit.string for edit in self.edits]),
                 "length": ("edit", self.lengths),
             },
-            attrs={"sequence": self.sequence, "certificate": json.dumps(self.certificate.to_dict())},
+            attrs={"sequence": self.sequence, "certificate": self.certificate.to_json()},
         )
 
     def plot(self, ax: Axes | None = None, **options: Any) -> Axes:

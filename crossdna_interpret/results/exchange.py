@@ -211,7 +211,7 @@ class StrandExchange(OverOrientations):
                 "sequence": self.sequence,
                 "target": self.target,
                 "effects": json.dumps(vars(self.effects)),
-                "certificate": json.dumps(self.certificate.to_dict()),
+                "certificate": self.certificate.to_json(),
             },
         )
 
@@ -305,7 +305,7 @@ class ExchangeMutagenesis:
             "sequence": self.sequence,
             "target": self.target,
             "reference": self.reference,
-            "certificate": json.dumps(self.certificate.to_dict()),
+            "certificate": self.certificate.to_json(),
         }
         return xr.Dataset(values, coords=coords, attrs=attrs)
 

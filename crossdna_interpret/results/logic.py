@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -97,7 +96,7 @@ class Marginalization:
                 "after": (("strand", "background", "target"), self.after),
             },
             coords={"strand": list(STRANDS), "target": list(self.targets)},
-            attrs={"motif": self.motif, "string": self.string, "certificate": json.dumps(self.certificate.to_dict())},
+            attrs={"motif": self.motif, "string": self.string, "certificate": self.certificate.to_json()},
         )
 
     def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
@@ -200,7 +199,7 @@ class Spacing:
                 "motifs": list(self.motifs),
                 "strings": list(self.strings),
                 "target": self.target,
-                "certificate": json.dumps(self.certificate.to_dict()),
+                "certificate": self.certificate.to_json(),
             },
         )
 
@@ -335,7 +334,7 @@ class MotifInteractions:
     def to_xarray(self) -> xr.Dataset:
         """The columns of `to_dataframe` along "pair", with the certificate."""
         found = self.to_dataframe().rename_axis("pair").to_xarray()
-        found.attrs |= {"sequence": self.sequence, "certificate": json.dumps(self.certificate.to_dict())}
+        found.attrs |= {"sequence": self.sequence, "certificate": self.certificate.to_json()}
         return found
 
     def plot(self, ax: Axes | None = None, *, kind: Literal["graph", "matrix"] = "graph", **options: Any) -> Axes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +80,7 @@ class MeasuredComparison:
         found = self.table.rename_axis("edit").to_xarray()
         names = ("sequence", "target", "r", "low", "high", "rho", "same_sign")
         found.attrs |= {name: getattr(self, name) for name in names}
-        found.attrs["certificate"] = json.dumps(self.certificate.to_dict())
+        found.attrs["certificate"] = self.certificate.to_json()
         return found
 
     def plot(self, ax: Axes | None = None, **options: Any) -> Axes:

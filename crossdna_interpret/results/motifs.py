@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -95,7 +94,7 @@ class _Stretches:
     def to_xarray(self) -> xr.Dataset:
         """The columns of `to_dataframe` along "row", with the certificate."""
         found = self.table.rename_axis("row").to_xarray()
-        found.attrs |= {"target": self.target, "certificate": json.dumps(self.certificate.to_dict())}
+        found.attrs |= {"target": self.target, "certificate": self.certificate.to_json()}
         return found
 
 

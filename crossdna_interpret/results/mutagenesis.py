@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -115,7 +114,7 @@ class Mutagenesis(OverTargets):
                 "target": list(self.targets),
                 "ref": ("position", list(self.sequence[self.start : self.end])),
             },
-            attrs={"sequence": self.sequence, "certificate": json.dumps(self.certificate.to_dict())},
+            attrs={"sequence": self.sequence, "certificate": self.certificate.to_json()},
         )
 
     def plot(self, ax: Axes | None = None, **options: Any) -> Axes:

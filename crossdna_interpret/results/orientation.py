@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -86,7 +85,7 @@ class Orientation:
     def to_xarray(self) -> xr.Dataset:
         """The rows of `to_dataframe`, with the certificate."""
         found = self.to_dataframe().rename_axis("row").to_xarray()
-        found.attrs |= {"target": self.target, "certificate": json.dumps(self.certificate.to_dict())}
+        found.attrs |= {"target": self.target, "certificate": self.certificate.to_json()}
         return found
 
     def plot(self, ax: Axes | None = None, **options: Any) -> Axes:

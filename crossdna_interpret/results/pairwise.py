@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -140,7 +139,7 @@ class PairwiseMutagenesis(OverTargets):
                 "position_1": ("pair", self.positions[self.pairs[:, 0]]),
                 "position_2": ("pair", self.positions[self.pairs[:, 1]]),
             },
-            attrs={"sequence": self.sequence, "certificate": json.dumps(self.certificate.to_dict())},
+            attrs={"sequence": self.sequence, "certificate": self.certificate.to_json()},
         )
 
     def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
