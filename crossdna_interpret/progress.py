@@ -13,6 +13,7 @@ __all__ = ["Listener", "followed", "progress"]
 
 Listener = Callable[[str, int, int], None]
 _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
+_shown: ContextVar[bool] = ContextVar("shown", default=False)
 
 
 @contextmanager
@@ -45,13 +46,22 @@ def _watched() -> bool:
     return sys.stderr is not None and (sys.stderr.isatty() or "ipykernel" in sys.modules)
 
 
-def progress(total: int, label: str, unit: str) -> tqdm:
-    """A bar on stderr over `total` units; use it in a ``with`` and call ``update(n)``.
+@contextmanager
+def progress(total: int, label: str, unit: str) -> Iterator[tqdm]:
+    """A bar on stderr over `total` units: call its ``update(n)`` in the body.
 
-    It stays silent for jobs under two seconds, and where stderr is neither a terminal nor a notebook. Inside
-    `followed`, nothing is shown.
+    It stays silent for jobs under two seconds, inside another bar, and where stderr is neither a terminal nor a
+    notebook. Inside `followed`, nothing is shown.
     """
     listener = _listener.get()
     if listener is not None:
-        return _Told(total, label, listener)
-    return tqdm(total=total, desc=label, unit=unit, delay=2, leave=False, disable=not _watched(), file=sys.stderr)
+        with _Told(total, label, listener) as told:
+            yield told
+        return
+    silent = _shown.get() or not _watched()
+    with tqdm(total=total, desc=label, unit=unit, delay=2, leave=False, disable=silent, file=sys.stderr) as bar:
+        token = _shown.set(_shown.get() or not silent)
+        try:
+            yield bar
+        finally:
+            _shown.reset(token)

@@ -67,6 +67,23 @@ def test_long_jobs_show_a_bar_where_somebody_watches(stderr: Callable) -> None:
     assert unwatched.getvalue() == ""
 
 
+def test_of_work_within_work_the_outer_bar_is_shown(stderr: Callable) -> None:
+    screen = stderr(terminal=True)
+    with progress(2, "design", "edit") as outer:
+        time.sleep(2.1)
+        with progress(40, "score_edits", "edit") as inner:
+            inner.update(10)
+            time.sleep(2.1)
+            inner.update(10)
+        outer.update(1)
+    assert "1/2" in screen.getvalue()
+    assert "score_edits" not in screen.getvalue()
+    with progress(40, "after", "edit") as bar:
+        time.sleep(2.1)
+        bar.update(10)
+    assert "after" in screen.getvalue()
+
+
 def test_short_jobs_show_nothing(stderr: Callable) -> None:
     screen = stderr(terminal=True)
     with progress(3, "scoring", "sequence") as bar:
