@@ -10,7 +10,7 @@ import pandas as pd
 
 from crossdna_interpret.statistics import correlation
 
-__all__ = ["SCANNING", "NoPairsError", "Predict", "crx_pairs", "scanning"]
+__all__ = ["SCANNING", "NoPairsError", "Predict", "crx_pairs", "paired_with_mutant", "scanning"]
 
 Predict = Callable[[Sequence[str]], np.ndarray]  # sequences to scores (N,)
 
@@ -63,6 +63,33 @@ def scanning(path: str | Path, predict: Predict) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def paired_with_mutant(path: str | Path, more: Sequence[str] = ()) -> pd.DataFrame:
+    """Rows of a table in which an enhancer stands as it is beside its version without CRX sites, of one library.
+
+    Args:
+        path: as in `crx_pairs`.
+        more: further columns to keep.
+
+    Returns:
+        A row for each pair: enhancer, library, and the columns of both with `_wild` and `_mutant` behind their names.
+
+    Raises:
+        As `crx_pairs`.
+    """
+    columns = ["id", "sequence", "log2_activity", "library", *more]
+    table = _table(path, columns)[columns]
+    keys = ["enhancer", "library"]
+    sides = []
+    for suffix in (_WILD, _MUTANT):
+        side = table[table["id"].str.endswith(suffix)].copy()
+        side["enhancer"] = side["id"].str.removesuffix(suffix)
+        sides.append(side.drop_duplicates(keys))
+    pairs = sides[0].merge(sides[1], on=keys, suffixes=("_wild", "_mutant"))
+    if pairs.empty:
+        raise NoPairsError(f"{path} has no pairs of ids that end in {_WILD} and {_MUTANT}.")
+    return pairs
+
+
 def crx_pairs(path: str | Path, predict: Predict) -> pd.DataFrame:
     """Measured and predicted change of activity where all CRX sites of an enhancer are mutated.
 
@@ -78,16 +105,7 @@ def crx_pairs(path: str | Path, predict: Predict) -> pd.DataFrame:
         FileNotFoundError, ValueError: no such file, or a column is missing.
         NoPairsError: there are no pairs.
     """
-    table = _table(path, ("id", "sequence", "log2_activity", "library"))
-    keys = ["enhancer", "library"]
-    sides = []
-    for suffix in (_WILD, _MUTANT):
-        side = table[table["id"].str.endswith(suffix)].copy()
-        side["enhancer"] = side["id"].str.removesuffix(suffix)
-        sides.append(side.drop_duplicates(keys))
-    pairs = sides[0].merge(sides[1], on=keys, suffixes=("_wild", "_mutant"))
-    if pairs.empty:
-        raise NoPairsError(f"{path} has no pairs of ids that end in {_WILD} and {_MUTANT}.")
+    pairs = paired_with_mutant(path)
     change = predict(pairs["sequence_mutant"].tolist()) - predict(pairs["sequence_wild"].tolist())
     return pd.DataFrame(
         {

@@ -73,6 +73,14 @@ class Distillation(Finetuning):
     spread: Tensor
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        terms = self.terms(batch)
+        loss = torch.stack([weight * term for weight, term in terms.values()]).sum()
+        self.log_dict({f"train_{name}": term.detach() for name, (_, term) in terms.items()})
+        self.log("train_loss", loss, prog_bar=True)
+        return loss
+
+    def terms(self, batch: Batch) -> dict[str, tuple[float, Tensor]]:
+        """What the loss is made of: for each name, its weight, and the term as a share of a variance."""
         ids, targets, weight, level = batch
         half = (len(ids) + 1) // 2
         ids = shifted(ids, self.shift)
@@ -81,17 +89,13 @@ class Distillation(Finetuning):
         said = self.teacher(ids.cpu(), features).to(self.device)
         pooled = self.pooled(self.encode(ids))
         scores = self.head.linear(pooled)
+        measured = self.loss(scores[:half] + self.offset(level[:half]), targets[:half], weight[:half])
         wanted = (_unplaced(features).to(self.device) - self.usual) / self.spread
-        terms = {
-            "taught": F.mse_loss(scores[:, 0], said) / self.taught_variance,
-            "measured": self.loss(scores[:half] + self.offset(level[:half]), targets[:half], weight[:half])
-            / self.measured_variance,
-            "motifs": F.mse_loss(self.motifs(pooled), wanted),
+        return {
+            "taught": (1.0, F.mse_loss(scores[:, 0], said) / self.taught_variance),
+            "measured": (self.of_measured, measured / self.measured_variance),
+            "motifs": (self.of_motifs, F.mse_loss(self.motifs(pooled), wanted)),
         }
-        loss = terms["taught"] + self.of_measured * terms["measured"] + self.of_motifs * terms["motifs"]
-        self.log_dict({f"train_{name}": term.detach() for name, term in terms.items()})
-        self.log("train_loss", loss, prog_bar=True)
-        return loss
 
     def undecayed(self) -> list[Tensor]:
         return [*super().undecayed(), self.motifs.weight]

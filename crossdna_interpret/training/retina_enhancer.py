@@ -14,6 +14,7 @@ import math
 import string
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,10 @@ from crossdna_interpret.models.crossdna.model import CrossDNA
 from crossdna_interpret.motifs.collection import from_database
 from crossdna_interpret.statistics import correlation
 from crossdna_interpret.training.allocation import keep_freed_memory
+from crossdna_interpret.training.contrasts import Contrasting, Contrasts
 from crossdna_interpret.training.distillation import Distillation
 from crossdna_interpret.training.finetuning import Finetuning
-from crossdna_interpret.training.retina_mpra import read_split
+from crossdna_interpret.training.retina_mpra import read_contrasts, read_split
 from crossdna_interpret.training.run import LAST, RunOptions, TrainingError, fit
 from crossdna_interpret.training.tables import Table
 from crossdna_interpret.training.teacher import MotifTeacher
@@ -41,6 +43,8 @@ CONFIG = CrossDNAConfig(
 )  # fmt: skip
 # Libraries 1 to 5 are relative to the basal Rho promoter, 6 and 7 to scrambled sequences; the first is our scale.
 BASAL_LIBRARIES = slice(0, 5)
+# The second part of the training is short, and starts where the first one ended.
+_CONTRAST_EPOCHS, _CONTRAST_LEARNING_RATE, _CONTRAST_AVERAGE = 1, 7e-4, 0.99
 CARD = Path(__file__).with_name("retina_enhancer_card.md")
 
 
@@ -63,6 +67,40 @@ def teacher_of(train: Table, folder: Path, seed: int, threads: int) -> MotifTeac
         teacher = MotifTeacher.fit(train, motifs, seed=seed, threads=threads)
         teacher.save(folder, made_from)
     return teacher
+
+
+def contrasted(
+    module: Distillation,
+    contrasts: Contrasts,
+    train: Table,
+    valid: Table,
+    folder: Path,
+    options: RunOptions,
+    facts: dict[str, Any],
+) -> tuple[Distillation, dict[str, Any]]:
+    """A second part of the training, which teaches what mutating all CRX sites does; the facts are of both parts."""
+    options = replace(options, epochs=_CONTRAST_EPOCHS, average=_CONTRAST_AVERAGE)
+    second = Contrasting(
+        module.model,
+        module.teacher,
+        train,
+        contrasts,
+        offsets=module.offset.weight.detach().clone(),
+        learning_rate=_CONTRAST_LEARNING_RATE,
+        weight_decay=facts["weight_decay"],
+        total_steps=options.epochs * (len(train) // options.batch),
+        seed=options.seed,
+        symmetric=True,
+        shift=module.shift,
+        of_measured=0.5,
+        of_motifs=0.0,
+    )
+    second.centred.load_state_dict(module.centred.state_dict())
+    before = {f"distilled_{key}": facts[key] for key in ("valid_r_both_strands", "valid_r_both_strands_with_covariate")}
+    reached = fit(second, train, valid, folder, options, {"contrasts": len(contrasts)})
+    second.cpu().recentre(train)
+    minutes = facts["minutes"] + reached["minutes"]
+    return second, {**facts, **before, **reached, "options": facts["options"], "minutes": minutes}
 
 
 def filled(template: str, facts: Mapping[str, Any]) -> str:
@@ -154,11 +192,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     how = RunOptions(epochs=options.epochs, batch=options.batch, seed=options.seed, threads=options.threads)
     facts = fit(module, train, valid, options.run, how, facts)
     facts["teacher_minutes"] = teaching
+    module.cpu().recentre(train)
+    try:
+        contrasts = read_contrasts(options.data)
+    except NoPairsError:
+        facts["contrasts"] = 0
+    else:
+        module, facts = contrasted(module, contrasts, train, valid, options.run / "contrasts", how, facts)
     facts["valid_r_both_strands_with_library"] = facts.pop("valid_r_both_strands_with_covariate")
     reached = {key: value for key, value in facts.items() if key.startswith("valid_")}
     if not all(math.isfinite(value) for value in reached.values()):
         raise TrainingError(f"Training gave no usable model: {reached}. The last checkpoint is {options.run / LAST}.")
-    module.cpu().recentre(train)
     model = finished(module)
     facts |= against_the_laboratory(model, options.data)
     card = filled(CARD.read_text(encoding="utf-8"), facts)

@@ -14,10 +14,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
+from crossdna_interpret import alphabet
+from crossdna_interpret.measured.laboratory import paired_with_mutant
+from crossdna_interpret.training.contrasts import Contrasts
 from crossdna_interpret.training.tables import Table, read_table
 
-__all__ = ["LENGTH", "LIBRARIES", "read_split"]
+__all__ = ["LENGTH", "LIBRARIES", "read_contrasts", "read_split"]
 
 LENGTH = 164
 LIBRARIES = (1, 2, 3, 4, 5, 6, 7)
@@ -51,3 +55,27 @@ def read_split(folder: str | Path, split: str) -> Table:
         raise ValueError(f"{path}, row {unknown[0] + 1}: library must be one of {LIBRARIES}.")
     library = np.array([names.index(table.levels[level]) for level in table.level], dtype=np.int64)
     return replace(table, weight=table.weight / (table.weight + 2), level=library, levels=tuple(names))
+
+
+def read_contrasts(folder: str | Path) -> Contrasts:
+    """Read the training enhancers that were measured as they are and with all their CRX sites mutated.
+
+    A pair's weight is w v / (w + v) for its rows' weights w and v, as `read_split` has them.
+
+    Raises:
+        FileNotFoundError, ValueError: no such file, or a column is missing.
+        NoPairsError: there are no pairs.
+    """
+    pairs = paired_with_mutant(Path(folder) / "train.tsv.gz", more=["n_barcodes"])
+    wild, mutant = (pairs[f"n_barcodes_{side}"] / (pairs[f"n_barcodes_{side}"] + 2) for side in ("wild", "mutant"))
+    before, after = (
+        torch.from_numpy(np.stack([alphabet.encode(each) for each in pairs[f"sequence_{side}"]]))
+        for side in ("wild", "mutant")
+    )
+    change = pairs["log2_activity_mutant"] - pairs["log2_activity_wild"]
+    return Contrasts(
+        before,
+        after,
+        torch.from_numpy(change.to_numpy(dtype=np.float32)),
+        torch.from_numpy((wild * mutant / (wild + mutant)).to_numpy(dtype=np.float32)),
+    )

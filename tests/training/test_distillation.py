@@ -12,6 +12,7 @@ import torch
 from crossdna_interpret import strand
 from crossdna_interpret.models.crossdna.model import CrossDNA
 from crossdna_interpret.motifs.collection import Motif
+from crossdna_interpret.training.contrasts import Contrasting, Contrasts
 from crossdna_interpret.training.distillation import Distillation, recombined
 from crossdna_interpret.training.motifs import MotifScan
 from crossdna_interpret.training.tables import Table
@@ -155,6 +156,40 @@ def test_a_student_comes_to_say_what_its_teacher_says(
         turned = module.score(strand.reverse_complement(module.encode(ids)))[:, 0]
     assert np.corrcoef(scores, teacher(ids))[0, 1] > 0.8
     torch.testing.assert_close(scores, turned, rtol=0, atol=1e-4)
+
+
+def test_pairs_add_the_error_of_their_change(
+    make_initialised: Callable[..., CrossDNA], teacher: MotifTeacher, table: Table
+) -> None:
+    ids = torch.from_numpy(np.stack(table.ids))
+    settings = {
+        "offsets": torch.zeros(2, 1), "learning_rate": 1e-2, "weight_decay": 0.0, "total_steps": 9, "symmetric": True,
+    }  # fmt: skip
+    small = {
+        "d_model": 16, "block_size": 64, "comba_heads": 1, "comba_head_dim": 16, "attention_heads": 1,
+        "window_size": 64,
+    }  # fmt: skip
+    weight = torch.tensor([1.0, 3.0, 0.5])
+
+    def terms(change: torch.Tensor, of_contrasts: float = 2.0) -> dict[str, tuple[float, torch.Tensor]]:
+        pairs = Contrasts(ids[:3], ids[3:6], change, weight)
+        module = Contrasting(
+            make_initialised(["activity"], **small), teacher, table, pairs, pairs=40, of_contrasts=of_contrasts,
+            **settings,
+        ).eval()  # fmt: skip
+        torch.manual_seed(3)
+        found = module.terms(table.batch(range(8)))
+        with torch.no_grad():
+            known = module.score(module.encode(ids[3:6]))[:, 0] - module.score(module.encode(ids[:3]))[:, 0]
+        torch.manual_seed(3)
+        chosen = torch.randint(3, (40,))
+        expected = (weight[chosen] * (known - change)[chosen].square()).sum() / weight[chosen].sum()
+        assert found["contrasts"][1].item() == pytest.approx((expected / module.measured_variance).item(), rel=1e-3)
+        assert found["contrasts"][0] == of_contrasts
+        assert found.keys() == {"taught", "measured", "motifs", "contrasts"}
+        return found
+
+    assert terms(torch.full((3,), 5.0))["contrasts"][1] > terms(torch.zeros(3), 0.7)["contrasts"][1]
 
 
 def test_several_targets_are_an_error(make_model: Callable, teacher: MotifTeacher, table: Table) -> None:

@@ -6,17 +6,18 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 import crossdna_interpret as cdi
-from crossdna_interpret import strand
+from crossdna_interpret import alphabet, strand
 from crossdna_interpret.models.crossdna.checkpoint import save_crossdna
 from crossdna_interpret.models.crossdna.model import CrossDNA
 from crossdna_interpret.statistics import pearson
 from crossdna_interpret.training.finetuning import Finetuning
 from crossdna_interpret.training.retina_enhancer import finished, main
-from crossdna_interpret.training.retina_mpra import read_split
+from crossdna_interpret.training.retina_mpra import read_contrasts, read_split
 from tests.training.mpra_tables import mpra_table, write_split
 
 
@@ -84,11 +85,35 @@ def test_the_covariate_stays_out_of_the_model_and_its_basal_mean_goes_into_the_b
     assert (folder / "README.md").read_text() == "a card"
 
 
+def with_pairs(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table with two enhancers beside their mutants, and pairs that are not of one library or of one enhancer."""
+    mutated = "MUT-allCrxSites"
+    frame.loc[[0, 7, 8, 15, 1, 2, 3, 10], "id"] = [
+        "a_WT", f"a_{mutated}", f"b_{mutated}", "b_WT", "c_WT", f"c_{mutated}", "d_WT", f"e_{mutated}",
+    ]  # fmt: skip
+    return frame
+
+
+def test_pairs_are_of_one_enhancer_and_library(tmp_path: Path) -> None:
+    frame = with_pairs(mpra_table(24))
+    write_split(tmp_path, "train", frame)
+    contrasts = read_contrasts(tmp_path)
+    assert len(contrasts) == 2
+    activity, barcodes = frame["log2_activity"], frame["n_barcodes"]
+    rows = ((0, 7), (15, 8))
+    for pair, (wild, mutant) in enumerate(rows):
+        assert alphabet.decode(contrasts.before[pair].numpy()) == frame["sequence"][wild]
+        assert alphabet.decode(contrasts.after[pair].numpy()) == frame["sequence"][mutant]
+        assert contrasts.change[pair] == pytest.approx(activity[mutant] - activity[wild], abs=1e-6)
+        one, other = (barcodes[row] / (barcodes[row] + 2) for row in (wild, mutant))
+        assert contrasts.weight[pair] == pytest.approx(1 / (1 / one + 1 / other))
+
+
 @pytest.mark.filterwarnings("ignore")  # Lightning has much to say about small data
 def test_the_script_trains_and_exports_and_the_same_seed_gives_the_same_weights(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_split(tmp_path, "train", mpra_table(24))
+    write_split(tmp_path, "train", with_pairs(mpra_table(24)))
     write_split(tmp_path, "valid", mpra_table(16, seed=1))
     state, threads = torch.random.get_rng_state(), torch.get_num_threads()
     weights = []
@@ -114,6 +139,9 @@ def test_the_script_trains_and_exports_and_the_same_seed_gives_the_same_weights(
     facts = json.loads((tmp_path / "two" / "model" / "config.json").read_text())["provenance"]
     assert f"| as given, one orientation | {facts['valid_r']:.3f} |" in card
     assert "24 training and 16 validation sequences" in card
+    assert facts["contrasts"] == 2
+    assert facts["minutes"] > 0
+    assert f"{facts['distilled_valid_r_both_strands']:.3f}" in card
     assert "mean r of predicted and measured effects | not measured |" in card  # no such table here
     assert "{" not in card
 
