@@ -30,6 +30,8 @@ def test_its_numbers_are_those_of_the_bundled_model() -> None:
     facts = json.loads(config.read_text(encoding="utf-8"))["provenance"]
     assert f"r = {facts['valid_r']:.2f}, the same in either orientation" in README
     assert facts["valid_r_between_strands"] == 1
+    assert f"the mean r is {facts['scanning_valid_r']:.2f}" in README
+    assert f"{facts['crx_r']:.2f} over {facts['crx_pairs']} held-out pairs" in README
     assert f"{facts['valid_r_both_strands']:.2f}" == f"{facts['valid_r']:.2f}"
 
 

@@ -176,7 +176,7 @@ def interaction_matrix(
     cmap: str = "PuOr_r",
     limit: float | None = None,
 ) -> Axes:
-    """Draw a heat map of what each two sites do beyond the sum of both; what sites do alone is on the diagonal.
+    """Draw a heat map of what each two sites do beyond the sum of both.
 
     Args:
         result: of `motif_interactions`, in the units of the target.
@@ -186,7 +186,7 @@ def interaction_matrix(
         limit: value at the ends of the colour scale; the largest size if not given.
 
     Returns:
-        The Axes. Sites that overlap are blank.
+        The Axes. Sites that overlap, and a site with itself, are blank.
 
     Raises:
         ValueError: `limit` not above 0, or no exchange to show.

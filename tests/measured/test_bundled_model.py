@@ -1,0 +1,47 @@
+"""The bundled model against the laboratory, on chromosomes that it has not seen: what the card and the README say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import crossdna_interpret as cdi
+from crossdna_interpret.measured.laboratory import crx_pairs, scanning
+
+# Homeodomains with lysine at position 50 and their like, which bind what CRX binds.
+K50 = {"CRX", "DMBX1", "GSC", "GSC2", "OTX1", "OTX2", "PITX1", "PITX2", "PITX3"}
+
+
+@pytest.fixture(scope="module")
+def facts() -> dict[str, float]:
+    folder = Path(cdi.__file__).parent / "assets" / "models" / "retina-enhancer"
+    found: dict[str, float] = json.loads((folder / "config.json").read_text(encoding="utf-8"))["provenance"]
+    return found
+
+
+def predict(seqs: list[str]) -> np.ndarray:
+    return cdi.predict(seqs)[:, 0]
+
+
+def test_scanning_mutagenesis(shared: Path, facts: dict[str, float]) -> None:
+    for split, count in (("valid", 3), ("train", 19)):
+        table = scanning(shared / "data" / "retina_mpra" / f"scanning_{split}.tsv.gz", predict)
+        assert len(table) == count
+        assert table["r"].mean() == pytest.approx(facts[f"scanning_{split}_r"], abs=0.005)
+        assert table["r"].mean() >= 0.25
+
+
+def test_enhancers_without_their_crx_sites(shared: Path, facts: dict[str, float]) -> None:
+    pairs = crx_pairs(shared / "data" / "retina_mpra" / "valid.tsv.gz", predict)
+    assert len(pairs) == facts["crx_pairs"]
+    assert np.corrcoef(pairs["measured"], pairs["predicted"])[0, 1] == pytest.approx(facts["crx_r"], abs=0.005)
+    large = pairs[pairs["measured"].abs() > 1]
+    same = (np.sign(large["measured"]) == np.sign(large["predicted"])).mean()
+    # More than the share of those that fall (0.68), which a model would get that says "falls" of all.
+    assert same > (large["measured"] < 0).mean() + 0.02
+    assert (large["predicted"] < 0)[large["measured"] < 0].mean() > 0.85
