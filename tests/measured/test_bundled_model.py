@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -45,3 +44,12 @@ def test_enhancers_without_their_crx_sites(shared: Path, facts: dict[str, float]
     # More than the share of those that fall (0.68), which a model would get that says "falls" of all.
     assert same > (large["measured"] < 0).mean() + 0.02
     assert (large["predicted"] < 0)[large["measured"] < 0].mean() > 0.85
+
+
+def test_crx_is_among_the_motifs_that_matter_most(shared: Path) -> None:
+    table = pd.read_csv(shared / "data" / "retina_mpra" / "valid.tsv.gz", sep="\t")
+    enhancers = table[table["id"].str.endswith("_WT")].sort_values("log2_activity", ascending=False)
+    strongest = enhancers["sequence"].drop_duplicates().head(200).tolist()
+    sites = cdi.annotate(cdi.find_seqlets([cdi.ism(sequence) for sequence in strongest]))
+    order = sites.table.groupby("name")["attribution"].sum().sort_values(ascending=False)
+    assert K50 & {name.upper() for name in order.index[:3]}
