@@ -9,7 +9,6 @@ import nbformat
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-SCANNING = ROOT.parent / "shared" / "data" / "retina_mpra" / "scanning_valid.tsv.gz"
 NOTEBOOKS = sorted([*ROOT.glob("tutorials/*.ipynb"), *ROOT.glob("notebooks/*.ipynb")])
 
 pytestmark = pytest.mark.notebook
@@ -20,10 +19,10 @@ def test_it_runs(path: Path, tmp_path: Path) -> None:
     run(path, tmp_path)
 
 
-def test_the_laboratorys_table_is_compared_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if not SCANNING.is_file():
-        pytest.skip(f"needs {SCANNING.relative_to(ROOT.parent)}")
-    monkeypatch.setenv("SCANNING_TABLE", str(SCANNING))
+def test_the_laboratorys_table_is_compared_where_it_is(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCANNING_TABLE", str(shared / "data" / "retina_mpra" / "scanning_valid.tsv.gz"))
     notebook = run(ROOT / "tutorials" / "02_mutagenesis_against_the_lab.ipynb", tmp_path)
     said = "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", []))
     assert said.count("_WT: r = ") == 3

@@ -44,7 +44,7 @@ CONFIG = CrossDNAConfig(
 # Libraries 1 to 5 are relative to the basal Rho promoter, 6 and 7 to scrambled sequences; the first is our scale.
 BASAL_LIBRARIES = slice(0, 5)
 # The second part of the training is short, and starts where the first one ended.
-_CONTRAST_EPOCHS, _CONTRAST_LEARNING_RATE, _CONTRAST_AVERAGE = 1, 7e-4, 0.99
+_CONTRAST_EPOCHS, _CONTRAST_LEARNING_RATE, _CONTRAST_AVERAGE, _CONTRAST_OF_MEASURED = 1, 7e-4, 0.99, 0.5
 CARD = Path(__file__).with_name("retina_enhancer_card.md")
 
 
@@ -92,15 +92,31 @@ def contrasted(
         seed=options.seed,
         symmetric=True,
         shift=module.shift,
-        of_measured=0.5,
+        of_measured=_CONTRAST_OF_MEASURED,
         of_motifs=0.0,
     )
     second.centred.load_state_dict(module.centred.state_dict())
     before = {f"distilled_{key}": facts[key] for key in ("valid_r_both_strands", "valid_r_both_strands_with_covariate")}
-    reached = fit(second, train, valid, folder, options, {"contrasts": len(contrasts)})
+    how = {
+        "contrasts": len(contrasts), "contrast_epochs": options.epochs,
+        "contrast_learning_rate": _CONTRAST_LEARNING_RATE, "contrast_of_measured": _CONTRAST_OF_MEASURED,
+    }  # fmt: skip
+    reached = fit(second, train, valid, folder, options, how)
     second.cpu().recentre(train)
-    minutes = facts["minutes"] + reached["minutes"]
-    return second, {**facts, **before, **reached, "options": facts["options"], "minutes": minutes}
+    both = {key: facts[key] + reached[key] for key in ("minutes", "steps")}
+    return second, {**facts, **before, **reached, **both, "options": facts["options"]}
+
+
+def must_be_finite(facts: Mapping[str, Any], folder: Path) -> dict[str, float]:
+    """What a part of the training reached on the validation rows.
+
+    Raises:
+        TrainingError: one of these figures is not a number.
+    """
+    reached = {key: value for key, value in facts.items() if key.startswith("valid_")}
+    if not all(math.isfinite(value) for value in reached.values()):
+        raise TrainingError(f"Training gave no usable model: {reached}. The last checkpoint is {folder / LAST}.")
+    return reached
 
 
 def filled(template: str, facts: Mapping[str, Any]) -> str:
@@ -192,6 +208,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     how = RunOptions(epochs=options.epochs, batch=options.batch, seed=options.seed, threads=options.threads)
     facts = fit(module, train, valid, options.run, how, facts)
     facts["teacher_minutes"] = teaching
+    must_be_finite(facts, options.run)
     module.cpu().recentre(train)
     try:
         contrasts = read_contrasts(options.data)
@@ -200,9 +217,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     else:
         module, facts = contrasted(module, contrasts, train, valid, options.run / "contrasts", how, facts)
     facts["valid_r_both_strands_with_library"] = facts.pop("valid_r_both_strands_with_covariate")
-    reached = {key: value for key, value in facts.items() if key.startswith("valid_")}
-    if not all(math.isfinite(value) for value in reached.values()):
-        raise TrainingError(f"Training gave no usable model: {reached}. The last checkpoint is {options.run / LAST}.")
+    reached = must_be_finite(facts, options.run / "contrasts")
     model = finished(module)
     facts |= against_the_laboratory(model, options.data)
     card = filled(CARD.read_text(encoding="utf-8"), facts)

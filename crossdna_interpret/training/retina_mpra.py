@@ -54,7 +54,12 @@ def read_split(folder: str | Path, split: str) -> Table:
     if unknown.size:
         raise ValueError(f"{path}, row {unknown[0] + 1}: library must be one of {LIBRARIES}.")
     library = np.array([names.index(table.levels[level]) for level in table.level], dtype=np.int64)
-    return replace(table, weight=table.weight / (table.weight + 2), level=library, levels=tuple(names))
+    return replace(table, weight=_weight(table.weight), level=library, levels=tuple(names))
+
+
+def _weight(barcodes: np.ndarray) -> np.ndarray:
+    weight: np.ndarray = barcodes / (barcodes + 2)
+    return weight
 
 
 def read_contrasts(folder: str | Path) -> Contrasts:
@@ -67,7 +72,7 @@ def read_contrasts(folder: str | Path) -> Contrasts:
         NoPairsError: there are no pairs.
     """
     pairs = paired_with_mutant(Path(folder) / "train.tsv.gz", more=["n_barcodes"])
-    wild, mutant = (pairs[f"n_barcodes_{side}"] / (pairs[f"n_barcodes_{side}"] + 2) for side in ("wild", "mutant"))
+    wild, mutant = (_weight(pairs[f"n_barcodes_{side}"].to_numpy(dtype=np.float32)) for side in ("wild", "mutant"))
     before, after = (
         torch.from_numpy(np.stack([alphabet.encode(each) for each in pairs[f"sequence_{side}"]]))
         for side in ("wild", "mutant")
@@ -77,5 +82,5 @@ def read_contrasts(folder: str | Path) -> Contrasts:
         before,
         after,
         torch.from_numpy(change.to_numpy(dtype=np.float32)),
-        torch.from_numpy((wild * mutant / (wild + mutant)).to_numpy(dtype=np.float32)),
+        torch.from_numpy(wild * mutant / (wild + mutant)),
     )
