@@ -146,6 +146,22 @@ def test_the_script_trains_and_exports_and_the_same_seed_gives_the_same_weights(
     assert "{" not in card
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_a_table_without_pairs_is_trained_on_in_one_part(tmp_path: Path) -> None:
+    write_split(tmp_path, "train", mpra_table(16))
+    write_split(tmp_path, "valid", mpra_table(16, seed=1))
+    threads = torch.get_num_threads()
+    with torch.random.fork_rng(), pytest.raises(SystemExit) as stop:
+        main(["--data", str(tmp_path), "--run", str(tmp_path / "run"), "--epochs", "1", "--batch", "8"])
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(False)
+    assert stop.value.code == 0
+    facts = json.loads((tmp_path / "run" / "model" / "config.json").read_text())["provenance"]
+    assert facts["contrasts"] == 0
+    assert facts["steps"] == 2
+    assert not (tmp_path / "run" / "contrasts").exists()
+
+
 def test_the_bundled_model_is_what_its_card_says(shared: Path) -> None:
     """One orientation on every eighth validation row: the correlation is that of the card, within sampling error."""
     split = read_split(shared / "data" / "retina_mpra", "valid")
