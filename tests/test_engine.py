@@ -198,8 +198,10 @@ def test_the_certificate_tells_what_was_checked(
     assert certificate.checks.keys() == {"reuse_worst_difference", "reuse_largest_effect", "reuse_checked"}
     assert certificate.checks["reuse_worst_difference"] < 1e-5
     assert certificate.checks["reuse_largest_effect"] == np.abs(result.predictions - result.reference).max()
-    first, *sample = asked
+    first, *checked = asked
     assert first == sequence
+    assert checked.count(sequence) == 1
+    sample = [text for text in checked if text != sequence]
     assert certificate.checks["reuse_checked"] == len(sample) == len(set(sample))
     by_place = sorted(edits, key=lambda edit: (edit.start, edit.end))
     texts = strings(sequence, by_place, None)
@@ -256,6 +258,21 @@ def test_scores_that_reuse_gets_wrong_are_replaced(
     assert result.certificate.method == PLAIN
     assert result.certificate.settings["reuse"] == "no: it was too far from the plain path"
     assert result.certificate.checks["reuse_worst_difference"] == pytest.approx(0.25, abs=1e-5)
+
+
+@compiler
+@pytest.mark.usefixtures("shared_cache")
+def test_scores_that_kernels_get_wrong_are_replaced(
+    make_model: Callable, sequence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, edits = make_model(targets=TARGETS), a_mixture()
+    receive = kernels.Kernels.receive
+    monkeypatch.setattr(kernels.Kernels, "receive", lambda self, x, *more: receive(self, 1.01 * x, *more))
+    with pytest.warns(ReuseWarning):
+        result = score_edits(sequence, edits, model, target=0, compile=True)
+    expected = score_edits(sequence, edits, model, target=0, compile=False)
+    np.testing.assert_allclose(result.predictions, expected.predictions, rtol=0, atol=1e-6)
+    assert result.certificate.settings["compile"] == "no: the plain path alone is trusted here"
 
 
 def test_scores_that_are_not_finite_are_refused(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -86,16 +87,21 @@ def assert_exact(plain: np.ndarray, reused: np.ndarray, reference: np.ndarray) -
 # The property
 
 
-@unhurried
-@given(
-    config=CONFIGS, blocks=BLOCKS, length=st.integers(1, 110),
-    change=st.one_of(st.just(0), st.integers(-9, 9), st.integers(-99, 40)), rows=ROWS, letters=LETTERS,
-    seed=st.integers(0, 2**16),
-)  # fmt: skip
-def test_reuse_gives_the_scores_of_whole_passes(
+EDITED = {
+    "blocks": BLOCKS,
+    "length": st.integers(1, 110),
+    "change": st.one_of(st.just(0), st.integers(-9, 9), st.integers(-99, 40)),
+    "rows": ROWS,
+    "letters": LETTERS,
+    "seed": st.integers(0, 2**16),
+}
+
+
+def check_reuse(
     make_model: Make, config: dict[str, Any], blocks: tuple[int, int] | None, length: int, change: int,
-    rows: list[tuple], letters: list[int], seed: int,
+    rows: list[tuple], letters: list[int], seed: int, *, compiled: bool = False,
 ) -> None:  # fmt: skip
+    """Scores of edited sequences with reuse are those of whole passes, on kernels or without."""
     block_size = None if blocks is None else -(-length // blocks[0]) + blocks[1]
     model = make_model(**config, block_size=block_size).double()
     rng = np.random.default_rng(seed)
@@ -105,8 +111,9 @@ def test_reuse_gives_the_scores_of_whole_passes(
     event("one length" if change == 0 else "other length")
 
     def check(ids: np.ndarray) -> Tensor:
-        reused = scorer.score(ids)
-        assert_exact(scoring.score_ids(model, ids), reused.numpy(), at_reference)
+        with model.accelerated(compiled, 0.0):
+            reused, plain = scorer.score(ids), scoring.score_ids(model, ids)
+        assert_exact(plain, reused.numpy(), at_reference)
         return reused
 
     ids = np.stack([edited(reference, row, length, letters, rng) for row in rows])
@@ -115,7 +122,29 @@ def test_reuse_gives_the_scores_of_whole_passes(
         other = max(1, length + change)
         check(np.stack([edited(reference, row, other, letters, rng) for row in rows]))
         # Nothing that is kept has been spoilt by what came between; only what was shared at first may round otherwise.
-        assert_exact(first.numpy(), scorer.score(ids).numpy(), at_reference)
+        assert_exact(first.numpy(), check(ids).numpy(), at_reference)
+
+
+@unhurried
+@given(config=CONFIGS, **EDITED)
+def test_reuse_gives_the_scores_of_whole_passes(make_model: Make, config: dict[str, Any], **given_to: Any) -> None:
+    check_reuse(make_model, config, **given_to)
+
+
+compiler = pytest.mark.skipif(compiling.find_compiler() is None, reason="there is no C compiler")
+
+
+# Each pair of these is compiled, so there are few.
+OF_KERNELS = {"conv_size": st.sampled_from([None, 4]), "expand_v": st.sampled_from([1.0, 2.0])}
+
+
+@compiler
+@unhurried
+@given(config=CONFIGS, of_kernels=st.fixed_dictionaries(OF_KERNELS), **EDITED)
+def test_reuse_on_compiled_kernels_gives_the_scores_of_whole_passes(
+    kernel_cache: Path, make_model: Make, config: dict[str, Any], of_kernels: dict[str, Any], **given_to: Any
+) -> None:
+    check_reuse(make_model, config | of_kernels, **given_to, compiled=True)
 
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -141,33 +170,22 @@ def many_edits(length: int, count: int = 60) -> tuple[np.ndarray, np.ndarray]:
     return reference, np.stack([edited(reference, row, length, [0, 1, 2, 3], rng) for row in rows])
 
 
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=compiler)], ids=["PyTorch", "kernels"])
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_in_float32_reuse_is_as_near_to_the_truth_as_whole_passes(make_model: Make, variant: str) -> None:
+def test_in_float32_reuse_is_as_near_to_the_truth_as_whole_passes(
+    kernel_cache: Path, make_model: Make, variant: str, compiled: bool
+) -> None:
     model = make_model(**VARIANTS[variant])
     reference, ids = many_edits(80)
     truth = scoring.score_ids(make_model(**VARIANTS[variant]).double(), ids)
-    plain, reused = scoring.score_ids(model, ids), model.reuse(reference).score(ids).numpy()
+    plain = scoring.score_ids(model, ids)
+    with model.accelerated(compiled, 0.0):
+        reused = model.reuse(reference).score(ids).numpy()
     assert reused.dtype == np.float32
     unit = np.finfo(np.float32).eps * np.abs(truth).max()
     error = np.abs(reused - truth).max()
     assert error <= 3 * np.abs(plain - truth).max() + unit
     assert error < 1e-3 * np.ptp(truth, axis=0).min()  # and small against what edits do
-
-
-@pytest.mark.skipif(compiling.find_compiler() is None, reason="there is no C compiler")
-@pytest.mark.parametrize("variant", ["blocks", "one block", "mirrored", "shared keys", "log-likelihood"])
-def test_reuse_on_compiled_kernels_gives_the_scores_of_whole_passes(
-    make_model: Make, variant: str, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    monkeypatch.setenv("CROSSDNA_INTERPRET_CACHE", str(tmp_path_factory.getbasetemp() / "kernels"))
-    model = make_model(**VARIANTS[variant]).double()
-    reference, ids = many_edits(80, 20)
-    at_reference = scoring.score_ids(model, reference[None])[0]
-    for rows in (ids, ids[:, :53], np.concatenate([ids, ids[:, :9]], axis=1)):
-        plain = scoring.score_ids(model, rows)
-        with model.accelerated(True, 0.0):
-            reused = model.reuse(reference).score(rows).numpy()
-        assert_exact(plain, reused, at_reference)
 
 
 # Work that is saved

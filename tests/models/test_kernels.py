@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -20,8 +21,8 @@ from torch import Tensor, nn
 
 from crossdna_interpret.models.crossdna.attention import AttentionPast, rotary_table, rotate, windowed_attention
 from crossdna_interpret.models.crossdna.bridge import Context
-from crossdna_interpret.models.crossdna.comba import Comba, CombaPast
-from crossdna_interpret.models.crossdna.kernels import Kernels, load_kernels
+from crossdna_interpret.models.crossdna.comba import Comba, CombaPast, CombaTrace
+from crossdna_interpret.models.crossdna.kernels import Kernels, Resumed, load_kernels, offsets_of
 from tests.models.kernel_sizes import FUNCTIONS, SIZES, Call, Load, assert_near, config_of, every_dtype
 
 pytestmark = pytest.mark.usefixtures("kernel_cache", "without_gradients")
@@ -75,16 +76,15 @@ def past_in(past: CombaPast | None, dtype: torch.dtype) -> CombaPast | None:
 
 
 def comba_by_kernels(
-    found: Kernels, layer: Comba, own: Tensor, shared: Tensor | None = None, past: CombaPast | None = None
+    found: Kernels, layer: Comba, projected: Tensor, past: CombaPast | None = None, **resumed: Any
 ) -> Tensor:
     """What the kernels give for the layer, before its last projection."""
     dtype = found.dtype
     taps = None if layer.conv is None else layer.conv[:, 0].t().contiguous().to(dtype)
     to_p = torch.sigmoid(layer.decay)
     rate, step, to_p, skip = (x.to(dtype) for x in (layer.A_log.exp(), layer.dt_bias, to_p, layer.D * to_p))
-    rest = None if shared is None else shared.to(dtype)
-    norm = layer.o_norm.to(dtype)
-    return found.comba(own.to(dtype), rest, taps, past_in(past, dtype), (rate, step, to_p, skip), norm, layer.eps)
+    norm, per_head = layer.o_norm.to(dtype), (rate, step, to_p, skip)
+    return found.comba(projected.to(dtype), taps, past_in(past, dtype), per_head, norm, layer.eps, **resumed)
 
 
 def comba_by_torch(layer: Comba, projected: Tensor, past: CombaPast | None = None) -> Callable[[torch.dtype], Tensor]:
@@ -96,22 +96,85 @@ def comba_by_torch(layer: Comba, projected: Tensor, past: CombaPast | None = Non
 @unhurried
 @given(
     batch=st.integers(1, 3), heads=st.integers(1, 3), length=st.one_of(st.sampled_from([1, 31, 32, 33, 64, 97]),
-    st.integers(1, 100)), own=st.floats(0, 1), resumed=st.booleans(), decay=st.sampled_from([0.05, 1.0, 16.0]),
+    st.integers(1, 100)), resumed=st.booleans(), decay=st.sampled_from([0.05, 1.0, 16.0]),
     seed=st.integers(0, 2**16),
 )  # fmt: skip
 def test_comba(
-    load: Load, size: str, dtype: torch.dtype, batch: int, heads: int, length: int, own: float, resumed: bool,
-    decay: float, seed: int,
+    load: Load, size: str, dtype: torch.dtype, batch: int, heads: int, length: int, resumed: bool, decay: float,
+    seed: int,
 ) -> None:  # fmt: skip
     random = Random(seed)
     layer = comba_of(size, heads, random, decay)
     projected = projections_of(layer, random, batch, length)
     past = past_of(layer, random) if resumed else None
-    first = round(own * length)
-    projected[1:, first:] = projected[:1, first:]
-    shared = projected[:1, first:] if first < length else None
-    result = comba_by_kernels(load(size, dtype), layer, projected[:, :first], shared, past)
+    result = comba_by_kernels(load(size, dtype), layer, projected, past)
     assert_near(result, comba_by_torch(layer, projected, past))
+
+
+def traced(layer: Comba, projected: Tensor) -> CombaTrace:
+    trace = CombaTrace()
+    layer.mix(projected, trace=trace)
+    return trace
+
+
+@every_dtype
+@every_size
+@unhurried
+@given(heads=st.integers(1, 3), length=st.integers(1, 100), decay=st.sampled_from([0.05, 1.0, 16.0]),
+       seed=st.integers(0, 2**16))  # fmt: skip
+def test_states_at(load: Load, size: str, dtype: torch.dtype, heads: int, length: int, decay: float, seed: int) -> None:
+    random = Random(seed)
+    layer = comba_of(size, heads, random, decay)
+    projected = projections_of(layer, random, 1, length)
+    places = np.arange(length + 1)[:: 1 + seed % 3]
+
+    def reference(dtype: torch.dtype) -> Tensor:
+        trace = traced(copy.deepcopy(layer).to(dtype), projected.to(dtype)).recurrence
+        return torch.stack([trace.state_at(int(place)) for place in places])
+
+    of_type = traced(copy.deepcopy(layer).to(dtype), projected.to(dtype)).recurrence
+    assert_near(load(size, dtype).states_at(places, of_type), reference)
+
+
+# Where each of some sequences is taken up, as shares of their length; how many positions are their own; a seed.
+RESUMED = st.lists(st.tuples(st.floats(0, 1), st.integers(0, 20)), min_size=1, max_size=5)
+
+
+@every_dtype
+@every_size
+@unhurried
+@given(rows=RESUMED, length=st.integers(1, 100), heads=st.integers(1, 3), seed=st.integers(0, 2**16))
+def test_comba_of_sequences_that_are_resumed_at_places_of_their_own(
+    load: Load, size: str, dtype: torch.dtype, rows: list[tuple[float, int]], length: int, heads: int, seed: int
+) -> None:
+    random = Random(seed)
+    layer = comba_of(size, heads, random)
+    around = projections_of(layer, random, 1, length)
+    starts = np.array([round(share * length) for share, _ in rows])
+    sizes = np.array([min(own, length - start) for start, (_, own) in zip(starts.tolist(), rows, strict=True)])
+    own = [projections_of(layer, random, 1, count) for count in sizes.tolist()]
+
+    def reference(dtype: torch.dtype) -> Tensor:
+        of_type, base = copy.deepcopy(layer).to(dtype), around.to(dtype)
+        trace, found = traced(of_type, base), []
+        for start, stretch in zip(starts.tolist(), own, strict=True):
+            rest = torch.cat([stretch.to(dtype), base[:, start + stretch.shape[1] :]], dim=1)
+            if rest.shape[1]:
+                found.append(of_type.mix(rest, of_type.past_at(start, trace)))
+        return torch.cat([base.new_empty(1, 0, heads * layer.value_dim), *found], dim=1)
+
+    resumed = Resumed(starts, length)
+    trace = traced(layer, around)
+    past = CombaPast(None, torch.stack([trace.recurrence.state_at(int(place)) for place in resumed.places]))
+    found, joined = load(size, dtype), torch.cat(own, dim=1)
+    result = comba_by_kernels(
+        found, layer, joined, past, resumed=resumed, around=around.to(dtype), owned=offsets_of(sizes)
+    )
+    if result.numel():
+        assert_near(result, reference)
+    if (starts + sizes == length).all() and joined.shape[1]:
+        whole = comba_by_kernels(found, layer, joined, past, resumed=resumed, around=around.to(dtype))
+        assert torch.equal(whole, result)
 
 
 @every_dtype
@@ -130,7 +193,7 @@ def test_comba_under_strong_decays(
     decays[::step] = strong
     projected[..., -2 * layer.heads : -layer.heads] = decays[:, None]
     past = past_of(layer, random) if resumed else None
-    result = comba_by_kernels(load(size, dtype), layer, projected, None, past)
+    result = comba_by_kernels(load(size, dtype), layer, projected, past)
     assert_near(result, comba_by_torch(layer, projected, past))
 
 
@@ -191,6 +254,38 @@ def test_attention(
     given_to = projections.to(dtype)
     table = rotary_table(length, dim, 10000.0, given_to, start)
     assert_near(load(size, dtype).attention(given_to, kv_heads, window, past(dtype), table), reference)
+
+
+@every_dtype
+@every_size
+@unhurried
+@given(shares=st.lists(st.floats(0, 1), min_size=1, max_size=5), length=st.integers(1, 100), window=st.integers(1, 130),
+       heads=st.sampled_from([(1, 1), (2, 2), (4, 2)]), seed=st.integers(0, 2**16))  # fmt: skip
+def test_attention_of_sequences_that_are_resumed_at_places_of_their_own(
+    load: Load, size: str, dtype: torch.dtype, shares: list[float], length: int, window: int, heads: tuple[int, int],
+    seed: int,
+) -> None:  # fmt: skip
+    random, dim, (query_heads, kv_heads) = Random(seed), config_of(size).d_model, heads
+    resumed = Resumed(np.array([round(share * length) for share in shares]), length)
+    before = AttentionPast(*(random(1, kv_heads, length, dim) for _ in range(2)))
+    projections = random(1, int(resumed.offsets[-1]), (query_heads + 2 * kv_heads) * dim)
+    found = load(size, dtype)
+
+    def attended(dtype: torch.dtype) -> Tensor:
+        """One after the other, by what `test_attention` compares with PyTorch."""
+        kernels, parts = load(size, dtype), []
+        for i, start in enumerate(resumed.starts.tolist()):
+            rows = projections[:, resumed.offsets[i] : resumed.offsets[i + 1]].to(dtype)
+            if rows.shape[1]:
+                past = AttentionPast(*(x[:, :, :start].to(dtype) for x in (before.keys, before.values)))
+                table = rotary_table(length - start, dim, 10000.0, rows, start)
+                parts.append(kernels.attention(rows, kv_heads, window, past, table).clone())
+        return torch.cat([projections[:, :0, : query_heads * dim].to(dtype), *parts], dim=1)
+
+    table = rotary_table(length, dim, 10000.0, projections.to(dtype))
+    past = AttentionPast(before.keys.to(dtype), before.values.to(dtype))
+    result = found.attention(projections.to(dtype), kv_heads, window, past, table, resumed)
+    assert torch.equal(result, attended(dtype))
 
 
 @every_dtype
@@ -346,7 +441,7 @@ def calls(found: Kernels) -> dict[str, tuple[Call, list[Tensor]]]:
     layer = comba_of("six taps", 2, random)
     dim = config_of("six taps").d_model
     norm, past = norm_of(20, random).to(dtype), past_of(layer, random)
-    shared, taps, weight = projections_of(layer, random, 1, 20), random(5, 9, 20).to(dtype), random(20).to(dtype)
+    taps, weight = random(5, 9, 20).to(dtype), random(20).to(dtype)
     before = AttentionPast(random(1, 2, 9, dim).to(dtype), random(1, 2, 9, dim).to(dtype))
     table = rotary_table(40, dim, 10000.0, weight, 9)
 
@@ -356,7 +451,7 @@ def calls(found: Kernels) -> dict[str, tuple[Call, list[Tensor]]]:
     features = rows(40, 20)
     return {
         "comba": (
-            lambda x: comba_by_kernels(found, layer, x, shared, past),
+            lambda x: comba_by_kernels(found, layer, x, past),
             [projections_of(layer, random, 3, 40).to(dtype)],
         ),
         "attention": (lambda x: found.attention(x, 2, 7, before, table), [rows(40, 8 * dim)]),

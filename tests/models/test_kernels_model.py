@@ -74,9 +74,9 @@ def used(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     seen: Counter[str] = Counter()
 
     def counting(name: str, original: Call) -> Call:
-        def call(*args: Any) -> Tensor:
+        def call(*args: Any, **options: Any) -> Tensor:
             seen[name] += 1
-            return original(*args)
+            return original(*args, **options)
 
         return call
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
-from crossdna_interpret.models.crossdna.kernels import KernelUser
+from crossdna_interpret.models.crossdna.kernels import KernelUser, Resumed
 
 __all__ = ["Attention", "AttentionPast", "AttentionTrace", "GatedMLP", "rotary_table", "windowed_attention"]
 
@@ -118,13 +118,20 @@ class Attention(KernelUser):
         self.qkv_proj = nn.Linear(config.d_model, sum(self.splits), bias=False)
         self.o_proj = nn.Linear(config.d_model, config.d_model, bias=False)
 
-    def forward(self, x: Tensor, past: AttentionPast | None = None, trace: AttentionTrace | None = None) -> Tensor:
-        start = 0 if past is None else past.keys.shape[2]
-        cos, sin = rotary_table(x.shape[1], self.dim, self.theta, x, start)
+    def forward(
+        self,
+        x: Tensor,
+        past: AttentionPast | None = None,
+        trace: AttentionTrace | None = None,
+        resumed: Resumed | None = None,
+    ) -> Tensor:
+        start = 0 if past is None or resumed is not None else past.keys.shape[2]
+        length = x.shape[1] if resumed is None else resumed.length
+        cos, sin = rotary_table(length, self.dim, self.theta, x, start)
         kernels = self.kernels_for(x) if trace is None else None
         if kernels is not None:
             kv_heads = self.splits[1] // self.dim
-            return self.o_proj(kernels.attention(self.qkv_proj(x), kv_heads, self.window, past, (cos, sin)))
+            return self.o_proj(kernels.attention(self.qkv_proj(x), kv_heads, self.window, past, (cos, sin), resumed))
         # The published rotation pairs channel i of a head with channel i + d / 2. Scores do not mind the order of
         # channels, so partners are projected side by side, where they can be turned as one complex number.
         qk, v_rows = self.qkv_proj.weight.split([self.splits[0] + self.splits[1], self.splits[2]])
@@ -134,7 +141,7 @@ class Attention(KernelUser):
         q, k = (y.transpose(1, 2) for y in rotated.split([y // self.dim for y in self.splits[:2]], dim=2))
         v = heads[:, :, -(self.splits[2] // self.dim) :].transpose(1, 2)
         if trace is not None:
-            trace.keys, trace.values = k, v
+            trace.keys, trace.values = k.contiguous(), v.contiguous()  # in which readings are resumed
         out = windowed_attention(q, k, v, self.window, past)
         return self.o_proj(out.transpose(1, 2).flatten(2))
 

@@ -10,7 +10,7 @@ from crossdna_interpret.hooks import HookPoint
 from crossdna_interpret.models.crossdna.attention import Attention, AttentionPast, AttentionTrace, GatedMLP
 from crossdna_interpret.models.crossdna.comba import Comba
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
-from crossdna_interpret.models.crossdna.kernels import KernelUser
+from crossdna_interpret.models.crossdna.kernels import KernelUser, Resumed
 from crossdna_interpret.models.crossdna.products import joined_linear
 from crossdna_interpret.strand import Locus
 
@@ -48,11 +48,12 @@ class Layer(KernelUser):
         where: Locus | None = None,
         past: AttentionPast | None = None,
         trace: AttentionTrace | None = None,
+        resumed: Resumed | None = None,
     ) -> Tensor:
         """The layer after its Comba, whose output is `m`."""
         m = self.hook_comba(m, where)
         normed = self._normed(m, self.mixer_norm, SCALE)
-        h = m + self.hook_attention(self.attention(normed, past, trace), where) / SCALE
+        h = m + self.hook_attention(self.attention(normed, past, trace, resumed), where) / SCALE
         t = h + self.hook_mlp(self.mlp(self._normed(h, self.mlp_norm)), where)
         logits = joined_linear([m, t], self.gate.weight, self.gate.bias)
         kernels = self.kernels_for(m)

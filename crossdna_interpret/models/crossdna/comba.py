@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
-from crossdna_interpret.models.crossdna.kernels import KernelUser
+from crossdna_interpret.models.crossdna.kernels import KernelUser, Resumed
 from crossdna_interpret.models.crossdna.recurrence import (
     RecurrenceTrace,
     by_position,
@@ -155,7 +155,7 @@ class Comba(KernelUser):
     def mix(self, projected: Tensor, past: CombaPast | None = None, trace: CombaTrace | None = None) -> Tensor:
         """(B, l, H) from the input's projections (B, l, ...)."""
         if trace is None and self.kernels_for(projected) is not None:
-            return self._by_kernels(projected, None, past)
+            return self._by_kernels(projected, past)
         length = projected.shape[1]
         pad = -length % chunk_size(length)
         if past is None and trace is None and choose_backend(self.backend, projected) == "fla":
@@ -181,8 +181,6 @@ class Comba(KernelUser):
         assert trace.projected is not None
         past = self.past_at(start, trace) if start else None
         shared = trace.projected[:, start + projected.shape[1] :]
-        if self.kernels_for(projected) is not None:
-            return self._by_kernels(projected, shared if shared.shape[1] else None, past)
         plan = self._plan(start, start + projected.shape[1], trace)
         if plan is None:
             return self.mix(torch.cat([projected, shared.expand(len(projected), -1, -1)], dim=1), past)
@@ -204,6 +202,22 @@ class Comba(KernelUser):
         o_rest = go_on(chunks.after(end // chunks.size), state, batch)[:, : rest.shape[1]]
         gated = [self._gated(o, own[:, start - begin :]), self._gated(o_rest, rest)]
         return self._leave(torch.cat(gated, dim=1))
+
+    def resume_each(
+        self, projected: Tensor, resumed: Resumed, trace: CombaTrace, owned: Tensor | None = None
+    ) -> Tensor:
+        """Go on at places of their own of the sequence that left the trace, on kernels: (1, T, H).
+
+        Args:
+            projected: (1, ., ...) of all positions; or, if `owned` tells where those of each sequence begin, of the
+                first ones, and those after them have the projections of the trace.
+            resumed: the sequences.
+            trace: of a whole pass over a sequence of their length.
+            owned: (n + 1,).
+        """
+        assert self.kernels is not None
+        past = CombaPast(None, self.kernels.states_at(resumed.places, trace.recurrence))
+        return self._by_kernels(projected, past, resumed, trace.projected, owned)
 
     def _plan(self, start: int, stop: int, trace: CombaTrace) -> tuple[int, int] | None:
         """From where to where rows have chunks of their own, or None where sharing the rest would not help."""
@@ -253,9 +267,19 @@ class Comba(KernelUser):
         # The norm's weight goes into the projection, which is smaller than what it would be applied to.
         return F.linear(gated, self.o_proj.weight * self.o_norm.repeat(self.heads))
 
-    def _by_kernels(self, projected: Tensor, shared: Tensor | None, past: CombaPast | None) -> Tensor:
+    def _by_kernels(
+        self,
+        projected: Tensor,
+        past: CombaPast | None,
+        resumed: Resumed | None = None,
+        around: Tensor | None = None,
+        owned: Tensor | None = None,
+    ) -> Tensor:
         assert self.kernels is not None
         taps = None if self.conv is None else self.conv[:, 0].t().contiguous()
         to_p = torch.sigmoid(self.decay)
         per_head = self.A_log.exp(), self.dt_bias, to_p, self.D * to_p
-        return self.o_proj(self.kernels.comba(projected, shared, taps, past, per_head, self.o_norm, self.eps))
+        gated = self.kernels.comba(
+            projected, taps, past, per_head, self.o_norm, self.eps, resumed=resumed, around=around, owned=owned
+        )
+        return self.o_proj(gated)

@@ -27,6 +27,7 @@ from crossdna_interpret.hooks import capture
 from crossdna_interpret.models.crossdna.attention import AttentionPast, AttentionTrace
 from crossdna_interpret.models.crossdna.branch import Branch, Layer
 from crossdna_interpret.models.crossdna.comba import CombaTrace
+from crossdna_interpret.models.crossdna.kernels import Resumed, offsets_of
 from crossdna_interpret.models.crossdna.model import CrossDNA
 
 __all__ = ["Incremental"]
@@ -70,6 +71,33 @@ class _Reading:
             x = layer.finish(m, past=_attention_past(trace.attention, start) if start else None)
         return self.branch.output_norm(x)
 
+    def resume_each(self, starts: np.ndarray, features: Tensor, sizes: np.ndarray, length: int) -> Tensor:
+        """(n, length, H) of sequences that each begin to differ at a start of their own, on kernels.
+
+        Their features (1, ., H) lie one behind the other, of each sequence `sizes` of them from its start on. They may
+        end before `length`, if that is the reference's: further positions have the reference's features.
+        """
+        resumed = Resumed(starts, length)
+        whole = bool((starts + sizes == length).all())
+        x = features
+        for number, (layer, trace) in enumerate(zip(self._layers(), self.traces, strict=True)):
+            projected = layer.comba.project(x)
+            owned = offsets_of(sizes) if number == 0 and not whole else None
+            m = layer.comba.resume_each(projected, resumed, trace.comba, owned)
+            x = layer.finish(m, past=_attention_past(trace.attention), resumed=resumed)
+        new = self.branch.output_norm(x)[0]
+        most = int(starts.max())
+        out = new.new_empty(len(starts), length, new.shape[-1])
+        out[:, :most] = self.out[:, :most]
+        row, position = _positions(starts, length - starts)
+        out.flatten(0, 1).index_copy_(0, torch.from_numpy(row * length + position), new)
+        return out
+
+    @property
+    def on_kernels(self) -> bool:
+        """Whether kernels are lent to the branch, so that it can resume each sequence where it differs."""
+        return self._layers()[0].kernels_for(self.out) is not None
+
     @property
     def nbytes(self) -> int:
         """Bytes that it holds."""
@@ -80,7 +108,13 @@ class _Reading:
         return sum(x.nbytes for x in tensors)
 
 
-def _attention_past(trace: AttentionTrace, start: int) -> AttentionPast:
+def _positions(starts: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Row and position of each of the places that stretches in several rows take, one stretch behind the other."""
+    row = np.repeat(np.arange(len(starts)), sizes)
+    return row, np.arange(len(row)) - (np.cumsum(sizes) - sizes - starts)[row]
+
+
+def _attention_past(trace: AttentionTrace, start: int | None = None) -> AttentionPast:
     assert trace.keys is not None
     assert trace.values is not None
     return AttentionPast(trace.keys[:, :, :start], trace.values[:, :, :start])
@@ -209,18 +243,32 @@ class Incremental:
             features = self._features(side.locus.strand, side.letters[rows])
             return side.branch(features)
         reading = self._reading(side, index)
-        kept = reading.out[:, :start]
         if start == side.size or not len(moving):
             return reading.out[:, : side.size].expand(len(rows), -1, -1)
-        stop = max(start + 1, int(side.last[rows[moving]].max()))
-        features = self._features(side.locus.strand, side.letters[rows[moving], start : stop + 2 * SPILL])
-        new = reading.resume(start, features, side.size)
-        new = torch.cat([kept.expand(len(moving), -1, -1), new], dim=1) if start else new
+        again = self._resumed_each if reading.on_kernels else self._resumed
+        new = again(side, rows[moving], reading)
         if len(moving) == len(rows):
             return new
         out = reading.out.repeat(len(rows), 1, 1)  # rows that stand still are of the reference's length
         out[torch.from_numpy(moving).to(out.device)] = new
         return out
+
+    def _resumed(self, side: _Side, rows: np.ndarray, reading: _Reading) -> Tensor:
+        """What a branch gives for rows that differ, (rows, m, H), computed from the first difference of any on."""
+        start = int(side.first[rows].min())
+        stop = max(start + 1, int(side.last[rows].max()))
+        features = self._features(side.locus.strand, side.letters[rows, start : stop + 2 * SPILL])
+        new = reading.resume(start, features, side.size)
+        return torch.cat([reading.out[:, :start].expand(len(rows), -1, -1), new], dim=1) if start else new
+
+    def _resumed_each(self, side: _Side, rows: np.ndarray, reading: _Reading) -> Tensor:
+        """The same, computed for each row from its own first difference on."""
+        starts = side.first[rows]
+        sizes = np.minimum(np.maximum(side.last[rows] - starts, 1), side.size - starts)
+        row, position = _positions(starts, sizes)
+        letters = side.letters[rows[row, None], position[:, None] + np.arange(2 * SPILL + 1)]
+        features = self._features(side.locus.strand, letters)  # (., 1, H)
+        return reading.resume_each(starts, features.transpose(0, 1), sizes, side.size)
 
     def _worth(self, side: _Side, start: int, index: int) -> bool:
         """Whether what can be shared is worth a reading of the reference, if there is none yet."""

@@ -114,13 +114,17 @@ INLINE void project(int size, const REAL *const *rows, const REAL *taps, int cha
     }
 }
 
-/* Comba between its two matrix products. Positions before `own` have rows of their own for each sequence, in
- * projected (sequences, own, width); from there on all sequences share shared (length - own, width). Other shapes: tail
- * (TAPS - 1, channels) and state (heads, KEY, VALUE), or NULL; taps (TAPS, channels); out (sequences, length, heads VALUE);
- * rate = exp(A_log), step = dt_bias, to_p = sigmoid(decay) and skip = D to_p, one for a head; weight (VALUE) of the norm. */
-void comba(int sequences, int length, int own, int heads, int width, const REAL *projected, const REAL *shared,
-           const REAL *tail, const REAL *taps, const REAL *state, const REAL *rate, const REAL *step, const REAL *to_p,
-           const REAL *skip, const REAL *weight, REAL epsilon, REAL *out, int threads) {
+/* Comba between its two matrix products, of sequences that lie one behind the other: sequence i has the rows offsets[i]
+ * to offsets[i + 1] of out (., heads VALUE), and owned[i] to owned[i + 1] of projected (., width). Before its first row
+ * come tail (TAPS - 1, channels) and state (heads, KEY, VALUE), or nothing if they are NULL.
+ * Or, unless starts is NULL, it begins at row starts[i] of around (., width), which has the rows before and after those that
+ * it owns, and with state number which[i].
+ * taps (TAPS, channels); rate = exp(A_log), step = dt_bias, to_p = sigmoid(decay) and skip = D to_p, one for a head; weight
+ * (VALUE) of the norm. */
+void comba(int sequences, const int *offsets, const int *owned, const int *starts, const int *which, int heads, int width,
+           const REAL *projected, const REAL *around, const REAL *tail, const REAL *taps, const REAL *state,
+           const REAL *rate, const REAL *step, const REAL *to_p, const REAL *skip, const REAL *weight, REAL epsilon,
+           REAL *out, int threads) {
 #pragma omp parallel for collapse(2) num_threads(threads) schedule(dynamic, 1)
     for (int sequence = 0; sequence < sequences; sequence++)
         for (int head = 0; head < heads; head++) {
@@ -137,12 +141,16 @@ void comba(int sequences, int length, int own, int heads, int width, const REAL 
             const int at_q = head * KEY, at_k = heads * KEY + head * KEY, at_v = 2 * heads * KEY + head * VALUE;
             const int at_gate = heads * (2 * KEY + VALUE) + head * VALUE, at_a = heads * 2 * (KEY + VALUE) + head;
             const int channels = heads * (2 * KEY + VALUE); /* of the tail */
-            int live = state != NULL;                       /* whether the state is anything but zero */
+            const int length = offsets[sequence + 1] - offsets[sequence];
+            const int own = owned[sequence + 1] - owned[sequence];
+            const int start = starts ? starts[sequence] : 0; /* row of `around` */
+            const size_t past = which ? which[sequence] : 0;
+            int live = state != NULL; /* whether the state is anything but zero */
             memset(s, 0, sizeof s);
             memset(kt_fade, 0, sizeof kt_fade);
             if (live)
                 for (int x = 0; x < KEY; x++)
-                    memcpy(s[x], state + ((size_t)head * KEY + x) * VALUE, VALUE * sizeof(REAL));
+                    memcpy(s[x], state + ((past * heads + head) * KEY + x) * VALUE, VALUE * sizeof(REAL));
 
             for (int first = 0; first < length; first += CHUNK) {
                 const int size = length - first < CHUNK ? length - first : CHUNK;
@@ -151,9 +159,10 @@ void comba(int sequences, int length, int own, int heads, int width, const REAL 
                 const int back = TAPS ? TAPS - 1 : 0;
                 for (int t = -back; t < size; t++) {
                     const int p = first + t;
-                    row[t + back] = p < 0 ? (tail ? tail + (size_t)(back + p) * channels : NULL)
-                                  : p < own ? projected + ((size_t)sequence * own + p) * width
-                                            : shared + (size_t)(p - own) * width;
+                    row[t + back] = p >= 0 && p < own        ? projected + ((size_t)owned[sequence] + p) * width
+                                  : around && start + p >= 0 ? around + (size_t)(start + p) * width
+                                  : tail                     ? tail + (size_t)(back + p) * channels
+                                                             : NULL;
                 }
                 double total[CHUNK], before = 0;
                 REAL beta[CHUNK], ratio[CHUNK], at_t[CHUNK], at_before[CHUNK];
@@ -164,9 +173,9 @@ void comba(int sequences, int length, int own, int heads, int width, const REAL 
                         continue;
                     }
                     const REAL *at[TAPS ? TAPS : 1];
-                    const int count = TAPS ? TAPS : 1;
+                    const int used = TAPS ? TAPS : 1;
 #define PART(size_, offset, into)                                                              \
-    for (int tap = 0; tap < count; tap++) at[tap] = row[t + tap] ? row[t + tap] + (offset) : NULL; \
+    for (int tap = 0; tap < used; tap++) at[tap] = row[t + tap] ? row[t + tap] + (offset) : NULL; \
     project(size_, at, taps + (offset), channels, into)
                     PART(KEY, at_q, q[t]);
                     PART(KEY, at_k, k[t]);
@@ -273,9 +282,44 @@ void comba(int sequences, int length, int own, int heads, int width, const REAL 
                     for (int x = 0; x < VALUE; x++) gate[x] = row[t + back][at_gate + x];
                     for (int j = 0; j < VECS(VALUE); j++)
                         store(gate + j * LANES, sigmoid(load(gate + j * LANES)) * load(o[t] + j * LANES) * splat(rms));
-                    REAL *to = out + (((size_t)sequence * length + first + t) * heads + head) * VALUE;
+                    REAL *to = out + (((size_t)offsets[sequence] + first + t) * heads + head) * VALUE;
                     for (int x = 0; x < VALUE; x++) to[x] = gate[x] * weight[x];
                 }
+            }
+        }
+}
+
+/* The states (places, heads, KEY, VALUE) before positions of a sequence whose recurrence has been traced in chunks of `size`:
+ * kq (chunks, heads, 2 size, KEY), fade (chunks, heads, size, size), keep (chunks, heads, size), states (chunks, heads, KEY,
+ * VALUE) before each chunk, and its updates (chunks, heads, size, VALUE); see Chunks in recurrence.py. */
+void states_at(int places, const int *positions, int chunks, int size, int heads, const REAL *kq, const REAL *fade,
+               const REAL *keep, const REAL *states, const REAL *updates, REAL *out, int threads) {
+#pragma omp parallel for collapse(2) num_threads(threads) schedule(static)
+    for (int place = 0; place < places; place++)
+        for (int head = 0; head < heads; head++) {
+            const int last = positions[place] / size, chunk = last < chunks ? last : chunks - 1;
+            const int inside = positions[place] - chunk * size; /* positions of the chunk that have been */
+            const size_t at = (size_t)chunk * heads + head;
+            const REAL *from = states + at * KEY * VALUE;
+            REAL *to = out + ((size_t)place * heads + head) * KEY * VALUE;
+            if (!inside) {
+                memcpy(to, from, (size_t)KEY * VALUE * sizeof(REAL));
+                continue;
+            }
+            const REAL kept = keep[at * size + inside - 1], *left = fade + (at * size + inside - 1) * size;
+            SCRATCH(u, CHUNK, VALUE); /* what is left of the updates */
+            for (int t = 0; t < inside; t++)
+                for (int y = 0; y < PADDED(VALUE); y++)
+                    u[t][y] = y < VALUE ? left[t] * updates[(at * size + t) * VALUE + y] : 0;
+            for (int x = 0; x < KEY; x++) {
+                REAL s[PADDED(VALUE)] __attribute__((aligned(64)));
+                for (int y = 0; y < PADDED(VALUE); y++) s[y] = y < VALUE ? kept * from[(size_t)x * VALUE + y] : 0;
+                for (int t = 0; t < inside; t++)
+                    for (int j = 0; j < VECS(VALUE); j++)
+                        store(s + j * LANES, load(s + j * LANES) + splat(kq[(at * 2 * size + t) * KEY + x]) *
+                                                                       load(u[t] + j * LANES));
+                for (int j = 0; j < VECS(VALUE); j++) store(s + j * LANES, flush(load(s + j * LANES)));
+                memcpy(to + (size_t)x * VALUE, s, VALUE * sizeof(REAL));
             }
         }
 }
@@ -288,40 +332,48 @@ INLINE void rotate(const REAL *x, const REAL *cosine, const REAL *sine, REAL sca
     }
 }
 
-/* Attention between its two matrix products: projections (sequences, length, (heads + 2 kv_heads) HEAD) to out (sequences,
- * length, heads HEAD). The reach positions before the first have keys and values (kv_heads, stride / HEAD, HEAD), already
- * rotated, of which the last reach count; cosine and sine (length, HEAD / 2) are those of the positions themselves.
- * Returns whether there was memory for it. */
-int attention(int sequences, int length, int heads, int kv_heads, int window, const REAL *projections,
-              const REAL *past_keys, const REAL *past_values, int reach, int stride, const REAL *cosine,
-              const REAL *sine, REAL *out, int threads) {
+/* Attention between its two matrix products: projections (., (heads + 2 kv_heads) HEAD) to out (., heads HEAD), of sequences
+ * that lie one behind the other, in the rows offsets[i] to offsets[i + 1]. Sequence i begins at position starts[i]. The
+ * positions before it have keys and values (kv_heads, stride / HEAD, HEAD), already rotated, the same for all sequences;
+ * cosine and sine (., HEAD / 2) are those of the positions from `table` on. Returns whether there was memory for it. */
+int attention(int sequences, const int *offsets, const int *starts, int heads, int kv_heads, int window,
+              const REAL *projections, const REAL *past_keys, const REAL *past_values, int stride, const REAL *cosine,
+              const REAL *sine, int table, REAL *out, int threads) {
     const int width = (heads + 2 * kv_heads) * HEAD;
-    const int keys = reach + length, padded = PADDED(keys + LANES);
-    int failed = 0;
+    int failed = 0, most = 0;
+    for (int i = 0; i < sequences; i++) {
+        const int reach = starts[i] < window - 1 ? starts[i] : window - 1, keys = reach + offsets[i + 1] - offsets[i];
+        if (keys > most) most = keys;
+    }
 #pragma omp parallel num_threads(threads) reduction(| : failed)
     {
-        const size_t need = ((size_t)padded * (HEAD + PADDED(HEAD) + ROWS) + LANES) * sizeof(REAL);
+        const size_t need = ((size_t)PADDED(most + LANES) * (HEAD + PADDED(HEAD) + ROWS) + LANES) * sizeof(REAL);
         REAL *scratch = aligned_alloc(64, (need + 63) / 64 * 64);
         failed |= scratch == NULL;
 #pragma omp for collapse(2) schedule(dynamic, 1)
         for (int sequence = 0; sequence < sequences; sequence++)
             for (int head = 0; head < heads; head++) {
                 if (!scratch) continue;
+                const int length = offsets[sequence + 1] - offsets[sequence], start = starts[sequence];
+                const int reach = start < window - 1 ? start : window - 1;
+                const int keys = reach + length, padded = PADDED(keys + LANES);
+                const REAL *const turn = cosine + (size_t)(start - table) * (HEAD / 2);
+                const REAL *const across = sine + (size_t)(start - table) * (HEAD / 2);
                 REAL *k_t = scratch, *v = k_t + (size_t)padded * HEAD, *weights = v + (size_t)padded * PADDED(HEAD);
-                const REAL *own = projections + (size_t)sequence * length * width;
+                const REAL *own = projections + (size_t)offsets[sequence] * width;
                 const int kv = head / (heads / kv_heads);
                 memset(k_t, 0, (size_t)padded * (HEAD + PADDED(HEAD)) * sizeof(REAL));
                 for (int j = 0; j < keys; j++) {
                     REAL key[HEAD];
                     const REAL *value;
                     if (j < reach) {
-                        const size_t at = (size_t)kv * stride + (size_t)(stride / HEAD - reach + j) * HEAD;
+                        const size_t at = (size_t)kv * stride + (size_t)(start - reach + j) * HEAD;
                         memcpy(key, past_keys + at, sizeof key);
                         value = past_values + at;
                     } else {
                         const REAL *row = own + (size_t)(j - reach) * width;
-                        rotate(row + (heads + kv) * HEAD, cosine + (j - reach) * (HEAD / 2),
-                               sine + (j - reach) * (HEAD / 2), 1, key);
+                        rotate(row + (heads + kv) * HEAD, turn + (j - reach) * (HEAD / 2),
+                               across + (j - reach) * (HEAD / 2), 1, key);
                         value = row + (heads + kv_heads + kv) * HEAD;
                     }
                     for (int x = 0; x < HEAD; x++) k_t[(size_t)x * padded + j] = key[x];
@@ -332,8 +384,8 @@ int attention(int sequences, int length, int heads, int kv_heads, int window, co
                     const int rows = length - i < ROWS ? length - i : ROWS;
                     memset(q, 0, sizeof q);
                     for (int r = 0; r < rows; r++) {
-                        rotate(own + (size_t)(i + r) * width + head * HEAD, cosine + (i + r) * (HEAD / 2),
-                               sine + (i + r) * (HEAD / 2), 1 / (REAL)sqrt(HEAD), q[r]);
+                        rotate(own + (size_t)(i + r) * width + head * HEAD, turn + (i + r) * (HEAD / 2),
+                               across + (i + r) * (HEAD / 2), 1 / (REAL)sqrt(HEAD), q[r]);
                     }
                     const int oldest = i + reach - window + 1 > 0 ? i + reach - window + 1 : 0;
                     const int from = oldest / LANES * LANES, to = i + rows + reach; /* keys that the tile can see */
@@ -382,7 +434,7 @@ int attention(int sequences, int length, int heads, int kv_heads, int window, co
                         REAL row[PADDED(HEAD)];
                         sums[r] = sum(total[r]);
                         for (int h = 0; h < VECS(HEAD); h++) store(row + h * LANES, mixed[r][h] / splat(sums[r]));
-                        memcpy(out + (((size_t)sequence * length + i + r) * heads + head) * HEAD, row,
+                        memcpy(out + (((size_t)offsets[sequence] + i + r) * heads + head) * HEAD, row,
                                HEAD * sizeof(REAL));
                     }
                 }

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -23,12 +24,14 @@ from crossdna_interpret.models.crossdna.config import CrossDNAConfig
 if TYPE_CHECKING:
     from crossdna_interpret.models.crossdna.attention import AttentionPast
     from crossdna_interpret.models.crossdna.comba import CombaPast
+    from crossdna_interpret.models.crossdna.recurrence import RecurrenceTrace
 
 __all__ = [
     "WORTH_COMPILING",
     "CompileError",
     "KernelUser",
     "Kernels",
+    "Resumed",
     "compiled",
     "lent",
     "load_kernels",
@@ -55,7 +58,7 @@ def compiled(config: CrossDNAConfig, dtype: torch.dtype) -> bool:
 @functools.cache
 def _load(path: Path) -> ctypes.CDLL:
     library = ctypes.CDLL(str(path))
-    for name in ("comba", "attention", "dilated", "gated", "rms_norm", "gate_norm", "receive"):
+    for name in ("comba", "states_at", "attention", "dilated", "gated", "rms_norm", "gate_norm", "receive"):
         getattr(library, name).restype = ctypes.c_int if name == "attention" else None
     return library
 
@@ -81,6 +84,39 @@ def load_kernels(config: CrossDNAConfig, dtype: torch.dtype) -> Kernels:
 
 def _pointer(x: Tensor | None) -> ctypes.c_void_p:
     return ctypes.c_void_p(None if x is None else x.data_ptr())
+
+
+def offsets_of(sizes: np.ndarray) -> Tensor:
+    """(n + 1,) where sequences of these sizes begin when they lie one behind the other, and where the last one ends."""
+    return torch.from_numpy(np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32))
+
+
+def _evenly(n: int, length: int) -> Tensor:
+    return torch.arange(n + 1, dtype=torch.int32) * length
+
+
+class Resumed:
+    """Sequences of one length that are taken up at positions of their own, each after the same ones before it.
+
+    What is computed of them lies one behind the other, as if it were of one sequence (1, T, ...).
+
+    Args:
+        starts: (n,) where each is taken up.
+        length: of the sequences.
+
+    Attributes:
+        starts: (n,) as given.
+        offsets: (n + 1,) where each begins among the T positions.
+        places: (p,) the different ones among the starts.
+        which: (n,) the number of each start among them.
+    """
+
+    def __init__(self, starts: np.ndarray, length: int) -> None:
+        self.length = length
+        self.starts = torch.from_numpy(starts.astype(np.int32))
+        self.offsets = offsets_of(length - starts)
+        self.places, which = np.unique(starts, return_inverse=True)
+        self.which = torch.from_numpy(which.astype(np.int32))
 
 
 class Kernels:
@@ -112,57 +148,99 @@ class Kernels:
     def comba(
         self,
         projected: Tensor,
-        shared: Tensor | None,
         taps: Tensor | None,
         past: CombaPast | None,
         per_head: tuple[Tensor, Tensor, Tensor, Tensor],
         norm: Tensor,
         eps: float,
+        *,
+        resumed: Resumed | None = None,
+        around: Tensor | None = None,
+        owned: Tensor | None = None,
     ) -> Tensor:
         """(B, l, n d_v), normed and gated.
 
         Args:
-            projected: (B, own, width), for the first positions.
-            shared: (1, l - own, width), for the positions after them, the same for all.
+            projected: (B, l, width).
             taps: (TAPS, channels).
             past: what came before.
             per_head: exp(A_log), dt_bias, sigmoid(decay), D sigmoid(decay), each (n,).
             norm: (d_v,), weight of the norm.
             eps: of the norm.
+            resumed: for sequences that lie one behind the other; B is 1 then, the result (1, T, n d_v), and the state
+                of `past` (p, n, d, d_v) that before each place.
+            around: (1, l, width), what the resumed ones share: all rows before their own, and after them.
+            owned: offsets of their own rows in `projected`, if they do not go on to the end.
         """
         projected = projected.contiguous()
-        batch, own, width = projected.shape
-        rest = None if shared is None else shared.contiguous()
-        length = own + (0 if rest is None else rest.shape[1])
+        batch, length, width = projected.shape
+        if resumed is None:
+            offsets, starts, which = _evenly(batch, length), None, None
+        else:
+            offsets, starts, which = resumed.offsets, resumed.starts, resumed.which
+        owned = offsets if owned is None else owned
+        around = None if around is None else around.contiguous()
         heads = len(per_head[0])
         tail = None if past is None or past.tail is None else past.tail.contiguous()
         state = None if past is None else past.state.contiguous()
         kept = [x.contiguous() for x in per_head]
-        out = self._space("comba", batch, length, heads * len(norm))
+        out = self._space("comba", batch, int(offsets[-1]) // batch, heads * len(norm))
         self.library.comba(
-            batch, length, own, heads, width, _pointer(projected), _pointer(rest), _pointer(tail), _pointer(taps),
-            _pointer(state), *map(_pointer, kept), _pointer(norm), self.real(eps), _pointer(out),
+            len(offsets) - 1, _pointer(offsets), _pointer(owned), _pointer(starts), _pointer(which), heads, width,
+            _pointer(projected), _pointer(around), _pointer(tail), _pointer(taps), _pointer(state),
+            *map(_pointer, kept), _pointer(norm), self.real(eps), _pointer(out), torch.get_num_threads(),
+        )  # fmt: skip
+        return out
+
+    def states_at(self, positions: np.ndarray, trace: RecurrenceTrace) -> Tensor:
+        """(p, n, d, d_v) the state before each of p positions, from what `recurrence.RecurrenceTrace` has."""
+        chunks, states, updates = trace.chunks, trace.states, trace.updates
+        assert chunks is not None
+        assert states is not None
+        assert updates is not None
+        at = torch.from_numpy(positions.astype(np.int32))
+        out = states.new_empty(len(at), *states.shape[1:])
+        parts = [x.contiguous() for x in (chunks.kq, chunks.fade, chunks.keep, states, updates)]
+        self.library.states_at(
+            len(at), _pointer(at), len(states), chunks.size, states.shape[1], *map(_pointer, parts), _pointer(out),
             torch.get_num_threads(),
         )  # fmt: skip
         return out
 
     def attention(
-        self, projections: Tensor, kv_heads: int, window: int, past: AttentionPast | None, table: tuple[Tensor, Tensor]
+        self,
+        projections: Tensor,
+        kv_heads: int,
+        window: int,
+        past: AttentionPast | None,
+        table: tuple[Tensor, Tensor],
+        resumed: Resumed | None = None,
     ) -> Tensor:
-        """(B, l, H) from projections (B, l, (heads + 2 kv_heads) d); `table` is the rotary one of these positions."""
+        """(B, l, H) from projections (B, l, (heads + 2 kv_heads) d).
+
+        Args:
+            projections: rows of queries, keys and values.
+            kv_heads: heads of keys and values.
+            window: positions that a query sees.
+            past: keys and values before the first position.
+            table: the rotary table of these positions.
+            resumed: for sequences that lie one behind the other; B is 1 then, and past and table are of all positions.
+        """
         projections, (cos, sin) = projections.contiguous(), table
         batch, length, width = projections.shape
         dim = 2 * cos.shape[1]
         heads = width // dim - 2 * kv_heads
-        keys, values, reach, stride = None, None, 0, 0
-        if past is not None:
-            keys, values = past.keys[:, :, -window:].contiguous(), past.values[:, :, -window:].contiguous()
-            stride = keys.shape[2] * dim
-            reach = min(window - 1, keys.shape[2])
+        keys, values = (None, None) if past is None else (past.keys.contiguous(), past.values.contiguous())
+        before = 0 if keys is None else keys.shape[2]
+        if resumed is None:
+            offsets, starts = _evenly(batch, length), torch.full((batch,), before, dtype=torch.int32)
+        else:
+            offsets, starts = resumed.offsets, resumed.starts
         out = projections.new_empty(batch, length, heads * dim)
         done = self.library.attention(
-            batch, length, heads, kv_heads, window, _pointer(projections), _pointer(keys), _pointer(values), reach,
-            stride, _pointer(cos), _pointer(sin), _pointer(out), torch.get_num_threads(),
+            len(starts), _pointer(offsets), _pointer(starts), heads, kv_heads, window, _pointer(projections),
+            _pointer(keys), _pointer(values), before * dim, _pointer(cos), _pointer(sin),
+            before if resumed is None else 0, _pointer(out), torch.get_num_threads(),
         )  # fmt: skip
         if not done:
             raise MemoryError(f"No memory for the attention over {length:,} positions.")

@@ -121,8 +121,8 @@ class RecurrenceTrace:
     """What a pass over one sequence leaves behind, so that another can start inside it. Filled by `chunked_comba`."""
 
     chunks: Chunks | None = None
-    states: list[Tensor] | None = None  # (n, d, d_v) before each chunk
-    updates: list[Tensor] | None = None  # (n, C, d_v) for each chunk: its U
+    states: Tensor | None = None  # (chunks, n, d, d_v) before each chunk
+    updates: Tensor | None = None  # (chunks, n, C, d_v): the U of each chunk
 
     def state_at(self, position: int) -> Tensor:
         """(n, d, d_v) the state before `position`."""
@@ -142,7 +142,8 @@ class RecurrenceTrace:
 
     def tensors(self) -> list[Tensor]:
         """All that takes memory."""
-        return [*(self.chunks.tensors() if self.chunks else []), *(self.states or []), *(self.updates or [])]
+        own = (self.states, self.updates)
+        return [*(self.chunks.tensors() if self.chunks else []), *(x for x in own if x is not None)]
 
 
 def chunked_comba(
@@ -184,8 +185,8 @@ def chunked_comba(
     if trace is not None:
         zero = q.new_zeros(heads, d, v.shape[-1])
         trace.chunks = chunks
-        trace.states = [zero if state is None else state for state in states]
-        trace.updates = updates
+        trace.states = torch.stack([zero if state is None else state for state in states])
+        trace.updates = torch.stack(updates)
     return by_position(outputs, batch)[:, :length]
 
 
