@@ -12,6 +12,7 @@ import crossdna_interpret as cdi
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+ONE_LINE = " ".join(README.split())
 
 
 def test_its_code_runs() -> None:
@@ -32,6 +33,9 @@ def test_its_numbers_are_those_of_the_bundled_model() -> None:
     assert facts["valid_r_between_strands"] == 1
     assert f"the mean r is {facts['scanning_valid_r']:.2f}" in README
     assert f"{facts['crx_r']:.2f} over {facts['crx_pairs']} held-out pairs" in README
+    keys = (f"crx_{pairs}_{what}" for pairs in ("large", "active") for what in ("same_sign", "fall"))
+    signs = [f"{100 * facts[key]:.1f} %" for key in keys]
+    assert "in {} of the pairs ({} fall); if the enhancer was active, in {} ({} fall)".format(*signs) in ONE_LINE
     assert f"{facts['valid_r_both_strands']:.2f}" == f"{facts['valid_r']:.2f}"
 
 

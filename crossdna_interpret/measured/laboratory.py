@@ -99,7 +99,8 @@ def crx_pairs(path: str | Path, predict: Predict) -> pd.DataFrame:
         predict: from N sequences to (N,) scores in log2.
 
     Returns:
-        A row for each pair: enhancer, library, measured, predicted.
+        A row for each pair: enhancer, library, activity (measured, of the enhancer as it is), and the measured and
+        predicted change.
 
     Raises:
         FileNotFoundError, ValueError: no such file, or a column is missing.
@@ -111,6 +112,7 @@ def crx_pairs(path: str | Path, predict: Predict) -> pd.DataFrame:
         {
             "enhancer": pairs["enhancer"],
             "library": pairs["library"],
+            "activity": pairs["log2_activity_wild"],
             "measured": pairs["log2_activity_mutant"] - pairs["log2_activity_wild"],
             "predicted": change,
         }

@@ -134,7 +134,10 @@ class _NotMeasured:
 def against_the_laboratory(model: CrossDNA, data: Path) -> dict[str, float]:
     """Mean r of scanning mutagenesis for each table that is there, and CRX pairs of validation rows if there are any.
 
-    Keys: `scanning_valid_r`, `scanning_train_r`; `crx_pairs`, `crx_r`, `crx_low`, `crx_high` and `crx_same_sign`.
+    Keys: `scanning_valid_r`, `scanning_train_r`; `crx_pairs`, `crx_r`, `crx_low`, `crx_high` and `crx_same_sign`; of
+    pairs whose measured change is above 1, how many, in which share the sign is the measured one, and which share
+    falls: `crx_large`, `crx_large_same_sign`, `crx_large_fall`; and of those whose enhancer is above the promoter
+    alone: `crx_active`, `crx_active_same_sign`, `crx_active_fall`.
     """
 
     @torch.no_grad()
@@ -151,8 +154,21 @@ def against_the_laboratory(model: CrossDNA, data: Path) -> dict[str, float]:
     except NoPairsError:
         return found
     r, low, high = correlation(pairs["predicted"].to_numpy(), pairs["measured"].to_numpy())
-    same = float((np.sign(pairs["predicted"]) == np.sign(pairs["measured"])).mean())
-    return {**found, "crx_pairs": len(pairs), "crx_r": r, "crx_low": low, "crx_high": high, "crx_same_sign": same}
+    same = np.sign(pairs["predicted"]) == np.sign(pairs["measured"])
+    found |= {
+        "crx_pairs": len(pairs),
+        "crx_r": r,
+        "crx_low": low,
+        "crx_high": high,
+        "crx_same_sign": float(same.mean()),
+    }
+    large = pairs["measured"].abs() > 1
+    for name, chosen in (("large", large), ("active", large & (pairs["activity"] > 0))):
+        if chosen.any():
+            found[f"crx_{name}"] = int(chosen.sum())
+            found[f"crx_{name}_same_sign"] = float(same[chosen].mean())
+            found[f"crx_{name}_fall"] = float((pairs["measured"][chosen] < 0).mean())
+    return found
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -55,6 +55,7 @@ def test_pairs_are_of_one_enhancer_and_one_library(tmp_path: Path) -> None:
     )
     result = crx_pairs(write(tmp_path, frame), count_of_g)
     assert result["enhancer"].tolist() == ["a", "b"]
+    assert result["activity"].tolist() == [4.0, 0.5]
     assert result["measured"].tolist() == [-3.0, -0.5]
     assert result["predicted"].tolist() == [-2.0, 1.0]
 
