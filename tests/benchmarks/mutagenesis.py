@@ -213,7 +213,8 @@ def linear(name: str, model: CrossDNA, lengths: tuple[int, ...], windows: tuple[
         sequence = random_sequence(length)
         short, long = windows
         middle = length // 2
-        works = {str(size): ours(model, sequence, (middle, middle + size), True) for size in windows}
+        around = {size: (middle - size // 2, middle + size // 2) for size in windows}
+        works = {str(size): ours(model, sequence, around[size], True) for size in windows}
         seconds = paired(works, 3)
         each = (seconds[str(long)] - seconds[str(short)]) / (long - short)
         once = seconds[str(short)] - each * short
@@ -258,7 +259,7 @@ def cases(quick: bool, only: str) -> Iterator[dict[str, Any]]:
         ("large blocks", lambda: [
             mutagenesis("8.1M, 16 blocks", large, random_sequence(16384), (8600, 8616), 1, pilot=1, peer=False)
         ]),
-        ("linear", lambda: linear("bundled model", small, (1024, 4096, 16384, 65536), (32, 672))),
+        ("linear", lambda: linear("bundled model", small, (1024, 4096, 16384, 65536), (512, 1024))),
         ("linear large", lambda: linear("8.1M", large, (1024, 4096, 16384, 65536), (8, 24))),
         ("memory", lambda: [peak_memory(16384)]),
     ]  # fmt: skip
