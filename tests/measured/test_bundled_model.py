@@ -52,7 +52,8 @@ def test_in_active_enhancers_large_effects_of_crx_sites_have_the_measured_sign(
     shared: Path, facts: dict[str, float]
 ) -> None:
     large = large_changes(shared)
-    active = large[large["activity"] > 0]  # than the promoter alone
+    # Above the promoter alone. Nine of ten of these fall, so that the sign says little; of all pairs it says more.
+    active = large[large["activity"] > 0]
     assert len(large) == facts["crx_large"]
     assert len(active) == facts["crx_active"]
     assert large["same"].mean() == pytest.approx(facts["crx_large_same_sign"], abs=0.01)
@@ -65,6 +66,7 @@ def test_deleting_annotated_crx_sites_of_active_enhancers_acts_as_measured(share
     measured = (pairs["log2_activity_mutant"] - pairs["log2_activity_wild"]).to_numpy()
     chosen = (np.abs(measured) > 1) & (pairs["log2_activity_wild"].to_numpy() > 0)
     seqs, measured = pairs["sequence_wild"][chosen].tolist(), measured[chosen]
+    # With any p from 1e-4 to 5e-3 it is 80 % to 90 %; of all enhancers, silencers included, 67 % to 75 %.
     crx = {motif.name: motif.probabilities for motif in from_database("vertebrates") if motif.name.upper() in K50}
     rng, mutants, having = np.random.default_rng(0), [], []
     for index, sites in cdi.scan(seqs, crx, p=5e-4).table.groupby("example"):

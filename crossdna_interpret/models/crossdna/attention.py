@@ -141,7 +141,7 @@ class Attention(KernelUser):
         q, k = (y.transpose(1, 2) for y in rotated.split([y // self.dim for y in self.splits[:2]], dim=2))
         v = heads[:, :, -(self.splits[2] // self.dim) :].transpose(1, 2)
         if trace is not None:
-            trace.keys, trace.values = k.contiguous(), v.contiguous()  # in which readings are resumed
+            trace.keys, trace.values = k.contiguous(), v.contiguous()  # so that each resuming need not copy them
         out = windowed_attention(q, k, v, self.window, past)
         return self.o_proj(out.transpose(1, 2).flatten(2))
 

@@ -179,11 +179,11 @@ class Comba(KernelUser):
             trace: of a whole pass over a sequence of l positions.
         """
         assert trace.projected is not None
-        past = self.past_at(start, trace) if start else None
-        shared = trace.projected[:, start + projected.shape[1] :]
         plan = self._plan(start, start + projected.shape[1], trace)
         if plan is None:
-            return self.mix(torch.cat([projected, shared.expand(len(projected), -1, -1)], dim=1), past)
+            shared = trace.projected[:, start + projected.shape[1] :].expand(len(projected), -1, -1)
+            past = self.past_at(start, trace) if start else None
+            return self.mix(torch.cat([projected, shared], dim=1), past)
         # Up to `end`, a boundary of the trace's chunks, everything is computed for each row; from there on only what
         # depends on the state. The rows begin a little before `start`, so that their chunks are full at `end`.
         begin, end = plan

@@ -289,7 +289,8 @@ void comba(int sequences, const int *offsets, const int *owned, const int *start
         }
 }
 
-/* The states (places, heads, KEY, VALUE) before positions of a sequence whose recurrence has been traced in chunks of `size`:
+/* The states (places, heads, KEY, VALUE) before positions of a sequence whose recurrence has been traced in chunks of `size`,
+ * which is at most CHUNK:
  * kq (chunks, heads, 2 size, KEY), fade (chunks, heads, size, size), keep (chunks, heads, size), states (chunks, heads, KEY,
  * VALUE) before each chunk, and its updates (chunks, heads, size, VALUE); see Chunks in recurrence.py. */
 void states_at(int places, const int *positions, int chunks, int size, int heads, const REAL *kq, const REAL *fade,

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from crossdna_interpret.models.crossdna import compiling
 from crossdna_interpret.models.crossdna.compiling import CompileError, Sizes
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
+from crossdna_interpret.models.crossdna.recurrence import CHUNK
 
 if TYPE_CHECKING:
     from crossdna_interpret.models.crossdna.attention import AttentionPast
@@ -35,6 +36,7 @@ __all__ = [
     "compiled",
     "lent",
     "load_kernels",
+    "offsets_of",
 ]
 
 # Floating-point operations at which a second of compiling is paid back: some two seconds of computing without.
@@ -198,6 +200,7 @@ class Kernels:
         assert chunks is not None
         assert states is not None
         assert updates is not None
+        assert chunks.size <= CHUNK  # for which the kernel has room
         at = torch.from_numpy(positions.astype(np.int32))
         out = states.new_empty(len(at), *states.shape[1:])
         parts = [x.contiguous() for x in (chunks.kq, chunks.fade, chunks.keep, states, updates)]
