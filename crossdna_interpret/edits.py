@@ -111,6 +111,11 @@ def substitutions(sequence: str, start: int, end: int) -> tuple[np.ndarray, np.n
     return rows, bases, edits
 
 
+def _encoded(string: str) -> np.ndarray:
+    """Ids in as little memory as will do: of a long sequence there is one copy for each edit of a batch."""
+    return (alphabet.encode(string) if string else np.empty(0)).astype(np.int8)
+
+
 class Editor:
     """Applies edits to one sequence.
 
@@ -136,7 +141,7 @@ class Editor:
 
     def __init__(self, sequence: str, flanks: tuple[str, str] | None = None) -> None:
         self.sequence = sequence
-        self.ids = alphabet.encode(sequence)
+        self.ids = _encoded(sequence)
         self.flanks: tuple[str, str] | None = None
         if flanks is not None:
             if not isinstance(flanks, (tuple, list)) or len(flanks) != 2:
@@ -199,13 +204,13 @@ class Editor:
         return moves[0], moves[1], abs(edit.change) - sum(moves)
 
     def encoded(self, edit: Edit) -> np.ndarray:
-        """Ids (L',) of the edited sequence."""
+        """Ids (L',) int8 of the edited sequence."""
         if edit.change == 0:
             ids = self.ids.copy()
             if edit.string:
-                ids[edit.start : edit.end] = alphabet.encode(edit.string)
+                ids[edit.start : edit.end] = _encoded(edit.string)
             return ids
-        string = alphabet.encode(edit.string) if edit.string else self.ids[:0]
+        string = _encoded(edit.string)
         if self.flanks is None:
             return np.concatenate([self.ids[: edit.start], string, self.ids[edit.end :]])
         at_left, at_right, _ = self._moves(edit)
@@ -214,7 +219,7 @@ class Editor:
             return np.concatenate([self.ids[at_left : edit.start], string, self.ids[edit.end : stop]])
         left, right = self.flanks
         parts = [left[len(left) - at_left :], right[:at_right]]
-        before, after = (alphabet.encode(part) if part else self.ids[:0] for part in parts)
+        before, after = map(_encoded, parts)
         return np.concatenate([before, self.ids[: edit.start], string, self.ids[edit.end :], after])
 
     def __call__(self, edit: Edit) -> str:

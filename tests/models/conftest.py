@@ -11,14 +11,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from crossdna_interpret.models.crossdna import compiling
 from crossdna_interpret.models.crossdna.checkpoint import save_crossdna
 from crossdna_interpret.models.crossdna.compiling import find_compiler
-from crossdna_interpret.models.crossdna.kernels import load_kernels
+from crossdna_interpret.models.crossdna.kernels import Kernels, load_kernels
 from crossdna_interpret.models.crossdna.model import CrossDNA
 
 pytest.register_assert_rewrite("tests.models.kernel_sizes")  # so that a failure there shows its numbers
 
-from tests.models.kernel_sizes import Load, config_of  # noqa: E402
+from tests.models.kernel_sizes import VECTOR_BYTES, Load, config_of  # noqa: E402
 from tests.models.published_checkpoint import PUBLISHED_CONFIG, published_tensors  # noqa: E402
 
 
@@ -45,7 +46,15 @@ def load() -> Load:
     """Kernels of a size, which is compiled once for all files, into the `kernel_cache` of the first that asks."""
     if find_compiler() is None:
         pytest.skip("there is no C compiler here")
-    return functools.cache(lambda size, dtype: load_kernels(config_of(size), dtype))
+
+    @functools.cache
+    def of(size: str, dtype: torch.dtype) -> Kernels:
+        with pytest.MonkeyPatch.context() as patch:
+            if size in VECTOR_BYTES:
+                patch.setattr(compiling, "ALWAYS", [*compiling.ALWAYS, f"-DBYTES={VECTOR_BYTES[size]}"])
+            return load_kernels(config_of(size), dtype)
+
+    return of
 
 
 @pytest.fixture

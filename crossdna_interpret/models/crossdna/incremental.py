@@ -13,6 +13,9 @@ substitutions, pairs of them, insertions and deletions, with or without flanks t
 
 from __future__ import annotations
 
+import functools
+import itertools
+import operator
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -120,21 +123,16 @@ def _attention_past(trace: AttentionTrace, start: int | None = None) -> Attentio
     return AttentionPast(trace.keys[:, :, :start], trace.values[:, :, :start])
 
 
-@dataclass(frozen=True)
-class _Strand:
-    """Letters (n, L + 2 SPILL) of one strand, read 5' to 3', with `OUTSIDE` around them."""
-
-    letters: np.ndarray
-
-    @classmethod
-    def of(cls, name: strand.Strand, ids: np.ndarray) -> _Strand:
-        letters = np.full((len(ids), ids.shape[1] + 2 * SPILL), OUTSIDE, dtype=np.int8)
-        letters[:, SPILL:-SPILL] = ids if name == "forward" else strand.reverse_complement(ids)
-        return cls(letters)
-
-    def around(self, place: slice) -> np.ndarray:
-        """Letters that the features of a stretch depend on."""
-        return self.letters[:, place.start : place.stop + 2 * SPILL]
+def _around(ids: np.ndarray, locus: strand.Locus) -> np.ndarray:
+    """Letters (n, m + 2 SPILL) of ids (n, L) that the features of a stretch depend on, in its reading order."""
+    start, end, length = locus.start - SPILL, locus.end + SPILL, ids.shape[1]
+    letters = np.full((len(ids), end - start), OUTSIDE, dtype=np.int8)
+    inner = ids[:, max(start, 0) : min(end, length)]
+    if locus.strand == "forward":
+        letters[:, max(-start, 0) :][:, : inner.shape[1]] = inner
+    else:
+        letters[:, max(end - length, 0) :][:, : inner.shape[1]] = strand.reverse_complement(inner)
+    return letters
 
 
 class Incremental:
@@ -150,21 +148,23 @@ class Incremental:
         self.model, self.cache_bytes = model, cache_bytes
         self.length = len(reference)
         self.pairs = self.model.pairs(self.length)
-        self.strands = self._strands(reference[None])
         self.reference = reference[None]
+        loci = [(pair.branch_a, pair.branch_b) for pair in self.pairs]
+        self._seen_from = np.array([[each.start - SPILL for each in two] for two in loci])
+        self._seen_to = np.array([[each.end + SPILL for each in two] for two in loci])
         self._readings: OrderedDict[tuple[int, str], _Reading] = OrderedDict()
         self._stem: dict[str, tuple[Tensor, Tensor | None, Tensor]] = {
             "forward": self._stem_matrix("forward"), "reverse": self._stem_matrix("reverse")
         }  # fmt: skip
 
     @cached_property
-    def sums(self) -> list[Tensor]:
-        """What each block of the reference adds to its total; not needed while every block is touched."""
+    def sums(self) -> Tensor:
+        """What each block of the reference adds to its total (blocks, .); not needed while every block is touched."""
         x = torch.from_numpy(alphabet.one_hot(self.reference)).to(self.model.device, self.model.dtype)
         with capture(self.model, "fusion.out") as seen:
             self.model(x)
         blocks = zip(seen["fusion.out"], self.pairs, strict=True)
-        return [self._sum(block.value, self.reference, pair) for block, pair in blocks]
+        return torch.cat([self._sum(block.value, self.reference, pair) for block, pair in blocks])
 
     def _stem_matrix(self, name: strand.Strand) -> tuple[Tensor, Tensor | None, Tensor]:
         """The stem's convolution as a matrix (H, 9 * 5), its bias, and rows for the letters, `OUTSIDE` last."""
@@ -172,74 +172,63 @@ class Incremental:
         letter = torch.eye(len(alphabet.ALPHABET), dtype=self.model.dtype, device=self.model.device)
         return conv.weight.mT.flatten(1), conv.bias, F.pad(letter, (0, 0, 0, 1))
 
-    def _strands(self, ids: np.ndarray) -> dict[str, _Strand]:
-        return {name: _Strand.of(name, ids) for name in ("forward", "reverse")}
-
     @torch.no_grad()
     def score(self, ids: np.ndarray) -> Tensor:
         """Scores (n, T) of ids (n, L'), of any length; the nearer the rows are to each other, the faster."""
         n, length = ids.shape
-        strands = self._strands(ids)
-        changed = self._changed(strands) if length == self.length else None
-        total: Tensor | None = None
-        untouched = []
-        for pair in self.model.pairs(length):
-            if changed is not None and not self._touched(pair, changed):
-                untouched.append(self.sums[pair.index])
-                continue
-            rows, fused = self._block(strands, length, pair)
+        same_length = length == self.length
+        pairs = self.pairs if same_length else self.model.pairs(length)
+        touched = self._touched(ids) if same_length else np.ones(len(pairs), dtype=bool)
+        parts = []
+        for pair in itertools.compress(pairs, touched):
+            rows, fused = self._block(ids, pair)
             if len(rows) == n:
                 here = self._sum(fused, ids, pair)
             else:
                 here = self.sums[pair.index].repeat(n, 1)
                 if len(rows):
-                    here[torch.from_numpy(rows).to(here.device)] = self._sum(fused, ids[rows], pair)
-            total = here if total is None else total + here
-        if untouched:
-            same = torch.stack(untouched).sum(0)
-            total = same.repeat(n, 1) if total is None else total + same
-        assert total is not None
-        return self._finish(total, ids)
+                    here[torch.from_numpy(rows).to(here.device)] = self._sum(fused, ids, pair, rows)
+            parts.append(here)
+        if not touched.all():
+            same = self.sums[torch.from_numpy(~touched).to(self.sums.device)].sum(0, keepdim=True)
+            parts.append(same.expand(n, -1))
+        return self._finish(functools.reduce(operator.add, parts), ids)
 
-    def _changed(self, strands: dict[str, _Strand]) -> dict[str, np.ndarray]:
-        """For each strand, padded positions at which any row differs from the reference."""
-        return {
-            name: np.flatnonzero((own.letters != self.strands[name].letters).any(0)) for name, own in strands.items()
-        }
+    def _touched(self, ids: np.ndarray) -> np.ndarray:
+        """Which blocks see a letter that differs from the reference's in any row.
 
-    def _touched(self, pair: strand.BlockPair, changed: dict[str, np.ndarray]) -> bool:
-        for locus in (pair.branch_a, pair.branch_b):
-            place, where = locus.own_slice(self.length), changed[locus.strand]
-            if np.searchsorted(where, place.start) < np.searchsorted(where, place.stop + 2 * SPILL):
-                return True
-        return False
+        This comparison is all that an edit costs in proportion to the length.
+        """
+        where = np.flatnonzero((ids != self.reference).any(0))
+        touched: np.ndarray = np.searchsorted(where, self._seen_from) < np.searchsorted(where, self._seen_to)
+        return touched.any(1)
 
-    def _block(self, strands: dict[str, _Strand], length: int, pair: strand.BlockPair) -> tuple[np.ndarray, Tensor]:
+    def _block(self, ids: np.ndarray, pair: strand.BlockPair) -> tuple[np.ndarray, Tensor]:
         """Rows that differ from the reference in a block, and their fused features (rows, m, H)."""
         sides = []
         for branch, locus in ((self.model.branch_a, pair.branch_a), (self.model.branch_b, pair.branch_b)):
-            old = self._old_place(pair.index, locus)
-            sides.append(_Side(branch, locus, locus.own_slice(length), old, strands, self.strands))
+            old = self._old_locus(pair.index, locus)
+            before = None if old is None else _around(self.reference, old)
+            sides.append(_Side(branch, locus, _around(ids, locus), before))
         rows = np.flatnonzero(sides[0].differs | sides[1].differs)
         if not len(rows):
             return rows, torch.empty(0)
         a, b = (self._read(side, rows, pair.index) for side in sides)
         return rows, self.model.merge(a, b, pair)
 
-    def _old_place(self, index: int, locus: strand.Locus) -> slice | None:
+    def _old_locus(self, index: int, locus: strand.Locus) -> strand.Locus | None:
         """Where the reference's block of that number and strand lies, if it has one."""
         if index >= len(self.pairs):
             return None
         pair = self.pairs[index]
-        old = pair.branch_a if pair.branch_a.strand == locus.strand else pair.branch_b
-        return old.own_slice(self.length)
+        return pair.branch_a if pair.branch_a.strand == locus.strand else pair.branch_b
 
     def _read(self, side: _Side, rows: np.ndarray, index: int) -> Tensor:
         """What a branch gives for the rows, (rows, m, H), in its reading order."""
         first = side.first[rows]
         moving = np.flatnonzero(side.differs[rows])
         start = int(first[moving].min()) if len(moving) else side.size
-        if side.old is None or (len(moving) == len(rows) and not self._worth(side, start, index)):
+        if side.before is None or (len(moving) == len(rows) and not self._worth(side, start, index)):
             features = self._features(side.locus.strand, side.letters[rows])
             return side.branch(features)
         reading = self._reading(side, index)
@@ -277,9 +266,8 @@ class Incremental:
     def _reading(self, side: _Side, index: int) -> _Reading:
         key = (index, side.locus.strand)
         if key not in self._readings:
-            assert side.old is not None
-            own = self.strands[side.locus.strand].around(side.old)
-            self._readings[key] = _Reading(side.branch, self._features(side.locus.strand, own))
+            assert side.before is not None
+            self._readings[key] = _Reading(side.branch, self._features(side.locus.strand, side.before))
         self._readings.move_to_end(key)
         while len(self._readings) > 2 and sum(kept.nbytes for kept in self._readings.values()) > self.cache_bytes:
             self._readings.popitem(last=False)
@@ -292,11 +280,13 @@ class Incremental:
         seen = x.flatten(1).unfold(1, weight.shape[1], x.shape[2])  # (n, l, 9 * 5)
         return F.gelu(F.linear(seen.reshape(-1, len(weight.mT)), weight, bias)).view(len(x), -1, len(weight))
 
-    def _sum(self, fused: Tensor, ids: np.ndarray, pair: strand.BlockPair) -> Tensor:
-        """What a block adds to the total of each sequence, in float64: (n, H), or (n, 1) for a language model."""
+    def _sum(
+        self, fused: Tensor, ids: np.ndarray, pair: strand.BlockPair, rows: np.ndarray | slice = slice(None)
+    ) -> Tensor:
+        """What a block adds to the total of each row of ids, in float64: (n, H), or (n, 1) for a language model."""
         if self.model.head is not None:
             return fused.sum(1, dtype=torch.float64)
-        here = torch.from_numpy(ids[:, pair.forward.start : pair.forward.end].astype(np.int64)).to(fused.device)
+        here = torch.from_numpy(ids[:, pair.forward.start : pair.forward.end][rows].astype(np.int64)).to(fused.device)
         log_probability = self.model.lm_head(fused)[..., :4].log_softmax(-1)
         observed = log_probability.gather(-1, here.clamp(max=3).unsqueeze(-1)).squeeze(-1)
         return observed.masked_fill(here == alphabet.N_ID, 0).double().sum(1, keepdim=True)
@@ -311,33 +301,24 @@ class Incremental:
 class _Side:
     """How the rows' letters in one block, as one branch reads them, differ from the reference's."""
 
-    def __init__(
-        self,
-        branch: Branch,
-        locus: strand.Locus,
-        place: slice,
-        old: slice | None,
-        strands: dict[str, _Strand],
-        reference: dict[str, _Strand],
-    ) -> None:
-        self.branch, self.locus, self.old = branch, locus, old
-        self.size = place.stop - place.start
-        self.letters = strands[locus.strand].around(place)
+    def __init__(self, branch: Branch, locus: strand.Locus, letters: np.ndarray, before: np.ndarray | None) -> None:
+        """Letters (n, m + 2 SPILL), and those (1, m' + 2 SPILL) of the reference's block, if it has one."""
+        self.branch, self.locus, self.letters, self.before = branch, locus, letters, before
+        self.size = locus.end - locus.start
         n = len(self.letters)
         self.first = np.zeros(n, dtype=np.int64)  # first position whose features are not the reference's
         self.last = np.full(n, self.size)  # the position after the last
         self.differs = np.ones(n, dtype=bool)
-        if old is None:
+        if before is None:
             return
-        before = reference[locus.strand].around(old)
         size = min(self.letters.shape[1], before.shape[1])
         unequal = self.letters[:, :size] != before[:, :size]
         some = unequal.any(1)
         first = unequal.argmax(1) - 2 * SPILL
         last = size - unequal[:, ::-1].argmax(1)
-        shorter = min(self.size, old.stop - old.start)
+        shorter = size - 2 * SPILL
         self.first = np.where(some, np.maximum(first, 0), shorter)
-        if self.size == old.stop - old.start:
+        if letters.shape[1] == before.shape[1]:
             self.differs = some
             self.last = np.where(some, np.minimum(last, self.size), self.size)
 

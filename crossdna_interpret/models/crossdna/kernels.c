@@ -13,14 +13,29 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef REAL vec __attribute__((vector_size(64)));
-typedef REAL loose __attribute__((vector_size(64), aligned(sizeof(REAL)), may_alias)); /* at any address */
+/* A vector is as wide as the machine's registers, since compilers keep wider ones in memory; or as wide as told, which
+ * every machine can compute. STRIP vectors in each of ROWS rows leave some of the 32 or 16 registers for what they are
+ * multiplied with. */
+#ifndef BYTES
+#if defined(__AVX512F__)
+#define BYTES 64
+#elif defined(__AVX__)
+#define BYTES 32
+#else
+#define BYTES 16
+#endif
+#endif
+#define STRIP (BYTES == 64 ? 4 : 2)
 
-#define LANES ((int)(64 / sizeof(REAL)))
+typedef REAL vec __attribute__((vector_size(BYTES)));
+typedef REAL loose __attribute__((vector_size(BYTES), aligned(sizeof(REAL)), may_alias)); /* at any address */
+
+#define LANES ((int)(BYTES / sizeof(REAL)))
 #define VECS(n) (((n) + LANES - 1) / LANES)
 #define PADDED(n) (VECS(n) * LANES)
 #define UNROLL _Pragma("GCC unroll 16")
 #define ROWS 4 /* rows of a register tile */
+#define KEYS (BYTES == 64 ? 1 : 2) /* vectors of keys that attention scores at once */
 #define CHUNK 32 /* positions that Comba works through at once */
 #define REACH 9 /* taps of the bridge's convolutions */
 #define INLINE static inline __attribute__((always_inline))
@@ -31,7 +46,7 @@ INLINE void store(REAL *p, vec x) { *(loose *)p = x; }
 INLINE vec splat(REAL x) { return x - (vec){0}; }
 
 #if IS_DOUBLE
-typedef int64_t bits __attribute__((vector_size(64)));
+typedef int64_t bits __attribute__((vector_size(BYTES)));
 #define FADED 2.8126e-103 /* cube root of the smallest normal number, as in recurrence.py */
 #define FLOOR -236.13185
 INLINE vec vexp(vec x) {
@@ -39,7 +54,7 @@ INLINE vec vexp(vec x) {
     return x;
 }
 #else
-typedef int32_t bits __attribute__((vector_size(64)));
+typedef int32_t bits __attribute__((vector_size(BYTES)));
 #define FADED 2.2737e-13f
 #define FLOOR -29.112123f
 INLINE vec pick(bits mask, vec yes, vec no) { return (vec)((mask & (bits)yes) | (~mask & (bits)no)); }
@@ -69,35 +84,84 @@ INLINE vec flush(vec x) { /* zeros for what has faded away: denormal numbers are
     return (vec)((bits)x & ~((x < splat((REAL)FADED)) & (x > splat((REAL)-FADED))));
 }
 INLINE REAL sum(vec x) { /* in halves, which can be added side by side */
-    typedef REAL half __attribute__((vector_size(32)));
     typedef REAL quarter __attribute__((vector_size(16)));
+#if BYTES == 64
+    typedef REAL half __attribute__((vector_size(32)));
     half h, high;
-    quarter q, upper;
     memcpy(&h, &x, sizeof h), memcpy(&high, (const char *)&x + sizeof h, sizeof h);
     h += high;
-    memcpy(&q, &h, sizeof q), memcpy(&upper, (const char *)&h + sizeof q, sizeof q);
+#else
+    const vec h = x;
+#endif
+    quarter q;
+    memcpy(&q, &h, sizeof q);
+#if BYTES > 16
+    quarter upper;
+    memcpy(&upper, (const char *)&h + sizeof q, sizeof q);
     q += upper;
-    return LANES == 16 ? (q[0] + q[1]) + (q[2 % (LANES / 4)] + q[3 % (LANES / 4)]) : q[0] + q[1];
+#endif
+    REAL total = q[0] + q[1];
+    if (!IS_DOUBLE) total += q[2 % (16 / sizeof(REAL))] + q[3 % (16 / sizeof(REAL))];
+    return total;
 }
+
+/* A strip of a tile of rows, which stays in registers: c = scale[row] c + a[ROWS][inner] b[inner][strip vectors]. */
+INLINE void multiply(const int strip, int inner, const REAL *a, int lda, const REAL *b, REAL *c, int ld,
+                     const REAL *scale) {
+    vec total[ROWS][STRIP];
+    UNROLL for (int r = 0; r < ROWS; r++) UNROLL for (int j = 0; j < strip; j++) total[r][j] =
+        scale ? splat(scale[r]) * load(c + r * ld + j * LANES) : splat(0);
+    for (int x = 0; x < inner; x++) {
+        vec right[STRIP];
+        UNROLL for (int j = 0; j < strip; j++) right[j] = load(b + x * ld + j * LANES);
+        UNROLL for (int r = 0; r < ROWS; r++) {
+            const vec left = splat(a[r * lda + x]);
+            UNROLL for (int j = 0; j < strip; j++) total[r][j] += left * right[j];
+        }
+    }
+    UNROLL for (int r = 0; r < ROWS; r++) UNROLL for (int j = 0; j < strip; j++) store(c + r * ld + j * LANES, total[r][j]);
+}
+
+/* A strip of a tile of rows of U = V - system U, in the place of V; rows above the tile, of which there are so many, are
+ * known. They are taken in first, and then the tile's own. */
+INLINE void substitute(const int strip, int above, const REAL *system, int lds, const REAL *known, REAL *v, int ld) {
+    vec u[ROWS][STRIP];
+    UNROLL for (int r = 0; r < ROWS; r++) UNROLL for (int j = 0; j < strip; j++) u[r][j] = load(v + r * ld + j * LANES);
+    for (int x = 0; x < above; x++) {
+        vec right[STRIP];
+        UNROLL for (int j = 0; j < strip; j++) right[j] = load(known + x * ld + j * LANES);
+        UNROLL for (int r = 0; r < ROWS; r++) {
+            const vec left = splat(system[r * lds + x]);
+            UNROLL for (int j = 0; j < strip; j++) u[r][j] -= left * right[j];
+        }
+    }
+    UNROLL for (int r = 0; r < ROWS; r++) UNROLL for (int j = 0; j < strip; j++) {
+        UNROLL for (int x = 0; x < r; x++) u[r][j] -= splat(system[r * lds + above + x]) * u[x][j];
+        u[r][j] = flush(u[r][j]);
+        store(v + r * ld + j * LANES, u[r][j]);
+    }
+}
+
+/* Does for all strips of VECS vectors what DO(strip, first number) does for one. */
+#define STRIPS(VECS_, DO)                                                                     \
+    do {                                                                                      \
+        for (int j_ = 0; j_ + STRIP <= (VECS_); j_ += STRIP) DO(STRIP, j_ * LANES);           \
+        if ((VECS_) % STRIP) DO((VECS_) % STRIP, (VECS_) / STRIP * STRIP * LANES);            \
+    } while (0)
 
 /* c[rows][columns] = scale[row] c + a[rows][inner] b[inner][columns], rows a multiple of ROWS; scale NULL for none of c. */
 #define MULTIPLY(NAME, COLUMNS)                                                                                       \
     INLINE void NAME(int rows, int inner, const REAL *a, int lda, const REAL *b, REAL *c, const REAL *scale) {          \
-        enum { N = VECS(COLUMNS), LD = PADDED(COLUMNS) };                                                             \
+        enum { LD = PADDED(COLUMNS) };                                                                                \
         for (int i = 0; i < rows; i += ROWS) {                                                                        \
-            vec total[ROWS][N];                                                                                       \
-            UNROLL for (int r = 0; r < ROWS; r++) UNROLL for (int j = 0; j < N; j++) total[r][j] =                    \
-                scale ? splat(scale[i + r]) * load(c + (i + r) * LD + j * LANES) : splat(0);                          \
-            for (int x = 0; x < inner; x++) UNROLL for (int j = 0; j < N; j++) {                                      \
-                const vec right = load(b + x * LD + j * LANES);                                                       \
-                UNROLL for (int r = 0; r < ROWS; r++) total[r][j] += splat(a[(i + r) * lda + x]) * right;             \
-            }                                                                                                         \
-            UNROLL for (int r = 0; r < ROWS; r++) UNROLL for (int j = 0; j < N; j++)                                  \
-                store(c + (i + r) * LD + j * LANES, total[r][j]);                                                     \
+            const REAL *const left = a + i * lda, *const kept = scale ? scale + i : NULL;                              \
+            STRIPS(VECS(COLUMNS), TILE);                                                                               \
         }                                                                                                             \
     }
+#define TILE(strip, at) multiply(strip, inner, left, lda, b + (at), c + i * LD + (at), LD, kept)
 MULTIPLY(multiply_c, CHUNK)
 MULTIPLY(multiply_v, VALUE)
+#undef TILE
 
 /* One head's part of the convolved and activated projections at one position, into a padded row. */
 INLINE void project(int size, const REAL *const *rows, const REAL *taps, int channels, REAL *out) {
@@ -233,23 +297,11 @@ void comba(int sequences, const int *offsets, const int *owned, const int *start
                         if (live) y -= splat(ratio[t] * at_before[t]) * load(from_k[t] + j * LANES);
                         store(v[t] + j * LANES, splat(beta[t]) * y);
                     }
-                /* U by forward substitution, in the place of V: a tile of rows first takes in all rows above it. */
+                /* U by forward substitution, in the place of V */
                 for (int i = 0; i < rows; i += ROWS) {
-                    vec u[ROWS][VECS(VALUE)];
-                    UNROLL for (int r = 0; r < ROWS; r++)
-                        UNROLL for (int j = 0; j < VECS(VALUE); j++) u[r][j] = load(v[i + r] + j * LANES);
-                    for (int above = 0; above < i; above++)
-                        UNROLL for (int j = 0; j < VECS(VALUE); j++) {
-                            const vec known = load(v[above] + j * LANES);
-                            UNROLL for (int r = 0; r < ROWS; r++) u[r][j] -= splat(system[i + r][above]) * known;
-                        }
-                    UNROLL for (int r = 0; r < ROWS; r++)
-                        UNROLL for (int j = 0; j < VECS(VALUE); j++) {
-                            UNROLL for (int above = 0; above < r; above++)
-                                u[r][j] -= splat(system[i + r][i + above]) * u[above][j];
-                            u[r][j] = flush(u[r][j]);
-                            store(v[i + r] + j * LANES, u[r][j]);
-                        }
+#define TILE(strip, at) substitute(strip, i, system[i], PADDED(CHUNK), v[0] + (at), v[i] + (at), PADDED(VALUE))
+                    STRIPS(VECS(VALUE), TILE);
+#undef TILE
                 }
                 if (live)
                     for (int i = 0; i < rows; i += ROWS)
@@ -342,13 +394,15 @@ int attention(int sequences, const int *offsets, const int *starts, int heads, i
               const REAL *sine, int table, REAL *out, int threads) {
     const int width = (heads + 2 * kv_heads) * HEAD;
     int failed = 0, most = 0;
+    bits lanes;
+    for (int lane = 0; lane < LANES; lane++) lanes[lane] = lane;
     for (int i = 0; i < sequences; i++) {
         const int reach = starts[i] < window - 1 ? starts[i] : window - 1, keys = reach + offsets[i + 1] - offsets[i];
         if (keys > most) most = keys;
     }
 #pragma omp parallel num_threads(threads) reduction(| : failed)
     {
-        const size_t need = ((size_t)PADDED(most + LANES) * (HEAD + PADDED(HEAD) + ROWS) + LANES) * sizeof(REAL);
+        const size_t need = ((size_t)PADDED(most + KEYS * LANES) * (HEAD + PADDED(HEAD) + ROWS) + LANES) * sizeof(REAL);
         REAL *scratch = aligned_alloc(64, (need + 63) / 64 * 64);
         failed |= scratch == NULL;
 #pragma omp for collapse(2) schedule(dynamic, 1)
@@ -357,7 +411,7 @@ int attention(int sequences, const int *offsets, const int *starts, int heads, i
                 if (!scratch) continue;
                 const int length = offsets[sequence + 1] - offsets[sequence], start = starts[sequence];
                 const int reach = start < window - 1 ? start : window - 1;
-                const int keys = reach + length, padded = PADDED(keys + LANES);
+                const int keys = reach + length, padded = PADDED(keys + KEYS * LANES);
                 const REAL *const turn = cosine + (size_t)(start - table) * (HEAD / 2);
                 const REAL *const across = sine + (size_t)(start - table) * (HEAD / 2);
                 REAL *k_t = scratch, *v = k_t + (size_t)padded * HEAD, *weights = v + (size_t)padded * PADDED(HEAD);
@@ -392,21 +446,24 @@ int attention(int sequences, const int *offsets, const int *starts, int heads, i
                     const int from = oldest / LANES * LANES, to = i + rows + reach; /* keys that the tile can see */
                     vec highest[ROWS], total[ROWS];
                     UNROLL for (int r = 0; r < ROWS; r++) highest[r] = splat((REAL)-INFINITY), total[r] = splat(0);
-                    for (int j = from; j < to; j += LANES) {
-                        vec score[ROWS];
-                        UNROLL for (int r = 0; r < ROWS; r++) score[r] = splat(0);
+                    for (int j = from; j < to; j += KEYS * LANES) {
+                        vec score[ROWS][KEYS];
+                        UNROLL for (int r = 0; r < ROWS; r++) UNROLL for (int n = 0; n < KEYS; n++) score[r][n] = splat(0);
                         for (int x = 0; x < HEAD; x++) {
-                            const vec key = load(k_t + (size_t)x * padded + j);
-                            UNROLL for (int r = 0; r < ROWS; r++) score[r] += splat(q[r][x]) * key;
+                            vec key[KEYS];
+                            UNROLL for (int n = 0; n < KEYS; n++) key[n] = load(k_t + (size_t)x * padded + j + n * LANES);
+                            UNROLL for (int r = 0; r < ROWS; r++) {
+                                const vec query = splat(q[r][x]);
+                                UNROLL for (int n = 0; n < KEYS; n++) score[r][n] += query * key[n];
+                            }
                         }
-                        UNROLL for (int r = 0; r < ROWS; r++) {
-                            const int last = i + r + reach;
-                            if (j + LANES - 1 > last || j <= last - window)
-                                for (int lane = 0; lane < LANES; lane++)
-                                    if (j + lane > last || j + lane <= last - window) score[r][lane] = (REAL)-INFINITY;
-                            store(weights + r * padded + j, score[r]);
-                            const bits higher = score[r] > highest[r];
-                            highest[r] = (vec)((higher & (bits)score[r]) | (~higher & (bits)highest[r]));
+                        UNROLL for (int r = 0; r < ROWS; r++) UNROLL for (int n = 0; n < KEYS; n++) {
+                            const bits place = lanes + (j + n * LANES), last = (bits){0} + (i + r + reach);
+                            const bits hidden = (place > last) | (place <= last - window);
+                            const vec seen = (vec)((hidden & (bits)splat((REAL)-INFINITY)) | (~hidden & (bits)score[r][n]));
+                            store(weights + r * padded + j + n * LANES, seen);
+                            const bits higher = seen > highest[r];
+                            highest[r] = (vec)((higher & (bits)seen) | (~higher & (bits)highest[r]));
                         }
                     }
                     REAL top[ROWS], sums[ROWS];
