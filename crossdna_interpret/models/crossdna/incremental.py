@@ -13,9 +13,7 @@ substitutions, pairs of them, insertions and deletions, with or without flanks t
 
 from __future__ import annotations
 
-import functools
 import itertools
-import operator
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -192,7 +190,7 @@ class Incremental:
         if not touched.all():
             same = self.sums[torch.from_numpy(~touched).to(self.sums.device)].sum(0, keepdim=True)
             parts.append(same.expand(n, -1))
-        return self._finish(functools.reduce(operator.add, parts), ids)
+        return self._finish(torch.stack(parts).sum(0), ids)
 
     def _touched(self, ids: np.ndarray) -> np.ndarray:
         """Which blocks see a letter that differs from the reference's in any row.
@@ -200,8 +198,8 @@ class Incremental:
         This comparison is all that an edit costs in proportion to the length.
         """
         where = np.flatnonzero((ids != self.reference).any(0))
-        touched: np.ndarray = np.searchsorted(where, self._seen_from) < np.searchsorted(where, self._seen_to)
-        return touched.any(1)
+        seen = np.searchsorted(where, self._seen_to) - np.searchsorted(where, self._seen_from)
+        return np.any(seen > 0, axis=1)
 
     def _block(self, ids: np.ndarray, pair: strand.BlockPair) -> tuple[np.ndarray, Tensor]:
         """Rows that differ from the reference in a block, and their fused features (rows, m, H)."""
