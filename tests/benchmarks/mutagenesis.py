@@ -36,6 +36,7 @@ from crossdna_interpret.models.crossdna.config import CrossDNAConfig
 from crossdna_interpret.models.crossdna.model import CrossDNA
 
 BATCHES = (64, 128, 256)  # tangermeme's
+PEERS = {fast: f"tangermeme, fast={fast}" for fast in (False, True)}
 FORWARD_BATCHES = (1, 2, 4, 8, 16, 24, 32)
 
 
@@ -109,22 +110,30 @@ def tangermeme(
     )
 
 
-def best_tangermeme(model: CrossDNA, sequence: str, window: tuple[int, int]) -> tuple[int, bool, dict[str, float]]:
-    """Its fastest setting on the window, and what it takes with each that the window fills, in seconds."""
-    seconds: dict[str, float] = {}
+def tangermeme_settings(
+    model: CrossDNA, sequence: str, window: tuple[int, int]
+) -> tuple[dict[bool, int], dict[str, float]]:
+    """Its fastest batch size on the window, `fast` or not, and what each took that the window fills, in seconds."""
+    seconds: dict[tuple[bool, int], float] = {}
     for fast in (False, True):
         for batch in [n for n in BATCHES if n <= 3 * (window[1] - window[0])]:
-            work = tangermeme(model, sequence, window, batch, fast)
-            try:
-                with limited_memory(), warnings.catch_warnings():
-                    # Short of memory it takes the other path, and would take the fast one where it is timed.
-                    warnings.filterwarnings("error", message=".*is using fast=False")
-                    seconds[f"batch {batch}, fast={fast}"] = timed(work)
-            except (MemoryError, RuntimeError, Warning) as error:  # that of a large model takes tens of gigabytes
-                print(f"tangermeme, batch {batch}, fast={fast}: {str(error).splitlines()[0][:100]}", flush=True)
-    best = min(seconds, key=seconds.__getitem__)
-    batch, fast_flag = best.removeprefix("batch ").split(", fast=")
-    return int(batch), fast_flag == "True", seconds
+            taken = timed_in_memory(f"batch {batch}, {PEERS[fast]}", tangermeme(model, sequence, window, batch, fast))
+            if taken is not None:
+                seconds[fast, batch] = taken
+    in_order = sorted(seconds, key=seconds.__getitem__, reverse=True)
+    return dict(in_order), {f"batch {batch}, fast={fast}": time for (fast, batch), time in seconds.items()}
+
+
+def timed_in_memory(name: str, work: Callable[[], object]) -> float | None:
+    """Seconds that tangermeme takes, or None if it needs more memory than the machine can give."""
+    try:
+        with limited_memory(), warnings.catch_warnings():
+            # Short of memory it takes the other path, which is timed by itself.
+            warnings.filterwarnings("error", message=".*is using fast=False")
+            return timed(work)
+    except (MemoryError, RuntimeError, Warning) as error:  # the fast path may take tens of gigabytes
+        print(f"{name}: {str(error).splitlines()[0][:150]}", flush=True)
+        return None
 
 
 @contextmanager
@@ -140,18 +149,22 @@ def limited_memory() -> Iterator[None]:
 
 
 def paired(works: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median seconds of each, taken in turns."""
+    """Median seconds of each, taken in turns; a setting of tangermeme that fails is left out from there on."""
     taken: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(rounds):
-        for name, work in works.items():
-            taken[name].append(timed(work))
+        for name in list(taken):
+            seconds = timed_in_memory(name, works[name]) if name in PEERS.values() else timed(works[name])
+            if seconds is None:
+                del taken[name]
+            else:
+                taken[name].append(seconds)
     return {name: statistics.median(times) for name, times in taken.items()}
 
 
 def mutagenesis(
     name: str, model: CrossDNA, sequence: str, window: tuple[int, int], rounds: int, *, pilot: int, peer: bool = True
 ) -> dict[str, Any]:
-    """One case; `pilot` positions choose tangermeme's setting.
+    """One case; `pilot` positions choose tangermeme's batch sizes.
 
     "ours" and "plain" compute on kernels at hand, as the package's build or an earlier run has left them; "eager" and
     "plain eager" on PyTorch alone. The first run is `compile="auto"` with no kernels anywhere.
@@ -164,11 +177,11 @@ def mutagenesis(
         "plain eager": plain(model, sequence, window, False),
     }
     if peer:
-        batch, fast, note["tangermeme settings, s"] = best_tangermeme(
+        best, note["tangermeme settings, s"] = tangermeme_settings(
             model, sequence, (window[0], min(window[1], window[0] + pilot))
         )
-        note["tangermeme best"] = f"batch {batch}, fast={fast}"
-        works["tangermeme"] = tangermeme(model, sequence, window, batch, fast)
+        for fast, batch in best.items():
+            works[PEERS[fast]] = tangermeme(model, sequence, window, batch, fast)
     with tempfile.TemporaryDirectory() as empty, patch.dict(os.environ, CROSSDNA_INTERPRET_CACHE=empty):
         note["first run, s"] = timed(ours(model, sequence, window, "auto"))
         note["first run compiled"] = any(Path(empty).iterdir())
@@ -179,9 +192,11 @@ def mutagenesis(
     note["plain / ours"] = seconds["plain"] / seconds["ours"]
     note["plain eager / eager"] = seconds["plain eager"] / seconds["eager"]
     if peer:
-        note["tangermeme / ours"] = seconds["tangermeme"] / seconds["ours"]
-        note["tangermeme / eager"] = seconds["tangermeme"] / seconds["eager"]
-        note["tangermeme / first run"] = seconds["tangermeme"] / note["first run, s"]
+        fast = min((flag for flag in best if PEERS[flag] in seconds), key=lambda flag: seconds[PEERS[flag]])
+        note["tangermeme best"], of_peer = f"batch {best[fast]}, fast={fast}", seconds[PEERS[fast]]
+        note["tangermeme / ours"] = of_peer / seconds["ours"]
+        note["tangermeme / eager"] = of_peer / seconds["eager"]
+        note["tangermeme / first run"] = of_peer / note["first run, s"]
     return note
 
 
@@ -210,17 +225,21 @@ def forward(model: CrossDNA, length: int, rounds: int) -> dict[str, Any]:
 
 
 def linear(name: str, model: CrossDNA, lengths: tuple[int, ...], windows: tuple[int, int]) -> list[dict[str, Any]]:
-    """Cost per base of a full-length run, from what a window costs (the difference of two) and what comes once."""
+    """Cost per base of a full-length run, from what a window costs (the difference of two) and what comes once.
+
+    All lengths take turns, since what they cost is compared.
+    """
+    short, long = windows
+    works = {}
+    for length in lengths:
+        sequence, middle = random_sequence(length), length // 2
+        for size in windows:
+            works[f"{size} of {length}"] = ours(model, sequence, (middle - size // 2, middle + size // 2), True)
+    seconds = paired(works, 3)
     notes = []
     for length in lengths:
-        sequence = random_sequence(length)
-        short, long = windows
-        middle = length // 2
-        around = {size: (middle - size // 2, middle + size // 2) for size in windows}
-        works = {str(size): ours(model, sequence, around[size], True) for size in windows}
-        seconds = paired(works, 3)
-        each = (seconds[str(long)] - seconds[str(short)]) / (long - short)
-        once = seconds[str(short)] - each * short
+        each = (seconds[f"{long} of {length}"] - seconds[f"{short} of {length}"]) / (long - short)
+        once = seconds[f"{short} of {length}"] - each * short
         a_base = 1e3 * (each + max(0, once) / length)
         notes.append({"case": f"cost per base, {name}", "length": length, "ms a base": a_base})
     return notes
@@ -255,9 +274,11 @@ def cases(quick: bool, only: str) -> Iterator[dict[str, Any]]:
         ("8.1M", lambda: [mutagenesis("8.1M", large, random_sequence(164), (0, 164), rounds, pilot=86)]),
         ("512", lambda: [mutagenesis("8.1M", large, random_sequence(512), (240, 272), rounds, pilot=22)]),
         ("1024", lambda: [mutagenesis("8.1M", large, random_sequence(1024), (504, 526), rounds, pilot=22)]),
-        ("blocks", lambda: [
-            mutagenesis("bundled, 4 blocks", small, random_sequence(1024), (384, 512), rounds, pilot=86),
-            mutagenesis("bundled, 16 blocks", small, random_sequence(4096), (1984, 2048), rounds, pilot=22),
+        ("4 blocks", lambda: [
+            mutagenesis("bundled, 4 blocks", small, random_sequence(1024), (384, 512), rounds, pilot=86)
+        ]),
+        ("16 blocks", lambda: [
+            mutagenesis("bundled, 16 blocks", small, random_sequence(4096), (1984, 2048), rounds, pilot=22)
         ]),
         ("large blocks", lambda: [
             mutagenesis("8.1M, 16 blocks", large, random_sequence(16384), (8600, 8616), 1, pilot=1, peer=False)
