@@ -128,7 +128,7 @@ def timed_in_memory(name: str, work: Callable[[], object]) -> float | None:
     """Seconds that tangermeme takes, or None if it needs more memory than the machine can give."""
     try:
         with limited_memory(), warnings.catch_warnings():
-            # Short of memory it takes the other path, which is timed by itself.
+            # Where its fast path fails or is slower it takes the other one, which is timed by itself.
             warnings.filterwarnings("error", message=".*is using fast=False")
             return timed(work)
     except (MemoryError, RuntimeError, Warning) as error:  # the fast path may take tens of gigabytes
