@@ -81,7 +81,9 @@ def ablate_exchange(
     def replaced(values: Tensor) -> Tensor:
         if with_ == "zero":
             return torch.zeros_like(values)
-        return values.mean(-2, keepdim=True).expand_as(values) if with_ == "mean" else values[..., order, :]
+        # A mean that is only expanded would be added up in another order, and differ from its copy in the last bit.
+        other = values.mean(-2, keepdim=True).expand_as(values) if with_ == "mean" else values[..., order, :]
+        return other.contiguous()
 
     if side == "receiver":
         everything = changed = replaced(found.parts)
