@@ -31,11 +31,9 @@ from crossdna_interpret.keep import Kept
 from crossdna_interpret.progress import progress
 from crossdna_interpret.results import Certificate, EditScores
 from crossdna_interpret.scoring import (
-    BATCH_MEMORY,
     ModelLike,
     SequenceModel,
     available_memory,
-    block_length,
     certify,
     evaluation_mode,
     level_of_caller,
@@ -53,6 +51,7 @@ Compile = Literal["auto"] | bool
 
 # Positions times channels of a block in a batch of the reusing path. Larger ones fall out of the caches.
 _REUSE_NUMBERS = 6144 * 128
+_BATCH_MEMORY = 1 << 30
 _CHECKED = 8  # edits at most that are also scored by the plain path
 _FEW = 3  # edits for which reuse does not pay
 
@@ -284,14 +283,15 @@ class _Job:
             return _Pace(self.batch_size, [])
         if not reuse:
             return _Pace(resolve_batch_size(self.model, length, None), [])
-        block, width = block_length(self.model, length), getattr(getattr(self.model, "config", None), "d_model", 128)
-        fitting = BATCH_MEMORY
+        config = getattr(self.model, "config", None)
+        block = min(length, getattr(config, "block_size", None) or length)
+        fitting = _BATCH_MEMORY
         estimate = getattr(self.model, "memory_estimate", None)
         most = count
         if estimate is not None:
             fitting = min(fitting, available_memory(self.model.device) // 2)
             most = max(1, fitting // max(1, estimate(1, block)))
-        usual = max(3, _REUSE_NUMBERS // (block * width) // 3 * 3)
+        usual = max(3, _REUSE_NUMBERS // (block * getattr(config, "d_model", 128)) // 3 * 3)
         tried = [min(size, most) for size in (usual, 2 * usual, max(3, usual // 2))]
         return _Pace(tried[0], tried * 2 if count >= 20 * usual else [])
 

@@ -33,7 +33,6 @@ __all__ = ["ModelLike", "SequenceModel", "predict"]
 
 # Positions in one batch. Larger batches fall out of the processor's caches and are slower.
 _POSITIONS = {"cpu": 4096, "cuda": 262144}
-BATCH_MEMORY = 1 << 30  # bytes of a batch that is larger than its positions call for
 
 
 @runtime_checkable
@@ -122,21 +121,13 @@ def evaluation_mode(model: SequenceModel) -> Iterator[None]:
 def resolve_batch_size(model: SequenceModel, length: int, batch_size: int | None, *, gradients: bool = False) -> int:
     """The number of sequences of `length` to run at once, as asked for, or chosen for speed within half the memory."""
     if batch_size is None:
-        positions = _POSITIONS.get(model.device.type, 4096)
-        size = max(1, positions // length)
+        size = max(1, _POSITIONS.get(model.device.type, 4096) // length)
         estimate = getattr(model, "memory_estimate", None)
-        if estimate is not None:
-            each = max(1, estimate(1, length, gradients=gradients))
-            if not gradients:  # short blocks by themselves are small work, of which calls are the larger part
-                size = max(size, min(positions // block_length(model, length), BATCH_MEMORY // each))
-            size = max(1, min(size, available_memory(model.device) // 2 // each))
+        if estimate is not None and size > 1:
+            fitting = available_memory(model.device) // 2 // max(1, estimate(1, length, gradients=gradients))
+            size = max(1, min(size, fitting))
         return size
     return integer("batch_size", batch_size, 1)
-
-
-def block_length(model: SequenceModel, length: int) -> int:
-    """Positions that a forward pass of the model computes at once: those of a block, if it has blocks."""
-    return min(length, getattr(getattr(model, "config", None), "block_size", None) or length)
 
 
 def available_memory(device: torch.device) -> int:

@@ -199,16 +199,6 @@ def test_chosen_batches_shrink_with_the_length() -> None:
     assert scoring.resolve_batch_size(model, 10**7, 5) == 5
 
 
-def test_blocks_of_long_sequences_fill_a_batch() -> None:
-    model = load_model()
-    block = scoring.block_length(model, 10**6)
-    assert block == 256
-    of_a_block = scoring.resolve_batch_size(model, block, None)
-    assert [scoring.resolve_batch_size(model, blocks * block, None) for blocks in (4, 16)] == [of_a_block] * 2
-    longest = scoring.resolve_batch_size(model, 10**7, None)
-    assert longest == 1  # what spans the sequences counts
-
-
 @pytest.mark.parametrize("analysis", ANALYSES)
 def test_too_long_for_the_memory(analysis: str, memory: Callable) -> None:
     run, gradients = ANALYSES[analysis]

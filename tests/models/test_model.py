@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from crossdna_interpret.hooks import capture
+from crossdna_interpret.models.crossdna import memory
 from crossdna_interpret.models.crossdna.comba import Comba
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
 from crossdna_interpret.models.crossdna.model import LOG_LIKELIHOOD, CrossDNA
@@ -105,6 +106,40 @@ def test_the_pairings_are_one_function_for_one_block_only(
     aligned, mirrored = make_model(rc_blocks="aligned"), make_model(rc_blocks="mirrored")
     seq = make_sequence(length)
     assert torch.equal(aligned.embed(seq), mirrored.embed(seq)) is (length <= BLOCK)
+
+
+# Blocks that are computed as one batch
+
+
+@pytest.mark.parametrize("targets", [("one", "two"), ()])
+@pytest.mark.parametrize("rc_blocks", ["aligned", "mirrored"])
+@pytest.mark.parametrize("length", [2 * BLOCK, 5 * BLOCK, 7 * BLOCK + 5])
+def test_blocks_together_give_what_each_gives_alone(
+    make_model: Make, make_sequence: MakeSequence, length: int, rc_blocks: str, targets: tuple[str, ...]
+) -> None:
+    model = make_model(targets=targets, rc_blocks=rc_blocks).double()
+    x = model.one_hot([make_sequence(length, 1), make_sequence(length, 2)]).requires_grad_()
+    together = model(x)
+    with capture(model, "fusion.out") as seen:
+        alone = model(x)
+    assert [activation.where.start for activation in seen["fusion.out"]] == list(range(0, length, BLOCK))
+    torch.testing.assert_close(together, alone, rtol=0, atol=1e-13)
+    gradients = [torch.autograd.grad(scores.sum(), x)[0] for scores in (together, alone)]
+    torch.testing.assert_close(*gradients, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize(("n", "passes"), [(1, 3), (2, 3), (1 + memory.POSITIONS_TOGETHER // BLOCK, 9)])
+def test_as_many_blocks_are_one_batch_as_the_caches_hold(
+    make_model: Make, n: int, passes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make_model()  # even and odd blocks, which branch A reads off either strand, and a short one at the end
+    sizes = []
+    forward = model.branch_a.forward
+    monkeypatch.setattr(model.branch_a, "forward", lambda x, at: sizes.append(x.shape[:2]) or forward(x, at))
+    with torch.no_grad():
+        model(torch.zeros(n, 5, 8 * BLOCK + 1))
+    assert len(sizes) == passes
+    assert sum(rows * length for rows, length in sizes) == n * (8 * BLOCK + 1)
 
 
 # Shapes and lengths

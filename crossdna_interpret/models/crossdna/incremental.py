@@ -24,7 +24,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from crossdna_interpret import alphabet, strand
-from crossdna_interpret.hooks import capture
 from crossdna_interpret.models.crossdna.attention import AttentionPast, AttentionTrace
 from crossdna_interpret.models.crossdna.branch import Branch, Layer
 from crossdna_interpret.models.crossdna.comba import CombaTrace
@@ -159,10 +158,9 @@ class Incremental:
     def sums(self) -> Tensor:
         """What each block of the reference adds to its total (blocks, .); not needed while every block is touched."""
         x = torch.from_numpy(alphabet.one_hot(self.reference)).to(self.model.device, self.model.dtype)
-        with capture(self.model, "fusion.out") as seen:
-            self.model(x)
-        blocks = zip(seen["fusion.out"], self.pairs, strict=True)
-        return torch.cat([self._sum(block.value, self.reference, pair) for block, pair in blocks])
+        fused = self.model.fused_blocks(x, strand.reverse_complement(x), self.pairs)
+        blocks = zip(fused, self.pairs, strict=True)
+        return torch.cat([self._sum(block, self.reference, pair) for block, pair in blocks])
 
     def _stem_matrix(self, name: strand.Strand) -> tuple[Tensor, Tensor | None, Tensor]:
         """The stem's convolution as a matrix (H, 9 * 5), its bias, and rows for the letters, `OUTSIDE` last."""

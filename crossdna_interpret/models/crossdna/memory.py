@@ -9,14 +9,23 @@ from __future__ import annotations
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
 from crossdna_interpret.models.crossdna.recurrence import CHUNK
 
-__all__ = ["memory_estimate"]
+__all__ = ["blocks_together", "memory_estimate"]
+
+# Positions of the blocks that are computed as one batch. More would fall out of the processor's caches.
+POSITIONS_TOGETHER = 4096
+
+
+def blocks_together(n: int, size: int) -> int:
+    """How many blocks of `size` positions, of `n` sequences each, are computed at once."""
+    return max(1, POSITIONS_TOGETHER // (n * size))
 
 
 def memory_estimate(config: CrossDNAConfig, n: int, length: int, itemsize: int, *, gradients: bool) -> int:
     """Bytes for `n` sequences of `length` bases.
 
-    Without gradients a block's activations are freed when it is done, and only what spans the sequence stays: the
-    channels of both strands, the stem's features and the fused output. With gradients every layer's activations stay.
+    Without gradients the activations of blocks are freed when they are done, and only what spans the sequence stays:
+    the channels of both strands, the stem's features and the fused output. With gradients every layer's activations
+    stay.
     """
     width = config.d_model
     block = min(length, config.block_size or length)
@@ -27,4 +36,5 @@ def memory_estimate(config: CrossDNAConfig, n: int, length: int, itemsize: int, 
     spanning = 10 + 5 * width
     if gradients:
         return int(1.35 * n * itemsize * length * (spanning + 60 * width + 2 * config.depth * layer))
-    return n * itemsize * (length * spanning + block * layer)
+    together = min(length, block * blocks_together(n, block))
+    return n * itemsize * (length * spanning + together * layer)

@@ -22,7 +22,7 @@ from crossdna_interpret.models.crossdna.branch import Branch
 from crossdna_interpret.models.crossdna.bridge import Fusion, TokenBridge
 from crossdna_interpret.models.crossdna.comba import Backend, Comba, choose_backend
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
-from crossdna_interpret.models.crossdna.memory import memory_estimate
+from crossdna_interpret.models.crossdna.memory import blocks_together, memory_estimate
 
 if TYPE_CHECKING:
     from crossdna_interpret.models.crossdna.exchange import Exchange, Received
@@ -225,15 +225,40 @@ class CrossDNA(nn.Module):
 
     def branches(
         self, x_forward: Tensor, x_reverse: Tensor, pairs: Sequence[strand.BlockPair]
-    ) -> Iterator[tuple[Tensor, Tensor, strand.BlockPair]]:
+    ) -> list[tuple[Tensor, Tensor, strand.BlockPair]]:
         """For each pair, what branch A and branch B give (N, l, H), each in the order in which it has read."""
+        given: list[tuple[Tensor, Tensor, strand.BlockPair]] = []
+        for a, b, alike in self._branches_alike(x_forward, x_reverse, pairs):
+            given += zip(a.chunk(len(alike)), b.chunk(len(alike)), alike, strict=True)
+        return sorted(given, key=lambda each: each[2].index)
+
+    def _branches_alike(
+        self, x_forward: Tensor, x_reverse: Tensor, pairs: Sequence[strand.BlockPair]
+    ) -> Iterator[tuple[Tensor, Tensor, list[strand.BlockPair]]]:
+        """The same (k N, l, H) of k pairs that are alike, which are one batch: blocks do not exchange state."""
         length = x_forward.shape[-1]
         features = dict(zip(("forward", "reverse"), self.stem(x_forward, x_reverse), strict=True))
+
+        def given(at: strand.Locus) -> Tensor:
+            return features[at.strand][:, at.own_slice(length)]
+
+        for alike in self._alike(pairs, len(x_forward)):
+            first = alike[0]
+            a = self.branch_a(torch.cat([given(pair.branch_a) for pair in alike]), first.branch_a)
+            b = self.branch_b(torch.cat([given(pair.branch_b) for pair in alike]), first.branch_b)
+            yield a, b, alike
+
+    def _alike(self, pairs: Sequence[strand.BlockPair], n: int) -> Iterator[list[strand.BlockPair]]:
+        """Pairs of as many positions, read the same way; one at a time and in order where hooks see each block."""
+        if len(pairs) == 1 or hooked(self):
+            yield from ([pair] for pair in pairs)
+            return
+        groups: dict[tuple[int, bool], list[strand.BlockPair]] = {}
         for pair in pairs:
-            at_a, at_b = pair.branch_a, pair.branch_b
-            a = self.branch_a(features[at_a.strand][:, at_a.own_slice(length)], at_a)
-            b = self.branch_b(features[at_b.strand][:, at_b.own_slice(length)], at_b)
-            yield a, b, pair
+            groups.setdefault((pair.forward.end - pair.forward.start, pair.a_is_forward), []).append(pair)
+        for (size, _), group in groups.items():
+            together = blocks_together(n, size)
+            yield from (group[first : first + together] for first in range(0, len(group), together))
 
     def represent(
         self, x_forward: Tensor, x_reverse: Tensor, pairs: Sequence[strand.BlockPair] | None = None
@@ -242,9 +267,19 @@ class CrossDNA(nn.Module):
 
         Other `pairs` than the model's own, which must cover the sequence in order, show what they are responsible for.
         """
-        pairs = self.pairs(x_forward.shape[-1]) if pairs is None else pairs
-        fused = [self.merge(*given) for given in self.branches(x_forward, x_reverse, pairs)]
+        fused = self.fused_blocks(x_forward, x_reverse, pairs)
         return fused[0] if len(fused) == 1 else torch.cat(fused, dim=1)
+
+    def fused_blocks(
+        self, x_forward: Tensor, x_reverse: Tensor, pairs: Sequence[strand.BlockPair] | None = None
+    ) -> list[Tensor]:
+        """`represent` by block, (N, l, H) each, in the order of `pairs`."""
+        pairs = self.pairs(x_forward.shape[-1]) if pairs is None else pairs
+        fused: dict[int, Tensor] = {}
+        for a, b, alike in self._branches_alike(x_forward, x_reverse, pairs):
+            merged = self.merge(a, b, alike[0])
+            fused.update(zip((pair.index for pair in alike), merged.chunk(len(alike)), strict=True))
+        return [fused[pair.index] for pair in pairs]
 
     def merge(self, a: Tensor, b: Tensor, pair: strand.BlockPair) -> Tensor:
         """Fused block (N, l, H), from what the branches give, each in the order in which it has read."""
