@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 import torch
 
 from crossdna_interpret import alphabet, strand
+from crossdna_interpret.libraries import leaving_no_trace
 
 __all__ = ["dinucleotide_shuffles"]
 
@@ -39,8 +38,7 @@ def _shuffled(ids: np.ndarray, count: int, seed: int) -> np.ndarray:
         if end - start < 3:  # a dinucleotide shuffle keeps both ends
             continue
         channels = torch.from_numpy(alphabet.one_hot(ids[None, start:end])[:, :4].astype(np.int8))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with leaving_no_trace():
             try:
                 shuffled = dinucleotide_shuffle(channels, n=count, random_state=[seed + int(start)])
             except ValueError:  # all draws agree: there may be one shuffle only, as of AAAA, and one draw says which

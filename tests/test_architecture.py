@@ -34,6 +34,7 @@ COMPUTE = {
     "engine",
     "arguments",
     "shuffling",
+    "libraries",
 }  # below every question asked of a model
 LIBRARY = COMPUTE | {
     "models",
@@ -62,7 +63,8 @@ ALLOWED: dict[str, set[str]] = {
     "statistics": set(),
     "arguments": set(),
     "caching": set(),
-    "shuffling": {"alphabet", "strand"},
+    "libraries": set(),
+    "shuffling": {"alphabet", "strand", "libraries"},
     "loci": set(),
     "fasta": {"alphabet"},
     "models": {"alphabet", "strand", "hooks"},

@@ -308,11 +308,14 @@ def test_every_public_plot_is_here() -> None:
     assert drawn == set(plot.__all__) - {"PALETTES", "draw_letters"}
 
 
-def test_first_calls_of_a_process_leave_no_trace(tmp_path: Path) -> None:
+@pytest.mark.parametrize("threads", [{}, {"OMP_NUM_THREADS": "1"}], ids=["threads of the machine", "one thread"])
+def test_first_calls_of_a_process_leave_no_trace(tmp_path: Path, threads: dict[str, str]) -> None:
     # Libraries that are imported on demand may set something at import, and here most are imported already.
+    environment = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"} | threads
     process = subprocess.run(
-        [sys.executable, __file__], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
-    )
+        [sys.executable, __file__], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240,
+        check=False,
+    )  # fmt: skip
     assert process.stderr == ""
     assert process.stdout == "no trace\n"
 

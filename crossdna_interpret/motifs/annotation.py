@@ -5,7 +5,6 @@ n  stretches    M  motifs
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib import metadata
@@ -16,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from crossdna_interpret import alphabet
+from crossdna_interpret.libraries import leaving_no_trace
 from crossdna_interpret.motifs.collection import Motif, MotifsLike, read_motifs
 from crossdna_interpret.motifs.seqlets import Explained, checked_results, whole_importance
 from crossdna_interpret.results import Certificate, MotifSites, Seqlets
@@ -197,8 +197,7 @@ def _tomtom(queries: list[np.ndarray], motifs: list[Motif]) -> tuple[np.ndarray,
     targets = [motif.probabilities for motif in motifs]
     if len(motifs) < _FEW_MOTIFS:
         targets += [motif.probabilities for motif in read_motifs("jaspar-vertebrates")]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with leaving_no_trace():
         p_values, _, offsets, _, strands = tomtom(queries, targets)
     count = len(motifs)
     return np.minimum(p_values[:, :count], 1), offsets[:, :count].astype(int), strands[:, :count].astype(int)
@@ -212,7 +211,8 @@ def _fimo(sequences: list[str], examples: list[int], motifs: list[Motif], p: flo
     fitting = {str(number): _for_fimo(motif) for number, motif in enumerate(motifs) if motif.width <= length}
     channels = np.stack([alphabet.one_hot(alphabet.encode(each), np.float32)[:4] for each in sequences])
     # A little more than p, because fimo wants less than the threshold.
-    found = fimo(fitting, channels, threshold=p * (1 + 1e-9), bin_size=_BIN, eps=_EPS) if fitting else []
+    with leaving_no_trace():
+        found = fimo(fitting, channels, threshold=p * (1 + 1e-9), bin_size=_BIN, eps=_EPS) if fitting else []
     parts = [
         pd.DataFrame(
             {

@@ -9,7 +9,6 @@ import difflib
 import os
 import re
 import tempfile
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 
 from crossdna_interpret import alphabet
 from crossdna_interpret.caching import cache_folder
+from crossdna_interpret.libraries import leaving_no_trace
 
 __all__ = ["COLLECTIONS", "Motif", "MotifsLike", "find_motif", "jaspar", "read_meme", "read_motifs", "write_meme"]
 
@@ -176,8 +176,7 @@ def jaspar(tax_group: str) -> list[Motif]:
 
 def from_database(tax_group: str, release: str = RELEASE) -> list[Motif]:
     """The newest version of every motif of a release of JASPAR's core collection, sorted by id, with its counts."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with leaving_no_trace():
         from pyjaspar import jaspardb  # loads Biopython, which only this needs
 
         found = jaspardb(release=release).fetch_motifs(collection="CORE", tax_group=[tax_group])

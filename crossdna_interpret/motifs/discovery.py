@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ import pandas as pd
 
 from crossdna_interpret import alphabet
 from crossdna_interpret.arguments import integer
+from crossdna_interpret.libraries import leaving_no_trace
 from crossdna_interpret.motifs.collection import Motif
 from crossdna_interpret.motifs.seqlets import Explained, checked_results
 from crossdna_interpret.results import Attribution, Certificate
@@ -106,8 +106,7 @@ def run_modisco(results: Sequence[Explained], *, max_seqlets: int = 2000, **opti
     one_hot, hypothetical = _arrays(checked)
     if importlib.util.find_spec("modiscolite") is None:
         raise RuntimeError("modisco-lite is not installed; install it with: pip install 'crossdna_interpret[modisco]'")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with leaving_no_trace():
         from modiscolite.tfmodisco import TFMoDISco
 
         both = TFMoDISco(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -10,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from crossdna_interpret.arguments import integer
+from crossdna_interpret.libraries import leaving_no_trace
 from crossdna_interpret.results import Attribution, ExchangeMutagenesis, Mutagenesis, Seqlets
 
 __all__ = ["Explained", "checked_results", "find_seqlets", "whole_importance"]
@@ -133,8 +133,7 @@ def _of_one_width(
     import torch
     from tangermeme.seqlet import recursive_seqlets
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with leaving_no_trace():
         found = recursive_seqlets(
             torch.from_numpy(values), threshold=threshold, min_seqlet_len=shortest, max_seqlet_len=longest
         )
