@@ -242,7 +242,7 @@ class CrossDNA(nn.Module):
         def given(at: strand.Locus) -> Tensor:
             return features[at.strand][:, at.own_slice(length)]
 
-        for alike in self._alike(pairs, len(x_forward)):
+        for alike in self._alike(pairs, x_forward.shape[0]):
             first = alike[0]
             a = self.branch_a(torch.cat([given(pair.branch_a) for pair in alike]), first.branch_a)
             b = self.branch_b(torch.cat([given(pair.branch_b) for pair in alike]), first.branch_b)
@@ -250,7 +250,8 @@ class CrossDNA(nn.Module):
 
     def _alike(self, pairs: Sequence[strand.BlockPair], n: int) -> Iterator[list[strand.BlockPair]]:
         """Pairs of as many positions, read the same way; one at a time and in order where hooks see each block."""
-        if len(pairs) == 1 or hooked(self):
+        # A graph that is captured takes any number of sequences, so that it must not depend on n.
+        if len(pairs) == 1 or hooked(self) or torch.compiler.is_compiling():
             yield from ([pair] for pair in pairs)
             return
         groups: dict[tuple[int, bool], list[strand.BlockPair]] = {}
