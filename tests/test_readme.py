@@ -7,8 +7,11 @@ import re
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
 
 import crossdna_interpret as cdi
+from crossdna_interpret.training.comparison import table
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -37,6 +40,17 @@ def test_its_numbers_are_those_of_the_bundled_model() -> None:
     signs = [f"{100 * facts[key]:.1f} %" for key in keys]
     assert "in {} of the pairs ({} fall); if the enhancer was active, in {} ({} fall)".format(*signs) in ONE_LINE
     assert f"{facts['valid_r_both_strands']:.2f}" == f"{facts['valid_r']:.2f}"
+
+
+def test_its_comparison_is_what_the_script_wrote() -> None:
+    results = pd.read_csv(ROOT / "tests" / "measured" / "comparison.tsv", sep="\t")
+    assert table(results) in README
+    # What it concludes: three are within each other's spread, and the single strand is behind them.
+    of = results.groupby("model")["r"].agg(["mean", "std"])
+    close = of.loc[["residual CNN", "CrossDNA, no bridge", "CrossDNA"]]
+    assert np.ptp(close["mean"]) < close["std"].max()
+    assert of.loc["CrossDNA, one strand"].sum() < close["mean"].min()
+    assert of.loc["5-mer ridge", "mean"] < close["mean"].min()
 
 
 def test_its_links_lead_somewhere() -> None:

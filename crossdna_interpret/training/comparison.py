@@ -151,7 +151,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with train.tsv.gz and valid.tsv.gz")
     parser.add_argument("--run", type=Path, required=True, help="folder for runs and results")
-    parser.add_argument("--epochs", type=int, default=4, help="(%(default)s)")
+    parser.add_argument("--epochs", type=int, default=3, help="(%(default)s)")
     parser.add_argument("--batch", type=int, default=32, help="(%(default)s)")
     parser.add_argument("--seeds", type=int, default=3, help="how many (%(default)s)")
     parser.add_argument("--only", nargs="+", choices=[RIDGE, *MODELS], help="models to train now (default: all)")
