@@ -4,7 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from crossdna_interpret.models.crossdna.products import joined_linear
+from crossdna_interpret.models.crossdna import products
+from crossdna_interpret.models.crossdna.products import by_tiles, joined_linear
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -31,3 +32,22 @@ def test_a_joined_linear_is_that_of_the_concatenation(gradients: bool, bias: boo
         aim = torch.randn(result.shape, generator=random, dtype=torch.float64)
         ours, theirs = (torch.autograd.grad(y, [parts[0], weight], aim) for y in (result, expected))
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 7, 8, 9, 61])
+def test_tiles_are_what_the_whole_is(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "_TILE", 24)  # eight positions of three numbers
+    x = torch.randn(2, rows, 4, generator=torch.Generator().manual_seed(0)).mT.contiguous().mT  # not contiguous
+    weight, sizes = torch.arange(8.0).view(2, 4), []
+
+    def compute(tile: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(tile))
+        return F.linear(tile, weight).square_()
+
+    kept = x.clone()
+    result = by_tiles(compute, x, 3)
+    assert result.shape == (2, rows, 2)
+    torch.testing.assert_close(result, (x @ weight.T).square())
+    assert torch.equal(x, kept)
+    assert sum(sizes) == 2 * rows
+    assert max(sizes) <= 8

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
 from crossdna_interpret.models.crossdna.kernels import KernelUser, Resumed
+from crossdna_interpret.models.crossdna.products import by_tiles
 
 __all__ = ["Attention", "AttentionPast", "AttentionTrace", "GatedMLP", "rotary_table", "windowed_attention"]
 
@@ -155,8 +156,16 @@ class GatedMLP(KernelUser):
         self.down_proj = nn.Linear(config.mlp_width, config.d_model, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        weight = self.gate_up_proj.weight
+        if torch.is_grad_enabled():
+            gate, up = F.linear(x, weight).chunk(2, dim=-1)
+            return self.down_proj(F.silu(gate) * up)
         kernels = self.kernels_for(x)
-        if kernels is not None:
-            return self.down_proj(kernels.gated(kernels.project(x, self.gate_up_proj.weight)))
-        gate, up = self.gate_up_proj(x).chunk(2, dim=-1)
-        return self.down_proj(F.silu(gate) * up)
+
+        def tile(rows: Tensor) -> Tensor:
+            if kernels is not None:
+                return self.down_proj(kernels.gated(kernels.project(rows, weight)))
+            gate, up = (F.linear(rows, each) for each in weight.chunk(2))
+            return self.down_proj(F.silu(gate, inplace=True).mul_(up))
+
+        return by_tiles(tile, x, len(weight))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from crossdna_interpret.hooks import HookPoint
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
 from crossdna_interpret.models.crossdna.kernels import Kernels, KernelUser
-from crossdna_interpret.models.crossdna.products import joined_linear
+from crossdna_interpret.models.crossdna.products import by_tiles, joined_linear
 from crossdna_interpret.strand import BlockPair
 
 __all__ = ["DILATIONS", "Fusion", "TokenBridge"]
@@ -114,7 +114,11 @@ class Residual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if torch.is_grad_enabled():
             return self.linear2(F.gelu(self.linear1(x))) + x
-        return self.linear2(torch.ops.aten.gelu_(self.linear1(x))).add_(x)  # without two more tensors
+
+        def tile(rows: Tensor) -> Tensor:
+            return self.linear2(torch.ops.aten.gelu_(self.linear1(rows))).add_(rows)  # without two more tensors
+
+        return by_tiles(tile, x, self.linear1.out_features)
 
 
 class Fusion(KernelUser):

@@ -1,14 +1,17 @@
-"""Matrix products with weights, written so that what goes in need not be copied first."""
+"""Products with weights, written so that what goes in need not be copied, and what is between stays in the caches."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["joined_linear"]
+__all__ = ["by_tiles", "joined_linear"]
+
+# Numbers between two products that stay in the caches until the second reads them: 4 MB of float32.
+_TILE = 1 << 20
 
 
 def joined_linear(parts: Sequence[Tensor], weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -29,3 +32,21 @@ def joined_linear(parts: Sequence[Tensor], weight: Tensor, bias: Tensor | None) 
         others = part.reshape(-1, part.shape[-1])
         rows = torch.addmm(rows, others, own.t()) if torch.is_grad_enabled() else rows.addmm_(others, own.t())
     return rows.view(total.shape)
+
+
+def by_tiles(compute: Callable[[Tensor], Tensor], x: Tensor, between: int) -> Tensor:
+    """``compute(x)`` for a function of single positions, on so many at once that what it makes of them stays in caches.
+
+    Args:
+        compute: (rows, H) -> (rows, out). It may write over what it makes: without gradients nothing else needs it.
+        x: (..., H).
+        between: numbers that `compute` makes of a position before its last product.
+
+    Returns:
+        (..., out).
+    """
+    rows = x.reshape(-1, x.shape[-1])
+    # A graph that is captured takes any number of rows, so that it must not depend on how many there are.
+    size = len(rows) if torch.compiler.is_compiling() else max(1, _TILE // between)
+    tiles = [compute(tile) for tile in rows.split(size)] if len(rows) > size else [compute(rows)]
+    return (tiles[0] if len(tiles) == 1 else torch.cat(tiles)).unflatten(0, x.shape[:-1])
