@@ -7,9 +7,11 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 
 from crossdna_interpret.models.crossdna.checkpoint import save_crossdna
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
@@ -90,6 +92,13 @@ def _facts(options: argparse.Namespace, model: CrossDNA) -> dict[str, Any]:
     }  # fmt: skip
 
 
+@rank_zero_only
+def _export(model: CrossDNA, folder: Path, card: str, facts: dict[str, Any]) -> None:
+    """Keep the model in the package's own layout and say where: in one of several processes."""
+    save_crossdna(model.eval(), folder, card=card, provenance=facts)
+    sys.stdout.write(f"{folder}\n")
+
+
 def _pretrain(options: argparse.Namespace) -> None:
     options.run_folder.mkdir(parents=True, exist_ok=True)
     windows = open_windows(options.fasta, options.length, bed=options.bed, index=options.run_folder / "index.fai")
@@ -100,10 +109,7 @@ def _pretrain(options: argparse.Namespace) -> None:
         reverse_complement=options.reverse_complement,
     )  # fmt: skip
     settings = {"learning_rate": options.learning_rate, "weight_decay": options.weight_decay}
-    module = Pretraining(
-        model, objective=objective, total_steps=options.epochs * (len(train) // options.batch), seed=options.seed,
-        **settings,
-    )  # fmt: skip
+    module = Pretraining(model, objective=objective, seed=options.seed, **settings)
     facts = {
         **_facts(options, model), "fasta": options.fasta.name, "bed": options.bed and options.bed.name,
         "length": options.length, "train": len(train), "valid": len(valid),
@@ -112,9 +118,7 @@ def _pretrain(options: argparse.Namespace) -> None:
     facts = fit(
         module, train, valid if len(valid) else None, options.run_folder, _how(options, "valid_accuracy"), facts
     )
-    folder = options.run_folder / "model"
-    save_crossdna(model.cpu().eval(), folder, card=pretraining_card(model.name, facts), provenance=facts)
-    sys.stdout.write(f"{folder}\n")
+    _export(model.cpu(), options.run_folder / "model", pretraining_card(model.name, facts), facts)
 
 
 def _finetune(options: argparse.Namespace) -> None:
@@ -137,10 +141,7 @@ def _finetune(options: argparse.Namespace) -> None:
         "shift": options.shift,
     }  # fmt: skip
     offsets = torch.from_numpy(train.level_offsets()) * (options.task == "regression")
-    module = Finetuning(
-        model, task=options.task, offsets=offsets, total_steps=options.epochs * (len(train) // options.batch),
-        seed=options.seed, **settings,
-    )  # fmt: skip
+    module = Finetuning(model, task=options.task, offsets=offsets, seed=options.seed, **settings)
     facts = {
         **_facts(options, model), "task": options.task, "targets": list(options.targets), "table": options.table.name,
         "train": len(train), "valid": 0 if valid is None else len(valid), "settings": settings,
@@ -148,9 +149,7 @@ def _finetune(options: argparse.Namespace) -> None:
     facts = fit(module, train, valid, options.run_folder, how, facts)
     module.cpu().recentre(train)
     module.fold()
-    folder = options.run_folder / "model"
-    save_crossdna(model.eval(), folder, card=finetuning_card(model.name, facts), provenance=facts)
-    sys.stdout.write(f"{folder}\n")
+    _export(model, options.run_folder / "model", finetuning_card(model.name, facts), facts)
 
 
 def _evaluate(options: argparse.Namespace) -> None:

@@ -116,7 +116,6 @@ def compare(
                 offsets=torch.from_numpy(train.level_offsets()),
                 learning_rate=_LEARNING_RATE,
                 weight_decay=_WEIGHT_DECAY,
-                total_steps=epochs * (len(train) // batch),
                 seed=seed,
                 shift=_SHIFT,
             )

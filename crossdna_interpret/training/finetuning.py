@@ -32,6 +32,7 @@ class Centred(nn.Module):
         self.register_buffer("mean", torch.zeros(width))
 
     def forward(self, x: Tensor) -> Tensor:
+        x = x.to(self.mean.dtype)  # what is centred is a small difference, which half precision would round away
         if not self.training:
             return (x - self.mean) * self.gain
         mean = x.mean(0)

@@ -19,9 +19,14 @@ class SeededModule(lightning.LightningModule):
     """Whatever is random in a step depends on the seed, the number of the step and the process alone.
 
     So a run that goes on does what it would have done.
+
+    Attributes:
+        seed: of the whole run.
+        total_steps: optimizer steps of the whole run, for the schedule of the learning rate; `run.fit` sets it.
     """
 
     seed: int
+    total_steps: int
 
     def on_train_batch_start(self, batch: Any, batch_index: int) -> None:
         torch.manual_seed((self.seed << 32) + self.global_step * self.trainer.world_size + self.global_rank)

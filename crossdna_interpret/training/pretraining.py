@@ -72,7 +72,6 @@ class Pretraining(SeededModule):
         objective: weights of the terms.
         learning_rate: at the start, falling to zero by a cosine.
         weight_decay: of AdamW, on matrices only.
-        total_steps: optimizer steps of the whole run.
         seed: of masks, dropout and orientation.
 
     Raises:
@@ -86,7 +85,6 @@ class Pretraining(SeededModule):
         objective: Objective | None = None,
         learning_rate: float = 1e-4,
         weight_decay: float = 0.1,
-        total_steps: int,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -95,9 +93,7 @@ class Pretraining(SeededModule):
         self.model = model
         self.teacher = copy.deepcopy(model).requires_grad_(False).eval()
         self.objective = objective or Objective()
-        self.learning_rate, self.weight_decay, self.total_steps, self.seed = (
-            learning_rate, weight_decay, total_steps, seed,
-        )  # fmt: skip
+        self.learning_rate, self.weight_decay, self.seed = learning_rate, weight_decay, seed
         side = "bridge.out_{}" if model.bridge is not None else "branch_{}.out"
         self._features = [side.format(branch) for branch in "ab"]
 
@@ -165,11 +161,11 @@ class Pretraining(SeededModule):
         self._sums += torch.tensor([float(loss) * count, float(right), count], dtype=torch.float64)
 
     def on_validation_epoch_end(self) -> None:
-        sums = self.all_gather(self._sums.to(self.device))
-        assert isinstance(sums, Tensor)
-        loss, right, count = sums.reshape(-1, 3).sum(0).tolist()
+        loss, right, count = self._sums.tolist()
         if count:
-            self.log_dict({"valid_masked": loss / count, "valid_accuracy": right / count}, prog_bar=True)
+            self.log_dict(
+                {"valid_masked": loss / count, "valid_accuracy": right / count}, prog_bar=True, sync_dist=True
+            )
 
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.AdamW(decayed(self.model, self.weight_decay), lr=self.learning_rate)

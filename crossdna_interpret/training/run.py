@@ -18,10 +18,12 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging, ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import DataLoader
 
 from crossdna_interpret.training.batches import Batches, Rows
+from crossdna_interpret.training.logbook import Logbook
+from crossdna_interpret.training.module import SeededModule
 
 __all__ = ["LAST", "RunOptions", "TrainingError", "fit", "git_revision"]
 
@@ -46,7 +48,8 @@ class RunOptions:
         monitor: what is to grow, such as "valid_r_both_strands".
         average: decay of the exponential moving average of the weights that is kept in the end; 0 for none.
         clip: norm to which gradients are clipped.
-        accelerator, devices, strategy, precision: as Lightning's Trainer takes them.
+        accelerator, devices, precision: as Lightning's Trainer takes them.
+        strategy: the same. With several devices, "auto" and "ddp" allow for weights that a step does not use.
     """
 
     epochs: int
@@ -78,30 +81,33 @@ class _Data(lightning.LightningDataModule):
         super().__init__()
         self.train, self.valid, self.options = train, valid, options
 
-    def _share(self) -> tuple[int, int]:
-        assert self.trainer is not None
-        return self.trainer.global_rank, self.trainer.world_size
+    def batches(self, trainer: lightning.Trainer) -> Batches:
+        """The training batches of this process, from the trainer's step on."""
+        share = trainer.global_rank, trainer.world_size
+        return Batches(self.train, self.options.batch, seed=self.options.seed, first=trainer.global_step, share=share)
 
     def train_dataloader(self) -> DataLoader[Any]:
         assert self.trainer is not None
-        first = self.trainer.global_step
-        batches = Batches(self.train, self.options.batch, seed=self.options.seed, first=first, share=self._share())
-        return DataLoader(batches, batch_size=None)
+        return DataLoader(self.batches(self.trainer), batch_size=None)
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
+        """All rows in each of several processes: a correlation is of all, and none waits for one that has fewer."""
         if self.valid is None:
             return []
-        return DataLoader(Batches(self.valid, 2 * self.options.batch, seed=None, share=self._share()), batch_size=None)
+        return DataLoader(Batches(self.valid, 2 * self.options.batch, seed=None), batch_size=None)
 
 
 class _StopAtNaN(Callback):
-    """A loss that is not a number stops the run before it reaches the weights."""
+    """A loss that is not a number, in any of the processes, stops all of them before it reaches the weights."""
 
     def on_before_optimizer_step(self, trainer: Any, module: Any, optimizer: Any) -> None:
-        loss = trainer.callback_metrics.get("train_loss")
-        if loss is not None and not math.isfinite(float(loss)):
+        found = trainer.callback_metrics.get("train_loss")
+        if found is None:
+            return
+        loss = float(trainer.strategy.reduce(found.detach().clone()))
+        if not math.isfinite(loss):
             raise TrainingError(
-                f"The loss is {float(loss)} at step {trainer.global_step + 1}; a lower learning rate may help. "
+                f"The loss is {loss} at step {trainer.global_step + 1}; a lower learning rate may help. "
                 f"The last good checkpoint is {Path(trainer.default_root_dir) / LAST}."
             )
 
@@ -121,6 +127,13 @@ class _Clock(Callback):
 
     def load_state_dict(self, state: dict[str, float]) -> None:
         self.before = state["seconds"]
+
+
+class _GoOn(Callback):
+    """Where the run begins, in the logbook."""
+
+    def on_train_start(self, trainer: Any, module: Any) -> None:
+        trainer.logger.go_on(trainer.global_step)
 
 
 def git_revision(folder: Path) -> str | None:
@@ -149,8 +162,14 @@ def _as_it_was(threads: int | None) -> Iterator[None]:
             torch.use_deterministic_algorithms(deterministic)
 
 
+def _strategy(options: RunOptions) -> str:
+    """Lightning's name for it. A fusion gate that is frozen or a head for letters takes no part in a step's loss."""
+    several = options.devices != "1" and options.strategy == "auto"
+    return "ddp_find_unused_parameters_true" if several or options.strategy == "ddp" else options.strategy
+
+
 def fit(
-    module: lightning.LightningModule,
+    module: SeededModule,
     train: Rows,
     valid: Rows | None,
     folder: str | Path,
@@ -160,7 +179,7 @@ def fit(
     """Train a module, going on from the folder's last checkpoint if there is one.
 
     Args:
-        module: with `total_steps`; its weights are afterwards those of the end, averaged if asked for.
+        module: its weights are afterwards those of the end, averaged if asked for.
         train, valid: rows; without `valid` nothing is measured, and there is no early stopping.
         folder: for the run's settings (`run.json`), metrics (`metrics.csv`) and checkpoints; made if need be.
         options: how.
@@ -187,11 +206,12 @@ def fit(
         package = Path(__file__).parent
         versions = {name: metadata.version(name) for name in ("crossdna_interpret", "torch", "lightning")}
         known |= {"revision": git_revision(package), "versions": versions, "python": platform.python_version()}
-        settings.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+        rank_zero_only(settings.write_text)(json.dumps(known, indent=1) + "\n", encoding="utf-8")
     except OSError as error:
         raise TrainingError(f"The run's folder {folder} cannot be written: {error}.") from error
     clock = _Clock()
     callbacks: list[Callback] = [
+        _GoOn(),
         clock,
         ModelCheckpoint(
             folder, filename=LAST.removesuffix(".ckpt"), every_n_train_steps=options.checkpoint_every,
@@ -211,11 +231,11 @@ def fit(
             max_epochs=options.epochs,
             accelerator=options.accelerator,
             devices=options.devices,
-            strategy=options.strategy,
+            strategy=_strategy(options),
             precision=options.precision,  # type: ignore[arg-type]
             gradient_clip_val=options.clip,
             callbacks=callbacks,
-            logger=CSVLogger(folder, name="", version=""),
+            logger=Logbook(folder / "metrics.csv"),
             log_every_n_steps=10,
             reload_dataloaders_every_n_epochs=1,
             deterministic=True,
@@ -223,10 +243,12 @@ def fit(
             enable_progress_bar=sys.stdout.isatty(),
             enable_model_summary=False,
         )
+        data = _Data(train, valid, options)
+        module.total_steps = options.epochs * len(data.batches(trainer))
         try:
             trainer.fit(
                 module,
-                datamodule=_Data(train, valid, options),
+                datamodule=data,
                 ckpt_path=checkpoint if checkpoint.is_file() else None,
             )
         except TrainingError:

@@ -37,7 +37,6 @@ class Supervised(SeededModule):
         offsets: (levels, T) initial offset of each level of the covariate, such as its mean less the overall mean.
         learning_rate: peak of a one-cycle schedule over the whole run.
         weight_decay: of AdamW, on matrices only, and not on the offsets.
-        total_steps: optimizer steps of the whole run.
         seed: of dropout and augmentation.
         symmetric: the model scores both orientations alike. Otherwise each training sequence is shown as it is or as
             its reverse complement, by a coin.
@@ -51,7 +50,6 @@ class Supervised(SeededModule):
         offsets: Tensor,
         learning_rate: float,
         weight_decay: float,
-        total_steps: int,
         seed: int = 0,
         symmetric: bool = False,
         shift: int = 0,
@@ -59,7 +57,7 @@ class Supervised(SeededModule):
         super().__init__()
         self.task = task
         self.offset = nn.Embedding.from_pretrained(offsets, freeze=len(offsets) == 1)
-        self.learning_rate, self.weight_decay, self.total_steps = learning_rate, weight_decay, total_steps
+        self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.seed, self.symmetric, self.shift = seed, symmetric, shift
         self._validated: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
 

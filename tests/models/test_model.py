@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -13,9 +14,11 @@ from torch import Tensor
 from crossdna_interpret.hooks import capture
 from crossdna_interpret.models.crossdna import memory
 from crossdna_interpret.models.crossdna.comba import Comba
+from crossdna_interpret.models.crossdna.compiling import find_compiler
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
 from crossdna_interpret.models.crossdna.model import LOG_LIKELIHOOD, CrossDNA
 from crossdna_interpret.models.crossdna.swap import swap_strands
+from crossdna_interpret.models.store import load_model
 from crossdna_interpret.strand import reverse_complement
 
 Make = Callable[..., CrossDNA]
@@ -357,3 +360,17 @@ def test_dropout_acts_in_training_alone(make_model: Make, make_sequence: MakeSeq
 def test_one_string_is_no_list_of_targets() -> None:
     with pytest.raises(TypeError, match="`targets` must be a list of names, but got the string 'activity'"):
         CrossDNA(CrossDNAConfig(), "activity")
+
+
+@pytest.mark.parametrize("gradients", [True, False])
+@pytest.mark.parametrize("on_kernels", [True, False])
+def test_lower_precision_where_it_is_asked_for(gradients: bool, on_kernels: bool) -> None:
+    model = load_model("retina-enhancer")
+    x = model.one_hot(["ACGGTCATTA" * 16, "TTGACCTAAG" * 16])
+    exact = model(x)
+    lending = model.accelerated(True, 1.0) if on_kernels and find_compiler() else nullcontext()
+    with lending, torch.set_grad_enabled(gradients), torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded = model(x)
+    assert rounded.dtype == torch.bfloat16
+    torch.testing.assert_close(rounded.float(), exact, rtol=0.03, atol=0.03)
+    assert not torch.equal(rounded.float(), exact)

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import crossdna_interpret as cdi
 from crossdna_interpret import strand
 from crossdna_interpret.training.commands import main
+from crossdna_interpret.training.evaluation import evaluate
+from crossdna_interpret.training.tables import read_table
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning has much to say about small data
 
@@ -75,6 +81,53 @@ def test_the_model_is_evaluated_and_fine_tuned_again(tmp_path: Path, capsys: pyt
     assert end.targets == ("high", "gc")
     for name, value in start.branch_a.state_dict().items():
         np.testing.assert_allclose(value, end.branch_a.state_dict()[name], atol=1e-6)
+
+
+def run_apart(words: list[str]) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own, which can start others."""
+    return subprocess.run(
+        [sys.executable, "-m", "crossdna_interpret.cli", "train", *words], capture_output=True, text=True, check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+def test_two_processes_share_the_steps_and_leave_one_model(tmp_path: Path) -> None:
+    two = ["--epochs", "3", "--accelerator", "cpu", "--devices", "2", "--average", "0.5", "--learning-rate", "0.01"]
+    done = run_apart(words(tmp_path, *two))
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "run" / "model"
+    assert done.stdout.splitlines()[-1] == str(folder)
+    assert done.stdout.count(str(folder)) == 1
+    facts = json.loads((folder / "config.json").read_text())["provenance"]
+    assert facts["steps"] == 3 * (45 // 8 // 2)
+    valid = read_table(tmp_path / "table.tsv", sequence="dna", targets=["gc"], split="part")["test"]
+    r = evaluate(cdi.load_model(folder), valid)["r_both_strands"][0]
+    assert facts["valid_r_both_strands"] == pytest.approx(r, abs=1e-3)  # of all rows, not of a process's share
+    assert len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) == 1 + 3
+
+
+def test_a_loss_that_is_not_a_number_in_one_process_stops_both(tmp_path: Path) -> None:
+    table = pd.read_csv(write(tmp_path), sep="\t")
+    path = tmp_path / "far.tsv"
+    table.assign(gc=table["gc"].where(table.index != 1, 3e38)).to_csv(path, sep="\t", index=False)
+    two = ["--table", str(path), "--epochs", "3", "--accelerator", "cpu", "--devices", "2", "--batch", "4"]
+    done = run_apart([*words(tmp_path), *two])
+    assert done.returncode != 0
+    assert "The loss is" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["finetune", "pretrain"])
+def test_mixed_precision(tmp_path: Path, command: str) -> None:
+    (tmp_path / "x.fa").write_text(">x\n" + "ACGGTCA" * 200 + "\n")
+    mixed = ["--epochs", "2", "--precision", "bf16-mixed"]
+    of_windows = [
+        "pretrain", "--fasta", str(tmp_path / "x.fa"), "--length", "32", "--run-folder", str(tmp_path / "run"),
+        "--width", "16", "--depth", "1", "--batch", "8", "--warm-up", "1",
+    ]  # fmt: skip
+    assert main([*(words(tmp_path) if command == "finetune" else of_windows), *mixed]) == 0
+    model = cdi.load_model(tmp_path / "run" / "model")
+    assert model.dtype == torch.float32
+    assert all(value.isfinite().all() for value in model.state_dict().values())
 
 
 def test_flags_may_stand_in_a_toml_file_and_the_command_line_wins(tmp_path: Path) -> None:

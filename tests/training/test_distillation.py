@@ -96,7 +96,6 @@ def distillation(
             "offsets": torch.zeros(2, 1),
             "learning_rate": 1e-2,
             "weight_decay": 0.0,
-            "total_steps": 200,
             "symmetric": True,
         }
         module = Distillation(model, teacher, table, **{**settings, **more})  # type: ignore[arg-type]
@@ -162,9 +161,7 @@ def test_pairs_add_the_error_of_their_change(
     make_initialised: Callable[..., CrossDNA], teacher: MotifTeacher, table: Table
 ) -> None:
     ids = torch.from_numpy(np.stack(table.ids))
-    settings = {
-        "offsets": torch.zeros(2, 1), "learning_rate": 1e-2, "weight_decay": 0.0, "total_steps": 9, "symmetric": True,
-    }  # fmt: skip
+    settings = {"offsets": torch.zeros(2, 1), "learning_rate": 1e-2, "weight_decay": 0.0, "symmetric": True}
     small = {
         "d_model": 16, "block_size": 64, "comba_heads": 1, "comba_head_dim": 16, "attention_heads": 1,
         "window_size": 64,
@@ -196,7 +193,7 @@ def test_several_targets_are_an_error(make_model: Callable, teacher: MotifTeache
     with pytest.raises(ValueError, match="`model` must have one target, but has a, b"):
         Distillation(
             make_model(targets=("a", "b")), teacher, table, offsets=torch.zeros(1, 2), learning_rate=1e-3,
-            weight_decay=0.0, total_steps=1,
+            weight_decay=0.0,
         )  # fmt: skip
 
 

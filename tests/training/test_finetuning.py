@@ -17,11 +17,10 @@ from crossdna_interpret.training.tables import Table
 
 
 def finetuning(model: CrossDNA, **changes: object) -> Finetuning:
-    settings = {
-        "offsets": torch.zeros(7, len(model.targets)), "learning_rate": 1e-3, "weight_decay": 0.0, "total_steps": 10
-    }  # fmt: skip
+    settings = {"offsets": torch.zeros(7, len(model.targets)), "learning_rate": 1e-3, "weight_decay": 0.0}
     module = Finetuning(model, **{**settings, **changes})  # type: ignore[arg-type]
-    module.log = lambda *_, **__: None  # there is no trainer to log to
+    module.log = lambda *_, **__: None  # there is no trainer to log to,
+    module.total_steps = 10  # nor a run that says how long it is
     return module
 
 

@@ -48,7 +48,7 @@ def terms(module: Pretraining, ids: torch.Tensor) -> dict[str, float]:
 
 @pytest.mark.parametrize("changes", [{}, {"use_bridge": False}, {"rc_blocks": "mirrored"}])
 def test_each_term_is_that_of_the_objective(language: Callable, ids: torch.Tensor, changes: dict[str, object]) -> None:
-    module = Pretraining(language(**changes), objective=Objective(warm_up=1, gate=0.02), total_steps=10)
+    module = Pretraining(language(**changes), objective=Objective(warm_up=1, gate=0.02))
     module.model.fusion.steps.fill_(5)
     module.teacher.lm_head.weight.data.zero_()  # which features do not pass
     with torch.no_grad():
@@ -77,25 +77,25 @@ def test_each_term_is_that_of_the_objective(language: Callable, ids: torch.Tenso
 def test_the_semantic_term_is_zero_while_the_teacher_is_the_student_and_sees_the_same(
     language: Callable, ids: torch.Tensor
 ) -> None:
-    module = Pretraining(language(), objective=Objective(warm_up=0), total_steps=10).eval()
+    module = Pretraining(language(), objective=Objective(warm_up=0)).eval()
     unknown = torch.full_like(ids, 4)  # of which nothing is masked
     assert terms(module, unknown)["semantic"] == pytest.approx(0, abs=1e-9)
     assert terms(module, ids)["semantic"] > 1e-4
 
 
 def test_terms_that_count_for_nothing_are_not_computed(language: Callable, ids: torch.Tensor) -> None:
-    module = Pretraining(language(gate_freeze_steps=4), objective=Objective(warm_up=10), total_steps=10).eval()
+    module = Pretraining(language(gate_freeze_steps=4), objective=Objective(warm_up=10)).eval()
     assert set(terms(module, ids)) == {"masked"}  # the warm-up begins at zero, and the gate is frozen
     module.model.fusion.steps.fill_(3)
     assert set(terms(module, ids)) == {"masked", "semantic"}
     module.model.fusion.steps.fill_(4)
     assert set(terms(module, ids)) == {"masked", "semantic", "gate"}
-    consistent = Pretraining(language(), objective=Objective(gate=0, reverse_complement=1), total_steps=10).eval()
+    consistent = Pretraining(language(), objective=Objective(gate=0, reverse_complement=1)).eval()
     assert set(terms(consistent, ids)) == {"masked", "reverse_complement"}
 
 
 def test_the_teacher_is_the_moving_average_of_the_student(language: Callable, windows: Windows, tmp_path: Path) -> None:
-    module = Pretraining(language(), objective=Objective(decay=0.5), learning_rate=1e-2, total_steps=2)
+    module = Pretraining(language(), objective=Objective(decay=0.5), learning_rate=1e-2)
     first = module.model.stem.conv_forward.weight.detach().clone()
     seen = []
     module.on_train_batch_end = lambda *_: seen.append(module.model.stem.conv_forward.weight.detach().clone())  # type: ignore[method-assign]
@@ -110,7 +110,7 @@ def test_a_run_that_is_stopped_goes_on_to_the_bit(
     language: Callable, windows: Windows, stop_after: Callable, tmp_path: Path
 ) -> None:
     options = RunOptions(epochs=2, batch=16, average=0, checkpoint_every=1)
-    make = lambda: Pretraining(language(), objective=Objective(warm_up=4), learning_rate=1e-3, total_steps=8)  # noqa: E731
+    make = lambda: Pretraining(language(), objective=Objective(warm_up=4), learning_rate=1e-3)  # noqa: E731
     whole, first, second = make(), make(), make()
     fit(whole, windows, None, tmp_path / "whole", options, {})
     stopped = stop_after(first, 3)
@@ -156,4 +156,4 @@ def test_weights_out_of_range_are_errors(change: dict[str, float]) -> None:
 
 def test_a_model_with_a_head_is_an_error(model: CrossDNA) -> None:
     with pytest.raises(ValueError, match="`model` must have no head, but it has one for activity"):
-        Pretraining(model, total_steps=1)
+        Pretraining(model)

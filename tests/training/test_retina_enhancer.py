@@ -74,7 +74,7 @@ def test_the_covariate_stays_out_of_the_model_and_its_basal_mean_goes_into_the_b
     tmp_path: Path, model: CrossDNA, make_sequence
 ) -> None:
     offsets = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0, 60.0, 70.0]).unsqueeze(1)
-    module = Finetuning(model, offsets=offsets, learning_rate=1e-3, weight_decay=0.0, total_steps=10)
+    module = Finetuning(model, offsets=offsets, learning_rate=1e-3, weight_decay=0.0)
     module.centred.gain = 1.0
     sequence = make_sequence(40)
     before = cdi.predict(sequence, model)

@@ -35,7 +35,6 @@ def module(make_model: Callable[..., CrossDNA]) -> Callable[..., Finetuning]:
             "offsets": torch.zeros(2, 1),
             "learning_rate": 0.01,
             "weight_decay": 0.1,
-            "total_steps": 20,
             "shift": 2,
         }
         model = make_model(rc_blocks="aligned", dropout=0.3).requires_grad_(True)
@@ -65,6 +64,7 @@ def test_a_run_that_is_stopped_goes_on_to_the_bit(
     for name, value in whole.state_dict().items():
         assert torch.equal(value, second.state_dict()[name]), name
     assert again["valid_r_both_strands"] == told["valid_r_both_strands"]
+    assert (tmp_path / "parts" / "metrics.csv").read_text() == (tmp_path / "whole" / "metrics.csv").read_text()
 
 
 def test_minutes_are_those_of_all_calls_without_what_lies_between(
@@ -101,6 +101,17 @@ def test_the_seed_alone_decides(module: Callable, tmp_path: Path) -> None:
     weights = [x.model.head.linear.weight for x in (one, two, other)]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
+
+
+def test_the_schedule_ends_with_the_run_where_lengths_differ(module: Callable, tmp_path: Path) -> None:
+    mixed = table(22)
+    mixed.ids[:7] = [ids[:20] for ids in mixed.ids[:7]]  # 7 and 15 rows: one and three batches of four
+    trained = module()
+    rates = []
+    trained.on_train_batch_end = lambda *_: rates.append(trained.trainer.optimizers[0].param_groups[0]["lr"])
+    assert fit(trained, mixed, None, tmp_path, options(), {})["steps"] == 16
+    assert max(rates) > 0.009
+    assert rates[-2] < 1e-6  # of the last step; after it the scheduler has gone on once more
 
 
 def test_nothing_global_is_changed(module: Callable, tmp_path: Path) -> None:
@@ -142,9 +153,11 @@ def test_a_loss_that_is_not_a_number_stops_before_it_reaches_the_weights(module:
 def test_a_checkpoint_that_cannot_be_read_is_an_error_and_stays(module: Callable, tmp_path: Path) -> None:
     fit(module(), table(), None, tmp_path, options(epochs=1), {})
     (tmp_path / LAST).write_bytes(b"half a file")
+    metrics = (tmp_path / "metrics.csv").read_text()
     with pytest.raises(TrainingError, match="The run stopped"):
         fit(module(), table(), None, tmp_path, options(epochs=1), {})
     assert (tmp_path / LAST).read_bytes() == b"half a file"
+    assert (tmp_path / "metrics.csv").read_text() == metrics
 
 
 def test_a_full_disk_stops_with_the_last_good_checkpoint(

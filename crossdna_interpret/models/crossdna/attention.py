@@ -33,9 +33,12 @@ class AttentionTrace:
 
 
 def rotary_table(length: int, dim: int, theta: float, like: Tensor, start: int = 0) -> tuple[Tensor, Tensor]:
-    """cos and sin, each (length, dim / 2), of the rotary embedding from position `start` on; angles are in float64."""
+    """cos and sin, each (length, dim / 2), of the rotary embedding from position `start` on; angles are in float64.
+
+    They are at least float32: there are no complex numbers of lower precision.
+    """
     longest = 1 << (start + length - 1).bit_length()
-    cos, sin = _rotary_table(longest, dim, theta, like.dtype, like.device)
+    cos, sin = _rotary_table(longest, dim, theta, torch.promote_types(like.dtype, torch.float32), like.device)
     return cos[start : start + length], sin[start : start + length]
 
 

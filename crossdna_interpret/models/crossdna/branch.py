@@ -66,7 +66,7 @@ class Layer(KernelUser):
         kernels = self.kernels_for(x)
         if kernels is not None:
             return kernels.rms_norm(x, weight, self.eps, scale)
-        return F.rms_norm(x, x.shape[-1:], weight, self.eps) * scale
+        return F.rms_norm(x, x.shape[-1:], weight.to(x.dtype), self.eps) * scale
 
 
 class Branch(nn.Module):

@@ -144,8 +144,9 @@ class Kernels:
         return torch.mm(rows, weight.t(), out=out).view(*x.shape[:-1], len(weight))
 
     def serves(self, x: Tensor) -> bool:
-        """Whether they may compute with `x`, which they do not differentiate."""
-        return x.dtype == self.dtype and x.device.type == "cpu" and not torch.is_grad_enabled()
+        """Whether they may compute with `x`, which they do not differentiate, nor in a precision that changes."""
+        apart = torch.is_grad_enabled() or torch.is_autocast_enabled("cpu")
+        return x.dtype == self.dtype and x.device.type == "cpu" and not apart
 
     def comba(
         self,

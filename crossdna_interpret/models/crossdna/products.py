@@ -28,9 +28,10 @@ def joined_linear(parts: Sequence[Tensor], weight: Tensor, bias: Tensor | None) 
     weights = weight.split([part.shape[-1] for part in parts], dim=1)
     total = F.linear(parts[0], weights[0], bias)
     rows = total.view(-1, total.shape[-1])
+    apart = torch.is_grad_enabled() or torch.is_autocast_enabled(total.device.type)  # which knows no product in place
     for part, own in zip(parts[1:], weights[1:], strict=True):
         others = part.reshape(-1, part.shape[-1])
-        rows = torch.addmm(rows, others, own.t()) if torch.is_grad_enabled() else rows.addmm_(others, own.t())
+        rows = torch.addmm(rows, others, own.t()) if apart else rows.addmm_(others, own.t())
     return rows.view(total.shape)
 
 

@@ -1,0 +1,57 @@
+"""What a run has measured, in a table that a run which goes on takes up."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers.logger import Logger
+from lightning.pytorch.utilities import rank_zero_only
+
+__all__ = ["Logbook"]
+
+
+class Logbook(Logger):
+    """A Lightning logger that writes one CSV file: a row for each step that was told of, a column for each measure.
+
+    Lightning's own deletes the rows of before when a run goes on.
+
+    Args:
+        path: of the file. Rows that it has are kept until `go_on` says where the run begins.
+    """
+
+    name = None
+    version = None
+
+    def __init__(self, path: str | Path) -> None:
+        super().__init__()
+        self.path = Path(path)
+        self.rows: list[dict[str, Any]] = []
+        if self.path.is_file():
+            with self.path.open(newline="", encoding="utf-8") as file:
+                self.rows = [{key: value for key, value in row.items() if value} for row in csv.DictReader(file)]
+
+    def go_on(self, step: int) -> None:
+        """Forget what was measured from a step on, since it is measured again."""
+        self.rows = [row for row in self.rows if int(row["step"]) < step]
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        self.rows.append({**metrics, "step": step})
+
+    @rank_zero_only
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """The run's settings are told elsewhere."""
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Write the whole table, which is there as it was or as it is, whatever happens."""
+        columns = sorted({key for row in self.rows for key in row})
+        new = self.path.with_suffix(".part")
+        with new.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(self.rows)
+        new.replace(self.path)
