@@ -47,7 +47,8 @@ def by_tiles(compute: Callable[[Tensor], Tensor], x: Tensor, between: int) -> Te
         (..., out).
     """
     rows = x.reshape(-1, x.shape[-1])
+    size = max(1, _TILE // between)
     # A graph that is captured takes any number of rows, so that it must not depend on how many there are.
-    size = len(rows) if torch.compiler.is_compiling() else max(1, _TILE // between)
-    tiles = [compute(tile) for tile in rows.split(size)] if len(rows) > size else [compute(rows)]
-    return (tiles[0] if len(tiles) == 1 else torch.cat(tiles)).unflatten(0, x.shape[:-1])
+    if torch.compiler.is_compiling() or len(rows) <= size:
+        return compute(rows).unflatten(0, x.shape[:-1])
+    return torch.cat([compute(tile) for tile in rows.split(size)]).unflatten(0, x.shape[:-1])
