@@ -38,18 +38,22 @@ def rotary_table(length: int, dim: int, theta: float, like: Tensor, start: int =
     They are at least float32: there are no complex numbers of lower precision.
     """
     longest = 1 << (start + length - 1).bit_length()
-    cos, sin = _rotary_table(longest, dim, theta, torch.promote_types(like.dtype, torch.float32), like.device)
+    asked = longest, dim, theta, torch.promote_types(like.dtype, torch.float32), like.device
+    # What is made while a graph is captured is part of that graph, and nothing to keep.
+    cos, sin = _make_table(*asked) if torch.compiler.is_compiling() else _kept_table(*asked)
     return cos[start : start + length], sin[start : start + length]
 
 
+def _make_table(length: int, dim: int, theta: float, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    frequency = theta ** (-torch.arange(0, dim, 2, dtype=torch.float64, device=device) / dim)
+    angle = torch.arange(length, dtype=torch.float64, device=device).unsqueeze(-1) * frequency
+    return angle.cos().to(dtype), angle.sin().to(dtype)
+
+
 @functools.lru_cache(maxsize=8)
-def _rotary_table(
-    length: int, dim: int, theta: float, dtype: torch.dtype, device: torch.device
-) -> tuple[Tensor, Tensor]:
+def _kept_table(length: int, dim: int, theta: float, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
     with torch.inference_mode(False):  # so that it can be used again outside of the caller's
-        frequency = theta ** (-torch.arange(0, dim, 2, dtype=torch.float64, device=device) / dim)
-        angle = torch.arange(length, dtype=torch.float64, device=device).unsqueeze(-1) * frequency
-        return angle.cos().to(dtype), angle.sin().to(dtype)
+        return _make_table(length, dim, theta, dtype, device)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
