@@ -122,6 +122,7 @@ def test_the_optimal_spacing_is_recovered(distance: int, order: str, strand: str
     found = cdi.spacing(*two, Spaced(two, distance, order, strand), distances=range(0, 21))
     best = found.best
     assert (best["distance"], best["order"], best["strand"]) == (distance, order, strand)
+    assert {type(value) for value in best.values()} == {str, int, float}  # which print as numbers
     table = found.to_dataframe()
     strongest = table.loc[table["interaction"].idxmax()]
     assert (strongest["distance"], strongest["order"], strongest["strand"]) == (distance, order, strand)
