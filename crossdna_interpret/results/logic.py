@@ -179,9 +179,7 @@ class Spacing:
     @property
     def best(self) -> dict[str, Any]:
         """The row of `to_dataframe` with the largest effect, as a dict of Python's own types."""
-        table = self.to_dataframe()
-        largest = int(table["effect"].to_numpy().argmax())
-        (row,) = table.iloc[[largest]].to_dict("records")
+        (row,) = self.to_dataframe().nlargest(1, "effect").to_dict("records")
         return {str(name): value for name, value in row.items()}
 
     def to_xarray(self) -> xr.Dataset:
