@@ -95,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if words[:1] == ["train"]:
                 return _train(words, whole_process=argv is None)
             return _command(words)
-    except (ValueError, TypeError, FileNotFoundError, NotADirectoryError, MemoryError, RuntimeError) as error:
+    except (ValueError, TypeError, OSError, MemoryError, RuntimeError) as error:
         sys.stderr.write(f"crossdna-interpret: {error}\n")
         return 2
 

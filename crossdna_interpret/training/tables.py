@@ -6,9 +6,11 @@ N  sequences    L  positions    T  targets
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,9 +18,11 @@ import torch
 from torch import Tensor
 
 from crossdna_interpret import alphabet
+from crossdna_interpret.training.packed import Packed, packed
 
 __all__ = ["Batch", "LeakWarning", "Table", "read_table"]
 
+_PIECE = 256  # rows read at once
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
@@ -64,7 +68,7 @@ class Table:
     def rows(self, index: Sequence[int] | np.ndarray) -> Table:
         """Some of the rows, in the order given."""
         at = np.asarray(index, dtype=np.int64)
-        ids = [self.ids[i] for i in at]
+        ids = self.ids[at] if isinstance(self.ids, Packed) else [self.ids[i] for i in at]
         return Table(ids, self.targets[at], self.weight[at], self.level[at], self.target_names, self.levels)
 
     def level_offsets(self) -> np.ndarray:
@@ -94,6 +98,9 @@ def read_table(
 ) -> dict[str, Table]:
     """Read a table of tab-separated values, plain or gzipped, with a header.
 
+    It may be larger than the memory: sequences go into a temporary file, from which batches are read, and only numbers
+    are kept, some 20 bytes a row.
+
     Args:
         path: the file.
         targets: columns with what is to be predicted, finite numbers.
@@ -119,63 +126,91 @@ def read_table(
     if isinstance(targets, str) or not targets:
         raise ValueError(f"`targets` must be a list of at least one column, but got {targets!r}.")
     wanted = [sequence, *targets, *(name for name in (covariate, weight, split) if name is not None)]
-    try:
-        table = pd.read_csv(path, sep="\t", dtype={sequence: str}, keep_default_na=True)
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise ValueError(f"{path} cannot be read as tab-separated values: {error}") from error
-    missing = [column for column in wanted if column not in table.columns]
-    if missing:
-        raise ValueError(f"{path} lacks the columns {missing}; it has {list(table.columns)}.")
-    if table.empty:
-        raise ValueError(f"{path} has no rows.")
-    measured = np.stack([_numbers(path, table, name) for name in targets], axis=1).astype(np.float32)
-    weights = np.ones(len(table)) if weight is None else _numbers(path, table, weight)
-    if (weights < 0).any():
-        raise ValueError(f"{path}, row {int((weights < 0).argmax()) + 1}: {weight} must be at least 0.")
-    texts = {name: _texts(path, table, name) for name in (covariate, split) if name is not None}
-    levels: tuple[str, ...] = ("",)
-    level = np.zeros(len(table), dtype=np.int64)
-    if covariate is not None:
-        names, level = np.unique(texts[covariate], return_inverse=True)
-        levels = tuple(str(name) for name in names)
-    ids = [
-        alphabet.encode(alphabet.normalize(seq, name=f"{path}, row {row + 1}")).astype(np.uint8)
-        for row, seq in enumerate(table[sequence].where(table[sequence].notna(), ""))
-    ]
-    whole = Table(ids, measured, weights.astype(np.float32), level.astype(np.int64), tuple(targets), levels)
+    numbers: dict[str, list[np.ndarray]] = {name: [] for name in (*targets, *([] if weight is None else [weight]))}
+    texts = {name: _Codes() for name in (covariate, split) if name is not None}
+
+    def encoded() -> Iterator[list[np.ndarray]]:
+        for piece in _pieces(path, wanted):
+            for name, values in numbers.items():
+                values.append(_numbers(path, piece[name], least=0 if name == weight else -np.inf))
+            for name, codes in texts.items():
+                codes.add(path, piece[name])
+            yield [
+                alphabet.encode(alphabet.normalize(seq, name=f"{path}, row {row}")).astype(np.uint8)
+                for row, seq in piece[sequence].items()
+            ]
+
+    ids = packed(encoded())
+    measured = np.stack([np.concatenate(numbers[name]) for name in targets], axis=1)
+    weights = np.ones(len(ids), dtype=np.float32) if weight is None else np.concatenate(numbers[weight])
+    levels, level = ([""], np.zeros(len(ids), dtype=np.int64)) if covariate is None else texts[covariate].in_order()
+    whole = Table(ids, measured, weights, level, tuple(targets), tuple(levels))
     if split is None:
         return {"train": whole}
-    _warn_of_leaks(path, ids, texts[split])
-    return {str(name): whole.rows(np.flatnonzero(texts[split] == name)) for name in dict.fromkeys(texts[split])}
+    of_row = np.concatenate(texts[split].codes)
+    _warn_of_leaks(path, ids, of_row)
+    return {name: whole.rows(np.flatnonzero(of_row == code)) for name, code in texts[split].known.items()}
 
 
-def _numbers(path: Path, table: pd.DataFrame, name: str) -> np.ndarray:
-    values = pd.to_numeric(table[name], errors="coerce").to_numpy(dtype=np.float64)
-    bad = ~np.isfinite(values)
-    if bad.any():
-        row = int(bad.argmax())
-        raise ValueError(
-            f"{path}, row {row + 1}: {name} must be a finite number, but is {str(table[name].iloc[row])!r}."
-        )
-    return values
+def _pieces(path: Path, wanted: list[str]) -> Iterator[pd.DataFrame]:
+    """The wanted columns as they are written, some rows at a time; the index is the number of the row, from 1 on."""
+    how: dict[str, Any] = {"sep": "\t", "dtype": str, "keep_default_na": False}
+    try:
+        there = list(pd.read_csv(path, nrows=0, **how).columns)
+        missing = [column for column in wanted if column not in there]
+        if missing:
+            raise ValueError(f"{path} lacks the columns {missing}; it has {there}.")
+        with pd.read_csv(path, chunksize=_PIECE, usecols=list(dict.fromkeys(wanted)), **how) as pieces:
+            for piece in pieces:
+                if piece.empty:
+                    raise ValueError(f"{path} has no rows.")
+                piece.index += 1
+                yield piece.fillna("")  # what a row lacks that ends early
+    except (OSError, EOFError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise ValueError(f"{path} cannot be read as tab-separated values: {error}") from error
 
 
-def _texts(path: Path, table: pd.DataFrame, name: str) -> np.ndarray:
-    empty = table[name].isna().to_numpy()
-    if empty.any():
-        raise ValueError(f"{path}, row {int(empty.argmax()) + 1}: {name} is empty.")
-    return table[name].astype(str).to_numpy(dtype=object)
+def _numbers(path: Path, column: pd.Series, least: float) -> np.ndarray:
+    """float32."""
+    values = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64)
+    for bad, expected in ((~np.isfinite(values), "a finite number"), (values < least, f"at least {least:g}")):
+        if bad.any():
+            row = column.index[int(bad.argmax())]
+            raise ValueError(f"{path}, row {row}: {column.name} must be {expected}, but is {column[row]!r}.")
+    return values.astype(np.float32)
 
 
-def _warn_of_leaks(path: Path, ids: list[np.ndarray], splits: np.ndarray) -> None:
-    seen: dict[bytes, tuple[int, str]] = {}
+class _Codes:
+    """Numbers for the texts of a column, in the order in which they come."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, int] = {}
+        self.codes: list[np.ndarray] = []
+
+    def add(self, path: Path, column: pd.Series) -> None:
+        empty = (column == "").to_numpy()
+        if empty.any():
+            raise ValueError(f"{path}, row {column.index[int(empty.argmax())]}: {column.name} is empty.")
+        codes, names = pd.factorize(column)
+        self.codes.append(np.array([self.known.setdefault(name, len(self.known)) for name in names])[codes])
+
+    def in_order(self) -> tuple[list[str], np.ndarray]:
+        """The texts in the order of the alphabet, and of each row the number of its own."""
+        names = sorted(self.known)
+        number = np.array([names.index(name) for name in self.known], dtype=np.int64)
+        return names, number[np.concatenate(self.codes)]
+
+
+def _warn_of_leaks(path: Path, ids: Packed, splits: np.ndarray) -> None:
+    """Sequences are told apart by 64 bits of a hash, and those that are alike compared."""
+    either = np.array([hash(_strandless(own)) for own in ids], dtype=np.int64)
+    order = np.argsort(either, kind="stable")
     leaks: list[tuple[int, int]] = []
-    for row, (own, split) in enumerate(zip(ids, splits, strict=True)):
-        either = min(own.tobytes(), alphabet.complement_ids(own)[::-1].tobytes())
-        first, where = seen.setdefault(either, (row, split))
-        if where != split:
-            leaks.append((first, row))
+    for group in np.split(order, np.flatnonzero(np.diff(either[order])) + 1):
+        if len(group) > 1 and len(set(splits[group].tolist())) > 1:
+            leaks += [(first, row) for first, row in _repeats(ids, group) if splits[first] != splits[row]]
     if leaks:
+        leaks.sort(key=itemgetter(1))
         first, second = leaks[0]
         warnings.warn(
             f"{path}: {len(leaks)} sequences, or their reverse complements, are also in another split; the first is "
@@ -183,3 +218,17 @@ def _warn_of_leaks(path: Path, ids: list[np.ndarray], splits: np.ndarray) -> Non
             LeakWarning,
             stacklevel=3,
         )
+
+
+def _strandless(ids: np.ndarray) -> bytes:
+    """The same for a sequence and its reverse complement."""
+    return min(ids.tobytes(), alphabet.complement_ids(ids)[::-1].tobytes())
+
+
+def _repeats(ids: Packed, group: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Rows that have the sequence of an earlier row, after the first row that has it."""
+    seen: dict[bytes, int] = {}
+    for row in group.tolist():
+        first = seen.setdefault(_strandless(ids[row]), row)
+        if first != row:
+            yield first, row

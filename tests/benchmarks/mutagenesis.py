@@ -33,6 +33,7 @@ from crossdna_interpret.edits import Editor
 from crossdna_interpret.engine import run_edits
 from crossdna_interpret.models.crossdna import kernels
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
+from crossdna_interpret.models.crossdna.incremental import Incremental
 from crossdna_interpret.models.crossdna.model import CrossDNA
 
 BATCHES = (64, 128, 256)  # tangermeme's
@@ -240,26 +241,42 @@ def forward(model: CrossDNA, length: int, rounds: int) -> dict[str, Any]:
     return note
 
 
-def linear(name: str, model: CrossDNA, lengths: tuple[int, ...], windows: tuple[int, int]) -> list[dict[str, Any]]:
-    """Cost per base of a full-length run, from what a window costs (the difference of two) and what comes once.
+def linear(name: str, model: CrossDNA, lengths: tuple[int, ...], window: int) -> list[dict[str, Any]]:
+    """Cost per base of a full-length run, from what the batches of a window take and what comes once.
 
-    All lengths take turns, since what they cost is compared. The longer window is as long as the sequence allows: what
-    comes once, the certificate above all, takes seconds of a long sequence, and its noise is part of the difference.
+    Batches are timed by themselves, without the first quarter, which tries sizes and reads blocks. What comes once, the
+    certificate above all, takes minutes of the longest sequences: the difference of two windows would be its noise.
     """
-    works = {}
-    sizes = {length: (windows[0], min(windows[1], length)) for length in lengths}
-    for length in lengths:
-        sequence, middle = random_sequence(length), length // 2
-        for size in sizes[length]:
-            works[f"{size} of {length}"] = ours(model, sequence, (middle - size // 2, middle + size // 2), True)
-    seconds = paired(works, 3)
+    costs: dict[int, list[tuple[float, float]]] = {length: [] for length in lengths}
+    block = model.config.block_size or min(lengths)
+    for _ in range(3):
+        for length, of_length in costs.items():
+            start = length // 2 // block * block + (block - window) // 2  # about the middle of a block
+            with batches_begun() as begun:
+                total = timed(ours(model, random_sequence(length), (start, start + window), True))
+            times, edits = zip(*begun[len(begun) // 4 :], strict=True)
+            each = 3 * (times[-1] - times[0]) / sum(edits[:-1])
+            of_length.append((each, total - each * window))
     notes = []
-    for length, (short, long) in sizes.items():
-        each = (seconds[f"{long} of {length}"] - seconds[f"{short} of {length}"]) / (long - short)
-        once = seconds[f"{short} of {length}"] - each * short
-        a_base = 1e3 * (each + max(0, once) / length)
+    for length, of_length in costs.items():
+        each, once = (statistics.median(cost) for cost in zip(*of_length, strict=True))
+        a_base = 1e3 * (each + once / length)
         notes.append({"case": f"cost per base, {name}", "length": length, "ms a base": a_base, "once, s": once})
     return notes
+
+
+@contextmanager
+def batches_begun() -> Iterator[list[tuple[float, int]]]:
+    """When each batch of the reusing path begins in the body, and of how many edits it is."""
+    begun: list[tuple[float, int]] = []
+    score = Incremental.score
+
+    def noted(self: Incremental, ids: np.ndarray) -> torch.Tensor:
+        begun.append((time.perf_counter(), len(ids)))
+        return score(self, ids)
+
+    with patch.object(Incremental, "score", noted):
+        yield begun
 
 
 def peak_resident() -> int:
@@ -296,7 +313,7 @@ def cases(quick: bool, only: str) -> Iterator[dict[str, Any]]:
     enhancer = cdi.example().sequence
     plan: list[tuple[str, Callable[[], Any]]] = [
         ("forward", lambda: [forward(large, 164, rounds)]),
-        ("bundled", lambda: [mutagenesis("bundled model", small, enhancer, (0, 164), 7, pilot=164)]),
+        ("bundled", lambda: [mutagenesis("bundled model", small, enhancer, (0, 164), 15, pilot=164)]),
         ("8.1M", lambda: [mutagenesis("8.1M", large, random_sequence(164), (0, 164), rounds, pilot=86)]),
         ("512", lambda: [mutagenesis("8.1M", large, random_sequence(512), (240, 272), rounds, pilot=22)]),
         ("1024", lambda: [mutagenesis("8.1M", large, random_sequence(1024), (504, 526), rounds, pilot=22)]),
@@ -304,13 +321,13 @@ def cases(quick: bool, only: str) -> Iterator[dict[str, Any]]:
             mutagenesis("bundled, 4 blocks", small, random_sequence(1024), (384, 512), rounds, pilot=86)
         ]),
         ("16 blocks", lambda: [
-            mutagenesis("bundled, 16 blocks", small, random_sequence(4096), (1984, 2048), rounds, pilot=22)
+            mutagenesis("bundled, 16 blocks", small, random_sequence(4096), (1920, 2048), rounds, pilot=22)
         ]),
         ("large blocks", lambda: [
             mutagenesis("8.1M, 16 blocks", large, random_sequence(16384), (8600, 8616), 1, pilot=1, peer=False)
         ]),
-        ("linear", lambda: linear("bundled model", small, (1024, 4096, 16384, 65536), (512, 2048))),
-        ("linear large", lambda: linear("8.1M", large, (1024, 4096, 16384, 65536), (8, 24))),
+        ("linear", lambda: linear("bundled model", small, (1024, 4096, 16384, 65536), 512)),
+        ("linear large", lambda: linear("8.1M", large, (1024, 4096, 16384, 65536), 64)),
         ("memory", lambda: [peak_memory(16384)]),
     ]  # fmt: skip
     for name, work in plan:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gzip
 import itertools
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +61,7 @@ def test_a_gzipped_table_without_any_further_columns_is_all_for_training(tmp_pat
     [
         ("acguN", "acguX", r"row 2.*'X'"),
         ("acguN", "", "row 2.*empty"),
-        ("-2", "", "row 2: activity must be a finite number, but is 'nan'"),
+        ("-2", "", "row 2: activity must be a finite number, but is ''"),
         ("1.5", "inf", "row 1: activity must be a finite number, but is 'inf'"),
         ("1.5", "high", "row 1: activity must be a finite number, but is 'high'"),
         ("\t3\t", "\t-3\t", "row 1: barcodes must be at least 0"),
@@ -93,6 +96,49 @@ def test_a_sequence_in_two_splits_is_warned_of_on_either_strand(tmp_path: Path, 
     with pytest.warns(LeakWarning, match=expected):
         splits = read_table(write(tmp_path, text), **COLUMNS)  # type: ignore[arg-type]
     assert sum(map(len, splits.values())) == 5  # nothing is dropped
+
+
+def test_the_places_of_a_long_table_are_named(tmp_path: Path) -> None:
+    lines = [f"{'ACGT' * (1 + row % 3)}\t{row}\t{'ba'[row % 2]}\t1\ttrain\n" for row in range(2500)]
+    header = GOOD.split("\n", 1)[0] + "\n"
+    train = read_table(write(tmp_path, header + "".join(lines)), **COLUMNS)["train"]  # type: ignore[arg-type]
+    assert train.targets[:, 0].tolist() == list(range(2500))
+    assert train.lengths.tolist() == [4 * (1 + row % 3) for row in range(2500)]
+    assert train.level.tolist() == [1 - row % 2 for row in range(2500)]
+    lines[2400] = lines[2400].replace("ACGT", "ACGX", 1)
+    with pytest.raises(ValueError, match=r"row 2401.*'X'"):
+        read_table(write(tmp_path, header + "".join(lines)), **COLUMNS)  # type: ignore[arg-type]
+    lines[2400] = "ACGT\t1\n"  # which ends early
+    with pytest.raises(ValueError, match="row 2401: barcodes must be a finite number, but is ''"):
+        read_table(write(tmp_path, header + "".join(lines)), **COLUMNS)  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is limited as Linux counts it")
+def test_a_table_may_be_larger_than_the_memory(tmp_path: Path) -> None:
+    bases = np.frombuffer(b"ACGT", dtype=np.uint8)[np.random.default_rng(0).integers(0, 4, (12_000, 5_000))]
+    with (tmp_path / "table.tsv").open("wb") as file:
+        file.write(b"sequence\ty\tsplit\n")
+        for row, letters in enumerate(bases):
+            file.write(letters.tobytes() + b"\t%d\t%s\n" % (row, b"valid" if row % 10 == 0 else b"train"))
+    code = """
+import resource, sys
+from pathlib import Path
+from crossdna_interpret.training.tables import read_table
+held = next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if "VmData" in line)
+resource.setrlimit(resource.RLIMIT_DATA, (1024 * held + 30_000_000,) * 2)  # of a table of 60 MB
+splits = read_table(sys.argv[1], targets=["y"], split="split")
+ids, targets, *_ = splits["valid"].batch([1, 1199])
+print(len(splits["train"]), tuple(ids.shape), targets[:, 0].tolist())
+"""
+    command = [sys.executable, "-c", code, str(tmp_path / "table.tsv")]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.stdout == "10800 (2, 5000) [10.0, 11990.0]\n", result.stderr
+
+
+def test_no_room_for_the_sequences_is_an_error_that_says_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda: open("/dev/full", "wb"))  # noqa: SIM115
+    with pytest.raises(OSError, match=f"{tempfile.gettempdir()} has no room for the sequences"):
+        read_table(write(tmp_path, GOOD), **COLUMNS)  # type: ignore[arg-type]
 
 
 def numbered(lengths: list[int]) -> Table:
