@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,6 +20,15 @@ TINY = {
     "d_model": 12, "depth": 2, "block_size": 24, "comba_heads": 3, "comba_head_dim": 4, "expand_v": 2.0,
     "attention_heads": 2, "window_size": 10, "dropout": 0.3,
 }  # fmt: skip
+
+
+def pytest_configure() -> None:
+    """Where tests are shared between processes (`-n`), so are the cores, also those of what the tests start."""
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if workers > 1:
+        threads = max(1, (os.cpu_count() or 1) // workers)
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+        torch.set_num_threads(threads)
 
 
 def random_model(targets: tuple[str, ...] = ("activity",), seed: int = 0, **changes: object) -> CrossDNA:
