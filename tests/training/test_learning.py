@@ -30,8 +30,8 @@ def test_two_hundred_sequences_are_learned_by_heart(tmp_path: Path, make_initial
     model = make_initialised(
         ["y"], d_model=64, block_size=20, comba_heads=2, comba_head_dim=32, attention_heads=4, window_size=20
     )
-    module = Finetuning(model, offsets=torch.zeros(1, 1), learning_rate=5e-3, weight_decay=0.0, symmetric=True)
-    fit(module, rows, None, tmp_path, RunOptions(epochs=170, batch=10, average=0, threads=1), {})
+    module = Finetuning(model, offsets=torch.zeros(1, 1), learning_rate=8e-3, weight_decay=0.0, symmetric=True)
+    fit(module, rows, None, tmp_path, RunOptions(epochs=200, batch=25, average=0, threads=1), {})
     module.recentre(rows)
     module.fold()
     left = cdi.predict([cdi.alphabet.decode(each) for each in ids], model.eval()) - activity
