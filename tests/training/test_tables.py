@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from crossdna_interpret import alphabet
+from crossdna_interpret import alphabet, cli
 from crossdna_interpret.training.batches import Batches
 from crossdna_interpret.training.tables import LeakWarning, Table, read_table
 
@@ -135,10 +135,18 @@ print(len(splits["train"]), tuple(ids.shape), targets[:, 0].tolist())
     assert result.stdout == "10800 (2, 5000) [10.0, 11990.0]\n", result.stderr
 
 
-def test_no_room_for_the_sequences_is_an_error_that_says_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no file here that is always full")
+def test_no_room_for_the_sequences_is_an_error_that_says_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(tempfile, "TemporaryFile", lambda: open("/dev/full", "wb"))  # noqa: SIM115
-    with pytest.raises(OSError, match=f"{tempfile.gettempdir()} has no room for the sequences"):
-        read_table(write(tmp_path, GOOD), **COLUMNS)  # type: ignore[arg-type]
+    table = write(tmp_path, GOOD)
+    message = f"{tempfile.gettempdir()} has no room for the sequences"
+    with pytest.raises(OSError, match=message):
+        read_table(table, **COLUMNS)  # type: ignore[arg-type]
+    run = ["--run-folder", str(tmp_path / "run"), "--targets", "activity"]
+    assert cli.main(["train", "finetune", "--table", str(table), *run]) == 2
+    assert capsys.readouterr().err.startswith(f"crossdna-interpret: {message}")
 
 
 def numbered(lengths: list[int]) -> Table:
