@@ -55,6 +55,6 @@ def packed(pieces: Iterable[Sequence[np.ndarray]]) -> Packed:
             file.flush()
             bases = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), dtype=np.uint8)
     except OSError as error:
-        raise OSError(f"{tempfile.gettempdir()} has no room for the sequences: {error}") from error
+        raise OSError(f"The sequences cannot be kept in {tempfile.gettempdir()}: {error}") from error
     ends = np.cumsum(np.concatenate(lengths))
     return Packed(bases, ends - np.concatenate(lengths), ends)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from crossdna_interpret import alphabet
+from crossdna_interpret import alphabet, strand
 from crossdna_interpret.training.packed import Packed, packed
 
 __all__ = ["Batch", "LeakWarning", "Table", "read_table"]
@@ -202,33 +201,14 @@ class _Codes:
 
 
 def _warn_of_leaks(path: Path, ids: Packed, splits: np.ndarray) -> None:
-    """Sequences are told apart by 64 bits of a hash, and those that are alike compared."""
-    either = np.array([hash(_strandless(own)) for own in ids], dtype=np.int64)
-    order = np.argsort(either, kind="stable")
-    leaks: list[tuple[int, int]] = []
-    for group in np.split(order, np.flatnonzero(np.diff(either[order])) + 1):
-        if len(group) > 1 and len(set(splits[group].tolist())) > 1:
-            leaks += [(first, row) for first, row in _repeats(ids, group) if splits[first] != splits[row]]
-    if leaks:
-        leaks.sort(key=itemgetter(1))
-        first, second = leaks[0]
+    # 64 bits of a hash are enough to tell sequences apart, and take no memory to speak of.
+    either = [hash(min(own.tobytes(), strand.reverse_complement(own).tobytes())) for own in ids]
+    _, first, which = np.unique(either, return_index=True, return_inverse=True)
+    leaks = np.flatnonzero(splits != splits[first[which]])
+    if leaks.size:
         warnings.warn(
-            f"{path}: {len(leaks)} sequences, or their reverse complements, are also in another split; the first is "
-            f"row {second + 1}, which repeats row {first + 1}.",
+            f"{path}: {leaks.size} sequences, or their reverse complements, are also in another split; the first is "
+            f"row {leaks[0] + 1}, which repeats row {first[which[leaks[0]]] + 1}.",
             LeakWarning,
             stacklevel=3,
         )
-
-
-def _strandless(ids: np.ndarray) -> bytes:
-    """The same for a sequence and its reverse complement."""
-    return min(ids.tobytes(), alphabet.complement_ids(ids)[::-1].tobytes())
-
-
-def _repeats(ids: Packed, group: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Rows that have the sequence of an earlier row, after the first row that has it."""
-    seen: dict[bytes, int] = {}
-    for row in group.tolist():
-        first = seen.setdefault(_strandless(ids[row]), row)
-        if first != row:
-            yield first, row

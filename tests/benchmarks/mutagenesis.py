@@ -241,7 +241,7 @@ def forward(model: CrossDNA, length: int, rounds: int) -> dict[str, Any]:
     return note
 
 
-def linear(name: str, model: CrossDNA, lengths: tuple[int, ...], window: int) -> list[dict[str, Any]]:
+def linear(name: str, model: CrossDNA, lengths: tuple[int, ...], window: int, rounds: int) -> list[dict[str, Any]]:
     """Cost per base of a full-length run, from what the batches of a window take and what comes once.
 
     Batches are timed by themselves, without the first quarter, which tries sizes and reads blocks. What comes once, the
@@ -249,7 +249,7 @@ def linear(name: str, model: CrossDNA, lengths: tuple[int, ...], window: int) ->
     """
     costs: dict[int, list[tuple[float, float]]] = {length: [] for length in lengths}
     block = model.config.block_size or min(lengths)
-    for _ in range(3):
+    for _ in range(rounds):
         for length, of_length in costs.items():
             start = length // 2 // block * block + (block - window) // 2  # about the middle of a block
             with batches_begun() as begun:
@@ -313,7 +313,7 @@ def cases(quick: bool, only: str) -> Iterator[dict[str, Any]]:
     enhancer = cdi.example().sequence
     plan: list[tuple[str, Callable[[], Any]]] = [
         ("forward", lambda: [forward(large, 164, rounds)]),
-        ("bundled", lambda: [mutagenesis("bundled model", small, enhancer, (0, 164), 15, pilot=164)]),
+        ("bundled", lambda: [mutagenesis("bundled model", small, enhancer, (0, 164), 5 * rounds, pilot=164)]),
         ("8.1M", lambda: [mutagenesis("8.1M", large, random_sequence(164), (0, 164), rounds, pilot=86)]),
         ("512", lambda: [mutagenesis("8.1M", large, random_sequence(512), (240, 272), rounds, pilot=22)]),
         ("1024", lambda: [mutagenesis("8.1M", large, random_sequence(1024), (504, 526), rounds, pilot=22)]),
@@ -326,8 +326,8 @@ def cases(quick: bool, only: str) -> Iterator[dict[str, Any]]:
         ("large blocks", lambda: [
             mutagenesis("8.1M, 16 blocks", large, random_sequence(16384), (8600, 8616), 1, pilot=1, peer=False)
         ]),
-        ("linear", lambda: linear("bundled model", small, (1024, 4096, 16384, 65536), 512)),
-        ("linear large", lambda: linear("8.1M", large, (1024, 4096, 16384, 65536), 64)),
+        ("linear", lambda: linear("bundled model", small, (1024, 4096, 16384, 65536), 512, rounds)),
+        ("linear large", lambda: linear("8.1M", large, (1024, 4096, 16384, 65536), 64, rounds)),
         ("memory", lambda: [peak_memory(16384)]),
     ]  # fmt: skip
     for name, work in plan:
@@ -338,7 +338,7 @@ def cases(quick: bool, only: str) -> Iterator[dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, help="where to write everything that was measured")
-    parser.add_argument("--quick", action="store_true", help="one round instead of three")
+    parser.add_argument("--quick", action="store_true", help="a third of the rounds")
     parser.add_argument("--only", default="", help="cases whose name begins so")
     arguments = parser.parse_args()
     machine = {
