@@ -102,6 +102,19 @@ def test_a_strand_logo_puts_complements_on_the_lower_track(ax: Axes, attribution
     assert [text.get_text() for text in ax.texts] == ["5′", "3′", "forward strand", "3′", "5′", "reverse strand"]
 
 
+@pytest.mark.parametrize("draw", [plot.strand_logo, lambda result, ax: result.plot(ax)])
+def test_an_attribution_without_strand_paths_is_one_track(
+    ax: Axes, attribution: Attribution, draw: Callable[..., Axes]
+) -> None:
+    whole = dataclasses.replace(attribution, reverse=np.zeros((5, 4)), by_strand=False)
+    draw(whole, ax=ax)
+    palette = plot.PALETTES["colorblind"]
+    assert letters(ax) == sorted(
+        [(palette["A"], -0.46, 0.0, 2.0), (palette["C"], 0.54, -1.0, 0.0), (palette["T"], 2.54, 0.0, 0.5)]
+    )
+    assert [text.get_text() for text in ax.texts] == []
+
+
 def test_tick_labels_of_a_strand_logo_are_values_not_places(ax: Axes, attribution: Attribution) -> None:
     plot.strand_logo(attribution, ax=ax)
     patch = next(p for p in ax.patches if to_hex(p.get_facecolor()).upper() == plot.PALETTES["colorblind"]["A"])

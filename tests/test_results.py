@@ -171,6 +171,20 @@ def test_attribution_properties() -> None:
     assert attribution(prediction=9.75).completeness_error == 1  # in either direction
 
 
+def test_an_attribution_without_strand_paths_says_so_in_its_tables() -> None:
+    nothing = np.zeros((3, 4), dtype=np.float32)
+    with pytest.raises(ValueError, match="`reverse` must be all zeros where `by_strand` is False"):
+        attribution(by_strand=False)
+    result = attribution(reverse=nothing, by_strand=False)
+    assert list(result.to_dataframe().columns) == ["position", "ref", "importance", "A", "C", "G", "T"]
+    dataset = result.to_xarray()
+    assert dataset["strand"].values.tolist() == ["both"]
+    np.testing.assert_array_equal(dataset["values"].sel(strand="both"), result.values)
+    split = attribution(reverse=nothing)  # a model that reads both strands, and finds nothing on the reverse one
+    assert "reverse" in split.to_dataframe()
+    assert split.to_xarray()["strand"].values.tolist() == ["forward", "reverse"]
+
+
 def test_attribution_dataframe() -> None:
     frame = attribution().to_dataframe()
     assert list(frame.columns) == ["position", "ref", "importance", "forward", "reverse", "A", "C", "G", "T"]

@@ -204,6 +204,7 @@ def _slope(model: SequenceModel, target: int, sequence: str) -> Attribution:
         baseline_prediction=score - float(forward.sum() + reverse.sum()),
         baseline="gradient",
         certificate=certify(model, "input gradient", settings={}, checks={}),
+        by_strand=hasattr(model, "forward_strands"),
     )
 
 
@@ -318,4 +319,5 @@ class _PathIntegral:
             certificate=certify(
                 self.model, "integrated gradients", settings=settings | {"steps": steps}, checks=checks
             ),
+            by_strand=hasattr(self.model, "forward_strands"),
         )

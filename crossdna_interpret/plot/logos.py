@@ -67,10 +67,11 @@ def strand_logo(
 ) -> Axes:
     """Draw both strands as two tracks: what each base adds by the forward path, and its complement by the other.
 
-    The upper track reads 5' to 3' from left to right, the lower one from right to left. Both have the same scale.
+    The upper track reads 5' to 3' from left to right, the lower one from right to left. Both have the same scale. An
+    attribution that is not split by strand is drawn as one track, by `logo`.
 
     Args:
-        result: an attribution, which is split by strand path.
+        result: an attribution.
         ax: where to draw; a new figure if not given.
         start, end: part of the sequence to draw, 0-based half-open.
         palette: "colorblind" (default) or "classic".
@@ -81,6 +82,8 @@ def strand_logo(
     Raises:
         ValueError: an empty or outlying part, or an unknown palette.
     """
+    if not result.by_strand:
+        return logo(result, ax, start=start, end=end, palette=palette)
     part = part_of(len(result.sequence), start, end)
     forward, reverse = result.forward.sum(axis=1), result.reverse.sum(axis=1)
     return two_strands(

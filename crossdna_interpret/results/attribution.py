@@ -21,20 +21,22 @@ __all__ = ["Attribution"]
 
 @dataclass(frozen=True, eq=False)
 class Attribution(OverOrientations):
-    """A prediction shared out over the bases, split by the strand path through which each base acts.
+    """A prediction shared out over the bases, and, where the model reads both strands apart, over strand paths.
 
     Attributes:
         sequence: length L.
         target: what is explained.
         forward: (L, 4) contribution through the forward-strand path, order ACGT.
         reverse: (L, 4) through the reverse-strand path, in the same coordinates and bases of `sequence` (not
-            complemented): ``reverse[i, b]`` is what base b at position i does by way of its complement.
+            complemented): ``reverse[i, b]`` is what base b at position i does by way of its complement. All zeros where
+            the model has no strand paths.
         prediction: of the sequence.
         baseline_prediction: mean over the baselines.
         baseline: name of the baseline, or "array".
         certificate: how it was computed.
         orientations: where both were averaged, the result of the sequence as given and that of its reverse complement,
             both in the coordinates of `sequence`.
+        by_strand: whether the model reads each strand by a path of its own. If not, `forward` holds everything.
 
     Example:
         >>> import crossdna_interpret as cdi
@@ -55,10 +57,13 @@ class Attribution(OverOrientations):
     baseline: str
     certificate: Certificate
     orientations: tuple[Attribution, Attribution] | None = None
+    by_strand: bool = True
 
     def __post_init__(self) -> None:
         for name in ("forward", "reverse"):
             freeze(self, name, (len(self.sequence), 4))
+        if not self.by_strand and self.reverse.any():
+            raise ValueError("`reverse` must be all zeros where `by_strand` is False, but holds other values.")
         for name in ("prediction", "baseline_prediction"):
             if not np.isfinite(getattr(self, name)):
                 raise ValueError(f"`{name}` must be finite, but got {getattr(self, name)}.")
@@ -80,26 +85,33 @@ class Attribution(OverOrientations):
         return abs(total - (self.prediction - self.baseline_prediction))
 
     def to_dataframe(self) -> pd.DataFrame:
-        """One row for each position: position, ref, importance, forward, reverse, and `values` as A, C, G, T."""
+        """One row for each position: position, ref, importance, forward, reverse, and `values` as A, C, G, T.
+
+        Without `forward` and `reverse` where the attribution is not split by strand.
+        """
         import pandas as pd
 
         columns: dict[str, Any] = {
             "position": np.arange(len(self.sequence)),
             "ref": list(self.sequence),
             "importance": self.importance,
-            "forward": self.forward.sum(axis=1),
-            "reverse": self.reverse.sum(axis=1),
         }
+        if self.by_strand:
+            columns |= {"forward": self.forward.sum(axis=1), "reverse": self.reverse.sum(axis=1)}
         return pd.DataFrame(columns | {base: self.values[:, i] for i, base in enumerate(alphabet.BASES)})
 
     def to_xarray(self) -> xr.Dataset:
-        """`values` (strand, position, base), with coordinates and the certificate."""
+        """`values` (strand, position, base), with coordinates and the certificate.
+
+        The strands are "forward" and "reverse", or "both" alone where the attribution is not split by strand.
+        """
         import xarray as xr
 
+        strands = {"forward": self.forward, "reverse": self.reverse} if self.by_strand else {"both": self.forward}
         return xr.Dataset(
-            {"values": (("strand", "position", "base"), np.stack([self.forward, self.reverse]))},
+            {"values": (("strand", "position", "base"), np.stack(list(strands.values())))},
             coords={
-                "strand": ["forward", "reverse"],
+                "strand": list(strands),
                 "position": np.arange(len(self.sequence)),
                 "base": list(alphabet.BASES),
                 "ref": ("position", list(self.sequence)),
@@ -115,7 +127,7 @@ class Attribution(OverOrientations):
         )
 
     def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
-        """Both-strand logo; see `plot.strand_logo`."""
+        """Logo, of both strands where the model reads them apart; see `plot.strand_logo`."""
         from crossdna_interpret import plot
 
         return plot.strand_logo(self, ax=ax, **options)

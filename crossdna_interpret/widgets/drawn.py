@@ -58,19 +58,16 @@ def logo_view(result: Attribution | Mutagenesis) -> dict[str, Any]:
         ValueError: mutagenesis of a part only.
     """
     if isinstance(result, Attribution):
-        forward, reverse = packed(result.forward.sum(axis=1)), packed(result.reverse.sum(axis=1))
-        return {
-            "sequence": result.sequence,
-            "forward": forward,
-            "reverse": reverse,
-            "label": f"attribution, {result.target}",
-        }
-    _require_whole(result)
+        kind, heights = "attribution", result.forward.sum(axis=1)
+        reverse = packed(result.reverse.sum(axis=1)) if result.by_strand else b""
+    else:
+        _require_whole(result)
+        kind, heights, reverse = "mutagenesis", result.importance, b""
     return {
         "sequence": result.sequence,
-        "forward": packed(result.importance),
-        "reverse": b"",
-        "label": f"mutagenesis, {result.target}",
+        "forward": packed(heights),
+        "reverse": reverse,
+        "label": f"{kind}, {result.target}",
     }
 
 
