@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import base64
+import gc
+import json
 import re
 import sys
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from ipywidgets.widgets.widget import _instances as widget_registry
 
 import crossdna_interpret as cdi
 from crossdna_interpret.models.crossdna.model import CrossDNA
+from crossdna_interpret.models.crossdna.swap import symmetrized
 from crossdna_interpret.session import Session
 from crossdna_interpret.widgets import drawn
 from crossdna_interpret.widgets.exchange_map import StrandExchangeMap
@@ -21,6 +27,7 @@ from crossdna_interpret.widgets.logo_view import LogoView
 from crossdna_interpret.widgets.mutagenesis_map import MutagenesisMap
 
 SEQUENCE = "GATTACAGCCATTGACCGTATCAG"
+LONGER = "CCTTGGAACGTTAACCGGTTACCA" * 5
 
 
 def floats(data: bytes) -> np.ndarray:
@@ -199,6 +206,122 @@ def test_lengths_may_change(explorer: Explorer) -> None:
     assert explorer.logo.wild.startswith("--GATT")
 
 
+A, B = SEQUENCE * 3, LONGER
+
+
+WINDOWS: dict[str, tuple[list[float], str, str, list[float]]] = {
+    "all of it stays all of it": ([0, 0], A, B, [0, 0]),
+    "an empty window is all of it": ([], A, B, []),
+    "another sequence of the same length": ([10, 30], A, A[::-1], [10, 30]),
+    "a longer one": ([10, 30], A, B, [0, 0]),
+    "a shorter one": ([10, 30], B, A, [0, 0]),
+    "a base behind the window goes": ([10, 30], A, A[:50] + A[51:], [10, 30]),
+    "a base before the window goes": ([10, 30], A, A[:4] + A[5:], [9, 29]),
+    "and comes back": ([10, 30], A[:4] + A[5:], A, [11, 31]),
+    "two bases more at the beginning": ([10, 30], A, "GG" + A, [12, 32]),
+    "the window ends where the sequence does": ([52, 72], A, A[:60] + A[66:], [46, 66]),
+    "more than there is": ([3, 71], A, A[:60], [0, 0]),
+    "its own beginning goes": ([10, 30], A, A[:8] + A[20:], [8, 28]),
+    "nothing was shown before": ([10, 30], "", A, [10, 30]),
+}
+
+
+@pytest.mark.parametrize("case", WINDOWS)
+def test_a_window_stays_on_the_bases_that_it_shows(case: str) -> None:
+    window, before, after, expected = WINDOWS[case]
+    assert drawn.window_after(window, before, after) == expected
+
+
+def test_a_window_of_another_length_does_not_outlive_undo_and_redo(explorer: Explorer) -> None:
+    session = explorer.session
+    session.replace_sequence(LONGER)
+    assert explorer.logo.view == [0, 0]
+    for view in explorer.views:
+        view.view = [80.0, 100.0]  # as where the screen is zoomed in
+    session.undo()
+    assert [view.view for view in explorer.views] == [[0, 0]] * 3
+    for view in explorer.views:
+        view.view = [10.0, 20.0]
+    session.apply((2, 3, ""))
+    assert [view.view for view in explorer.views] == [[9, 19]] * 3
+    session.undo()
+    assert [view.view for view in explorer.views] == [[10, 20]] * 3
+    session.redo()  # whose results are known
+    assert [view.view for view in explorer.views] == [[9, 19]] * 3
+
+
+def test_what_is_shown_while_results_are_computed_is_of_this_sequence(explorer: Explorer) -> None:
+    """Nothing of the sequence before may stand beside a new one as if it were its own."""
+    explorer.exchange.note = "Without what 4 to 8 receive: ..."
+    stage, explorer.session.stages = explorer.session.stages, ()
+    explorer.session.replace_sequence(LONGER)
+    for view in explorer.views:
+        assert view.sequence == LONGER
+        assert view.stale
+        assert view.label == ""
+        assert view.figure() is None
+    assert explorer.exchange.note == explorer.exchange.label == ""
+    assert explorer.mutations.limit == explorer.exchange.largest == 0
+    assert explorer.exchange.terms == explorer.logo.forward == explorer.mutations.delta == b""
+    explorer.exchange.source = "global mean"  # must not bring the sequence before back
+    assert explorer.exchange.sequence == LONGER
+    explorer.session.stages = stage
+    explorer.session.apply((0, 1, "T"))
+    assert explorer.exchange.label.startswith("exchange adds")
+
+
+def test_the_menu_names_the_locus_that_is_shown(explorer: Explorer, model: CrossDNA) -> None:
+    assert explorer.example.value == ""
+    explorer.example.value = "silencer"
+    silencer = explorer.session.sequence
+    assert explorer.session.example == "silencer"
+    explorer.session.apply((3, 4, ""))  # an edited silencer still comes from it
+    assert explorer.example.value == "silencer"
+    explorer.text.value = f">silencer\n{LONGER}"  # a name alone is not enough
+    explorer.load.click()
+    assert explorer.example.value == ""
+    explorer.example.value = "silencer"  # can be chosen again
+    assert explorer.session.sequence == silencer
+    fresh = Explorer(Session(None, model, background=False, stages=()), ["strong-enhancer", "silencer"])
+    assert fresh.example.value == "strong-enhancer"
+    assert len(fresh.session.history) == 1
+
+
+def test_a_note_on_silenced_messages_is_of_one_sequence_and_target(make_model: Callable) -> None:
+    explorer = Explorer(Session(SEQUENCE, make_model(targets=("one", "two")), background=False))
+    for change in (lambda: explorer.session.apply((0, 1, "C")), lambda: explorer.session.set_target("two")):
+        explorer.exchange._heard({"type": "silence", "start": 4, "end": 9})
+        explorer.session.select(4, 9)
+        assert explorer.exchange.note.startswith("Without what 4 to 8 receive: ")
+        change()
+        assert explorer.exchange.note == ""
+
+
+def test_a_gap_between_orientations_that_cannot_be_is_no_evidence(make_model: Callable) -> None:
+    model = make_model(block_size=None)
+    said = Explorer(Session(SEQUENCE, model, background=False, stages=("prediction",)))._said.value
+    one, other = cdi.predict([SEQUENCE, cdi.reverse_complement(SEQUENCE)], model)[:, 0]
+    assert f"reverse complement {other:.3f} (gap {other - one:+.3f})" in said
+    model.load_state_dict(symmetrized(model.state_dict(), keep="both"))
+    explorer = Explorer(Session(SEQUENCE, model, background=False, stages=("prediction",)))
+    prediction = f"{explorer.session.prediction:.3f}"
+    assert f"reverse complement {prediction} (equal by construction)" in explorer._said.value
+
+
+def test_an_ordinary_model_is_not_drawn_as_one_of_two_strands() -> None:
+    ordinary = cdi.wrap(torch.nn.Sequential(torch.nn.Conv1d(4, 2, 5, padding=2), torch.nn.AdaptiveAvgPool1d(1),
+                                            torch.nn.Flatten()), targets=["one", "two"])  # fmt: skip
+    explorer = Explorer(Session(SEQUENCE, ordinary, background=False, method="gradient"))
+    assert [name for name, _ in explorer.method.options] == ["mutagenesis", "integrated gradients", "gradient"]
+    assert explorer.logo.reverse == b""
+    np.testing.assert_allclose(floats(explorer.logo.forward), explorer.session.attribution.importance, atol=1e-7)
+    assert explorer.exchange not in explorer.children
+    page = explorer.to_html()
+    assert "exchange_map" not in page.partition("const PAGE = ")[2]
+    crossdna = LogoView(cdi.input_gradient(SEQUENCE))
+    assert len(floats(crossdna.reverse)) == len(SEQUENCE)
+
+
 def test_pages_stand_alone(explorer: Explorer, tmp_path: Any) -> None:
     text = explorer.to_html(tmp_path / "page.html")
     assert (tmp_path / "page.html").read_text(encoding="utf-8") == text
@@ -208,10 +331,50 @@ def test_pages_stand_alone(explorer: Explorer, tmp_path: Any) -> None:
     assert "logo_view" in LogoView(cdi.ism(SEQUENCE, explorer.session.model)).to_html()
 
 
+def test_linked_views_are_linked_on_a_page_too(explorer: Explorer) -> None:
+    """A notebook links them on screen, where Python's values may lag behind."""
+    explorer.logo.view, explorer.logo.flipped, explorer.logo.palette = [4.0, 12.0], True, "classic"
+    explorer.exchange.cursor = 7
+    (page,) = re.findall(r"const PAGE = (.*);", explorer.to_html())
+    states = [state for _, views in json.loads(page) for _, state in views]
+    assert len(states) == 3
+    for state in states:
+        assert (state["view"], state["flipped"], state["palette"]) == ([4.0, 12.0], True, "classic")
+        assert state["cursor"] == -1  # nobody points at it yet
+
+
+def test_a_page_does_not_wait_for_ever(explorer: Explorer, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(explorer.session._computing, "wait", lambda timeout: timeout is None)
+    with pytest.raises(TimeoutError, match=r"Still computing after 0\.5 s"):
+        explorer.to_html(tmp_path / "page.html", timeout=0.5)
+    assert list(tmp_path.iterdir()) == []
+    assert "GATTACA" in explorer.to_html(timeout=None)
+
+
 def test_closing_ends_it(explorer: Explorer) -> None:
     explorer.close()
+    explorer.close()  # is no error
     explorer.session.apply((0, 1, "C"))
     assert explorer.logo.sequence == SEQUENCE
+
+
+def test_a_closed_explorer_leaves_nothing_behind(model: CrossDNA) -> None:
+    registered = set(widget_registry)
+    explorer = Explorer(Session(SEQUENCE, model, background=False, stages=("prediction",)), ["silencer"])
+    held = [weakref.ref(each) for each in (explorer, explorer.logo, explorer.session, explorer.session.model)]
+    assert len(widget_registry) > len(registered) + 30
+    explorer.close()
+    assert set(widget_registry) == registered
+    del explorer
+    gc.collect()
+    assert [reference() for reference in held] == [None] * 4
+
+
+def test_an_explorer_that_was_never_made_can_be_collected(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(AttributeError):
+        Explorer(None)  # type: ignore[arg-type]
+    gc.collect()
+    assert capsys.readouterr().err == ""
 
 
 def test_without_widgets_installed_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,17 +20,21 @@ from crossdna_interpret.scoring import (
     evaluation_mode,
     predict,
     require_memory,
+    resolve_batch_size,
     resolve_model,
     resolve_target,
+    score_ids,
 )
 from crossdna_interpret.statistics import correlation, mean
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["orientation"]
+__all__ = ["orientation", "symmetric_targets"]
 
 Method = Literal["ism", "integrated_gradients"]
+_RANDOM = 4  # sequences by which symmetry is judged
+_NO_GAP = 1e-3  # of what the predictions for different sequences differ by
 
 
 def orientation(
@@ -104,6 +108,38 @@ def orientation(
         table=_table(forward, reverse, r, worst, exchanged, dict(zip(shifts, shifted.T, strict=True)), seed),
         certificate=certify(resolved, "orientation", settings={"method": method, "seed": seed}, checks={}),
     )
+
+
+def symmetric_targets(model: ModelLike, length: int) -> np.ndarray:
+    """Whether a model predicts the same for both orientations of any sequence of a length: (T,) bool, for each target.
+
+    Where it does, that the two predictions for a sequence agree says nothing about the sequence. Judged by a few random
+    sequences: their gaps must be nothing beside the differences between them.
+
+    Args:
+        model: a model, a name or path for `load_model`, or None for the bundled one.
+        length: L, in bases.
+
+    Raises:
+        ValueError, TypeError: a bad length, an unknown model, or one that does not take sequences of this length.
+
+    Example:
+        >>> symmetric_targets(None, 164).tolist()
+        [True]
+    """
+    integer("length", length, 1)
+    resolved = resolve_model(model)
+    ids = np.random.default_rng(0).integers(0, len(alphabet.BASES), (_RANDOM, length))
+    both = np.concatenate([ids, strand.reverse_complement(ids)])
+    size = resolve_batch_size(resolved, length, None)
+    with evaluation_mode(resolved):
+        parts = [score_ids(resolved, both[at : at + size]) for at in range(0, len(both), size)]
+    scores = np.concatenate(parts).astype(np.float64)
+    as_given, turned = scores[:_RANDOM], scores[_RANDOM:]
+    rounding = 64 * torch.finfo(resolved.dtype).eps * np.abs(scores).max(axis=0)
+    allowed = _NO_GAP * as_given.std(axis=0) + rounding
+    alike: np.ndarray = (np.abs(as_given - turned) <= allowed).all(axis=0)
+    return alike
 
 
 Rearrange = Callable[[Any, int], list[strand.BlockPair]]

@@ -15,6 +15,7 @@ import numpy as np
 from crossdna_interpret.attribution.gradients import input_gradient, integrated_gradients
 from crossdna_interpret.attribution.mutagenesis import ism
 from crossdna_interpret.exchange.maps import strand_exchange
+from crossdna_interpret.exchange.orientation import symmetric_targets
 from crossdna_interpret.progress import followed
 from crossdna_interpret.results import Attribution, Mutagenesis, StrandExchange
 from crossdna_interpret.scoring import predict
@@ -38,6 +39,7 @@ class Results:
     Attributes:
         prediction: (T,) scores of the sequence.
         reverse_prediction: (T,) scores of its reverse complement.
+        symmetric: (T,) whether the model scores both orientations of any sequence of this length alike.
         gradient: attributions by the gradient at the sequence, split by strand.
         integrated_gradients: those from shuffles, split by strand.
         mutagenesis: every substitution.
@@ -46,6 +48,7 @@ class Results:
 
     prediction: np.ndarray | None = None
     reverse_prediction: np.ndarray | None = None
+    symmetric: np.ndarray | None = None
     gradient: Attribution | None = None
     integrated_gradients: Attribution | None = None
     mutagenesis: Mutagenesis | None = None
@@ -94,6 +97,7 @@ class Computing:
         self._wanted: list[tuple[Question, tuple[Stage, ...]]] = []
         self._worker: threading.Thread | None = None
         self._number = 0  # of the newest request
+        self._symmetric: dict[int, np.ndarray] = {}  # by length
         _alive.add(self)
 
     def known(self, question: Question) -> Results:
@@ -174,7 +178,10 @@ class Computing:
         sequence, model, target = question.sequence, self.model, question.target
         if stage == "prediction":
             both = predict([sequence, reverse_complement(sequence)], model)
-            return {"prediction": both[0], "reverse_prediction": both[1]}
+            length = len(sequence)
+            if length not in self._symmetric:
+                self._symmetric[length] = symmetric_targets(model, length)
+            return {"prediction": both[0], "reverse_prediction": both[1], "symmetric": self._symmetric[length]}
         if stage == "exchange":
             return {"exchange": strand_exchange(sequence, model, target=target)}
         if stage == "gradient":

@@ -162,6 +162,18 @@ class Session:
         return self._history.can_redo
 
     @property
+    def example(self) -> str | None:
+        """Name of the example locus that the present sequence has come from by edits; None if it has not."""
+        name = self.name
+        known = name in loci.example_names() and loci.example(name).sequence == self.wild_type
+        return name if known else None
+
+    @property
+    def by_strand(self) -> bool:
+        """Whether the model reads each strand by a path of its own, so that attributions can be split by strand."""
+        return hasattr(self.model, "forward_strands")
+
+    @property
     def target_name(self) -> str:
         """Whose prediction is looked at."""
         name: str = self.model.targets[self.target]
@@ -310,7 +322,12 @@ class Session:
         It is called from the thread that computes, or from the one that asks.
         """
         self._listeners.append(listener)
-        return lambda: self._listeners.remove(listener)
+
+        def leave() -> None:
+            if listener in self._listeners:
+                self._listeners.remove(listener)
+
+        return leave
 
     # What comes out
 

@@ -19,6 +19,7 @@ __all__ = [
     "packed",
     "static_text",
     "wild_letters",
+    "window_after",
 ]
 
 # What views of one sequence have in common; linked views change these together.
@@ -49,6 +50,41 @@ def packed(values: np.ndarray) -> bytes:
 def wild_letters(wild_type: str, origin: Sequence[int] | np.ndarray) -> str:
     """For each base the letter of the wild type it stands for, "-" for one that was put in."""
     return "".join("-" if at < 0 else wild_type[at] for at in np.asarray(origin).tolist())
+
+
+def window_after(window: Sequence[float], before: str, after: str) -> list[float]:
+    """The window of positions to show when one sequence takes the place of another.
+
+    It stays where it is while the length does, and on the bases that it shows where one sequence is the other with a
+    stretch inserted, deleted or replaced. Of another sequence of another length, everything is shown.
+
+    Args:
+        window: first position and the one after the last, of `before`; empty or equal for all.
+        before, after: the sequences; `before` is empty where nothing was shown.
+
+    Example:
+        >>> window_after([10, 20], "ACGTTGCA" * 4, "GG" + "ACGTTGCA" * 4)
+        [12, 22]
+    """
+    if not before or len(before) == len(after) or len(window) != 2 or not window[1] > window[0]:
+        return list(window)
+    first, last = window
+    shorter = min(len(before), len(after))
+    head = _shared(before, after)
+    tail = min(_shared(before[::-1], after[::-1]), shorter - head)
+    span = last - first
+    if span >= len(after) or 2 * (head + tail) < shorter:
+        return [0.0, 0.0]
+    if first > head:
+        first = max(head, first + len(after) - len(before))
+    first = max(0, min(first, len(after) - span))
+    return [first, first + span]
+
+
+def _shared(one: str, other: str) -> int:
+    """How many letters two sequences begin with in common."""
+    differing = (at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
+    return next(differing, min(len(one), len(other)))
 
 
 def logo_view(result: Attribution | Mutagenesis) -> dict[str, Any]:

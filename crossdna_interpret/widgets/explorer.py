@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from crossdna_interpret import plot
 from crossdna_interpret.results import Attribution
 from crossdna_interpret.session import Session
-from crossdna_interpret.widgets.drawn import SHARED, wild_letters
+from crossdna_interpret.widgets.drawn import DEFAULTS, SHARED, wild_letters
 from crossdna_interpret.widgets.exchange_map import StrandExchangeMap
 from crossdna_interpret.widgets.logo_view import LogoView
 from crossdna_interpret.widgets.mutagenesis_map import MutagenesisMap
@@ -26,11 +26,9 @@ from crossdna_interpret.widgets.view import View, display_with_picture
 __all__ = ["Explorer"]
 
 _PATIENCE = 8.0  # seconds to wait for results when a picture is made
-_METHODS = {
-    "mutagenesis": "ism",
-    "integrated gradients, by strand": "integrated_gradients",
-    "gradient, by strand": "gradient",
-}
+_METHODS = {"mutagenesis": "ism", "integrated gradients": "integrated_gradients", "gradient": "gradient"}
+# What a view shows of a result, and not of a sequence or of the user's choices.
+_NUMBERS = ("forward", "reverse", "delta", "limit", "terms", "map", "cells", "received", "largest", "label")
 _HINT = "Click a base, or point and type A C G T; Delete deletes; drag selects; Ctrl and the wheel zoom."
 
 
@@ -43,17 +41,19 @@ class Explorer(ipywidgets.VBox):
 
     Attributes:
         session: everything that is known, and everything that can be done, from Python too.
-        logo, mutations, exchange: the views. `exchange` is there without a picture for models that have no bridge.
+        logo, mutations, exchange: the views. `exchange` has no picture for models without a bridge, and is not
+            displayed for models that do not read the two strands apart.
     """
 
     def __init__(self, session: Session, examples: list[str] | None = None) -> None:
         self.session = session
         self._lock = threading.RLock()
+        self._noted = session.sequence, session.target  # that the note under the exchange is about
         self.logo = LogoView(editable=True, hint=_HINT)
         self.mutations = MutagenesisMap(editable=True)
         hint = "" if "exchange" in session.stages else "This model has no bridge: nothing crosses between its strands."
         self.exchange = StrandExchangeMap(editable=True, hint=hint)
-        self.views: list[View] = [self.logo, self.mutations, self.exchange]
+        self.views: list[View] = [self.logo, self.mutations, *([self.exchange] if session.by_strand else [])]
         self._links = [
             ipywidgets.jslink((one, name), (other, name))
             for one, other in ((self.logo, self.mutations), (self.logo, self.exchange))
@@ -71,9 +71,9 @@ class Explorer(ipywidgets.VBox):
         self.example = ipywidgets.Dropdown(options=["", *examples], description="locus", layout=wide)
         names = list(session.model.targets)
         self.target = ipywidgets.Dropdown(options=names, value=session.target_name, description="target", layout=wide)
-        self.method = ipywidgets.Dropdown(
-            options=list(_METHODS.items()), value=session.method, description="letters", layout=wide
-        )
+        split = ", by strand" if session.by_strand else ""
+        methods = [(name if kind == "ism" else name + split, kind) for name, kind in _METHODS.items()]
+        self.method = ipywidgets.Dropdown(options=methods, value=session.method, description="letters", layout=wide)
         self.palette = ipywidgets.Dropdown(
             options=[("colour-blind safe", "colorblind"), ("classic", "classic")], description="colours", layout=wide
         )
@@ -103,19 +103,19 @@ class Explorer(ipywidgets.VBox):
         self.reset.on_click(lambda _: session.reset())
         self.cancel.on_click(lambda _: session.cancel())
         self.load.on_click(lambda _: session.replace_sequence(self.text.value))
-        self.example.observe(lambda change: change["new"] and session.load_example(change["new"]), "value")
+        self.example.observe(lambda change: self._set("example", change["new"] or None, session.load_example), "value")
         self.target.observe(lambda change: self._set("target_name", change["new"], session.set_target), "value")
         self.method.observe(lambda change: self._set("method", change["new"], session.set_method), "value")
         self.pin.observe(lambda change: self._pin(change["new"]), "value")
         self.logo.observe(lambda change: self._select(change["new"]), "selection")
-        ipywidgets.jslink((self.flip, "value"), (self.logo, "flipped"))
+        self._links.append(ipywidgets.jslink((self.flip, "value"), (self.logo, "flipped")))
         self.palette.observe(lambda change: setattr(self.logo, "palette", change["new"]), "value")
         self.exchange.observe(lambda change: self._silence(self.exchange.selection), "side")
 
     # A control that shows what the session has says nothing new: that ends the circle of showing and asking.
 
     def _set(self, name: str, value: Any, ask: Callable[[Any], object]) -> None:
-        if value != getattr(self.session, name):
+        if value is not None and value != getattr(self.session, name):
             ask(value)
 
     def _pin(self, on: bool) -> None:
@@ -173,6 +173,8 @@ class Explorer(ipywidgets.VBox):
         session, found = self.session, self.session.results
         wild = wild_letters(session.wild_type, session.step.origin)
         self._show_error()
+        if self._noted != (session.sequence, session.target):
+            self._noted, self.exchange.note = (session.sequence, session.target), ""
         shown: list[tuple[Any, Any]] = [
             (self.logo, session.attribution), (self.mutations, found.mutagenesis), (self.exchange, found.exchange)
         ]  # fmt: skip
@@ -185,21 +187,23 @@ class Explorer(ipywidgets.VBox):
         self.reset.disabled = not session.can_undo
         self.pin.value = session.pinned is not None
         self.target.value, self.method.value = session.target_name, session.method
+        self.example.value = session.example if session.example in self.example.options else ""
         for view in self.views:
             view.selection = list(session.selection or ())
         self._said.value = self._prediction_html()
         self._taken.value = self._files_html()
         self._show_busy()
 
-    def _wait_with(self, view: Any, wild: str) -> None:
+    def _wait_with(self, view: View, wild: str) -> None:
         """The sequence at once; its old numbers while they fit, paled."""
         sequence = self.session.sequence
         with view.hold_sync():
+            if sequence != view.sequence:
+                view.result = None  # what is drawn from now on is of another sequence
             if len(sequence) != len(view.sequence):
-                for name in ("forward", "reverse", "delta", "terms", "map", "received"):
+                for name in _NUMBERS:
                     if view.has_trait(name):
-                        setattr(view, name, b"")
-                view.view = [0.0, float(len(sequence))]
+                        setattr(view, name, DEFAULTS[name])
             view.sequence, view.wild, view.stale = sequence, wild, True
 
     def _prediction_html(self) -> str:
@@ -207,10 +211,12 @@ class Explorer(ipywidgets.VBox):
         if session.prediction is None or found.reverse_prediction is None:
             return "<div class='cdi-said' aria-live='polite'>predicting…</div>"
         turned = float(found.reverse_prediction[session.target])
+        alike = found.symmetric is not None and found.symmetric[session.target]
+        gap = "equal by construction" if alike else f"gap {turned - session.prediction:+.3f}"
         parts = [
             f"<b>{html.escape(session.target_name)}</b> "
             f"<span class='cdi-prediction' style='font-size:1.35em;font-weight:700'>{session.prediction:.3f}</span>",
-            f"reverse complement {turned:.3f}",
+            f"reverse complement {turned:.3f} ({gap})",
             f"{len(session.sequence)} bp",
             html.escape(session.step.label),
         ]
@@ -285,19 +291,25 @@ class Explorer(ipywidgets.VBox):
     def _ipython_display_(self) -> None:
         with contextlib.suppress(TimeoutError):  # a long sequence: the widget follows, and the picture stays out
             self.session.wait(_PATIENCE)
-        text = f"CrossDNA explorer of {self.session.name or 'a sequence'}; run the cell to touch it."
+        text = f"Explorer of {self.session.name or 'a sequence'}; run the cell to touch it."
         display_with_picture(self._repr_mimebundle_(), self.figure(), text)
 
-    def to_html(self, path: str | Path | None = None) -> str:
-        """One page with all that is known now, linked, with hover and zoom, that needs neither kernel nor network.
+    def to_html(self, path: str | Path | None = None, *, timeout: float | None = 300.0) -> str:
+        """One page with all results, linked, with hover and zoom, that needs neither kernel nor network.
 
         Args:
             path: where to write it, if anywhere.
+            timeout: seconds to wait for results that are still being computed; None for as long as it takes.
+
+        Raises:
+            TimeoutError: they took longer. Nothing is written then; `session.cancel()` ends the computation, and the
+                page of what is known can be made.
         """
-        self.session.wait()
+        self.session.wait(timeout)
+        shared = {name: getattr(self.logo, name) for name in SHARED}  # a notebook links them on screen
         text = page_of(
-            self.session.name or "CrossDNA explorer",
-            [(view.MODULE, view.state()) for view in self.views],
+            self.session.name or "Sequence explorer",
+            [(view.MODULE, view.state() | shared) for view in self.views],
             self._said.value,
         )
         if path is not None:
@@ -305,6 +317,27 @@ class Explorer(ipywidgets.VBox):
         return text
 
     def close(self) -> None:
+        """Stop computing and take the explorer off the screen, with every widget that it is made of."""
+        if self.comm is None:
+            return
         self._leave()
         self.session.cancel()
+        for widget in _widgets_of(self, self.target, *self.views, self.exchange, *self._links):
+            if widget is not self:
+                widget.close()
         super().close()
+
+
+def _widgets_of(*widgets: ipywidgets.Widget) -> list[ipywidgets.Widget]:
+    """Widgets with all those that they hold: children, layouts, styles, ends of links."""
+    found: dict[int, ipywidgets.Widget] = {}
+    waiting = list(widgets)
+    while waiting:
+        widget = waiting.pop()
+        if id(widget) in found:
+            continue
+        found[id(widget)] = widget
+        for value in widget.trait_values().values():
+            held = value if isinstance(value, (list, tuple)) else [value]
+            waiting += [each for each in held if isinstance(each, ipywidgets.Widget)]
+    return list(found.values())

@@ -53,8 +53,8 @@ for (const [id, views] of PAGE) {
   }
 }
 """
-# What a page cannot do: be edited, wait for newer numbers, or ask Python.
-_STILL = {"editable": False, "stale": False, "live": False}
+# What a page cannot do: be edited, or ask Python. And nobody points at it yet.
+_STILL = {"editable": False, "live": False, "cursor": -1}
 
 
 def _json(value: Any) -> str:

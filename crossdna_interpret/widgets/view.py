@@ -13,7 +13,7 @@ import traitlets
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from crossdna_interpret.widgets.drawn import DEFAULTS, static_text
+from crossdna_interpret.widgets.drawn import DEFAULTS, static_text, window_after
 from crossdna_interpret.widgets.page import page_of
 
 __all__ = ["View", "display_with_picture", "module_text"]
@@ -61,7 +61,8 @@ class View(anywidget.AnyWidget):
     Attributes:
         sequence: what is drawn.
         wild: the base that each was in the beginning, "-" for one that was put in; empty if that is no matter.
-        view: first and last displayed position along the screen; empty or equal for all.
+        view: first displayed position and the one after the last; empty or equal for all of them. It follows what is
+            zoomed on screen, and stays on the same bases when a few others are inserted or deleted.
         cursor: the position that is pointed at, or -1.
         selection: first and last position (half-open), or nothing.
         flipped: whether the reverse strand is the one that is read from left to right.
@@ -78,8 +79,9 @@ class View(anywidget.AnyWidget):
 
     sequence = traitlets.Unicode().tag(sync=True)
     wild = traitlets.Unicode().tag(sync=True)
-    view = traitlets.List(traitlets.Float(), [0.0, 0.0]).tag(sync=True)
-    cursor = traitlets.Int(-1).tag(sync=True)
+    # Not echoed: an echo that comes late would undo what has been zoomed or pointed at meanwhile.
+    view = traitlets.List(traitlets.Float(), [0.0, 0.0]).tag(sync=True, echo_update=False)
+    cursor = traitlets.Int(-1).tag(sync=True, echo_update=False)
     selection = traitlets.List(traitlets.Int()).tag(sync=True)
     flipped = traitlets.Bool(False).tag(sync=True)
     palette = traitlets.Enum(["colorblind", "classic"], "colorblind").tag(sync=True)
@@ -95,6 +97,10 @@ class View(anywidget.AnyWidget):
         self.on_msg(lambda widget, content, buffers: self._heard(content))
         if result is not None:
             self.show(result)
+
+    @traitlets.observe("sequence")
+    def _keep_window(self, change: Any) -> None:
+        self.view = window_after(self.view, change["old"], change["new"])
 
     def show(self, result: Any, **traits: Any) -> None:
         """Draw a result, and set traits together with it."""
@@ -134,7 +140,7 @@ class View(anywidget.AnyWidget):
         Args:
             path: where to write it, if anywhere.
         """
-        text = page_of(self.label or "CrossDNA", [(self.MODULE, self.state())])
+        text = page_of(self.label or "Sequence view", [(self.MODULE, self.state())])
         if path is not None:
             Path(path).write_text(text, encoding="utf-8")
         return text

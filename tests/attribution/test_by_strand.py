@@ -38,9 +38,7 @@ EXPLAIN = {
 @pytest.mark.parametrize("rc_average", [False, True])
 @pytest.mark.parametrize("method", EXPLAIN)
 @pytest.mark.filterwarnings("ignore::crossdna_interpret.CompletenessWarning")
-def test_only_models_with_strand_paths_are_split_by_strand(
-    method: str, rc_average: bool, make_model: Callable
-) -> None:
+def test_only_models_with_strand_paths_are_split_by_strand(method: str, rc_average: bool, make_model: Callable) -> None:
     ordinary = EXPLAIN[method](SEQUENCE, cdi.wrap(Convolution()), rc_average=rc_average)
     assert not ordinary.by_strand
     assert not ordinary.reverse.any()

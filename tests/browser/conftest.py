@@ -6,9 +6,13 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from crossdna_interpret.widgets.view import View
 
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -62,3 +66,31 @@ def make_page(browser: Any) -> Iterator[Callable[..., tuple[Any, Record]]]:
     yield make
     for page in pages:
         page.close()
+
+
+@pytest.fixture
+def show(make_page: Callable, tmp_path: Path) -> Callable[..., Any]:
+    """Opens a view's page from disk, and lets it ask for edits as in a notebook; what it sends is in `window.sent`."""
+    records = []
+
+    def opened(view: View, **options: Any) -> Any:
+        page, record = make_page(**options)
+        records.append(record)
+        view.to_html(tmp_path / "view.html")
+        page.goto((tmp_path / "view.html").as_uri())
+        page.wait_for_function("() => document.querySelector('.cdi')?.dataset.drawn")
+        page.evaluate(
+            """() => {
+              window.sent = [];
+              for (const model of document.getElementById('views').models) {
+                model.put('editable', true);
+                model.send = (message) => window.sent.push(message);
+              }
+            }"""
+        )
+        return page
+
+    yield opened
+    for record in records:
+        assert record.outside() == []
+        assert record.problems == []

@@ -174,6 +174,121 @@ def test_fast_clicks_end_in_the_state_of_the_last(lab: Lab, explorer: Any) -> No
     assert ast.literal_eval(lab.ask(explorer, "len(explorer.session.results.mutagenesis.predictions)")) == len(SEQUENCE)
 
 
+LONGER = (cdi.example("silencer").sequence + SEQUENCE[::-1] + "GATTACA" * 12)[:400]
+LETTERS = "() => Array.from(document.querySelectorAll('.cdi-logo [data-plain]')).map((t) => Number(t.dataset.plain))"
+
+
+def load(page: Any, sequence: str) -> None:
+    page.locator("textarea[placeholder*=FASTA]").fill(sequence)
+    press(page, "Load")
+
+
+def shows(lab: Lab, page: Any, sequence: str, first: int = 0, last: int | None = None) -> None:
+    """All views show these positions of the sequence, the last included: no more, no less, nothing squashed."""
+    last = len(sequence) - 1 if last is None else last
+    wait_for_prediction(page, sequence)
+    settled(lab, page)
+    page.wait_for_function(
+        "([first, last]) => { const at = (" + LETTERS + ")();"
+        " return at.length === 2 * (last - first + 1) && at[0] === first && at[at.length - 1] === last; }",
+        arg=[first, last],
+    )
+    for drawing, row in ((".cdi-logo svg", 60), (".cdi-map canvas", 15), (".cdi-exchange canvas", 70)):
+        box = page.locator(drawing).bounding_box()
+        for x, position in ((box["x"] + 63, first), (box["x"] + box["width"] - 23, last)):
+            page.mouse.move(x, box["y"] + row)
+            readout = page.locator(drawing).locator("xpath=..").locator(".cdi-readout")
+            expected = rf"^([ACGT] at {position}\b|{sequence[position]}{position}[ACGT]:)"
+            page.wait_for_function(
+                "([node, pattern]) => new RegExp(pattern).test(node.innerText)",
+                arg=[readout.element_handle(), expected],
+            )
+
+
+def test_undo_and_redo_to_another_length_show_all_of_it(lab: Lab, explorer: Any) -> None:
+    explorer.set_viewport_size({"width": 2600, "height": 1500})  # as wide as 400 letters need
+    load(explorer, LONGER)
+    shows(lab, explorer, LONGER)
+    press(explorer, "Undo")
+    shows(lab, explorer, SEQUENCE)
+    explorer.get_by_role("button", name="show all").click()
+    press(explorer, "Redo")
+    shows(lab, explorer, LONGER)
+    for _ in range(2):
+        explorer.get_by_role("button", name="zoom in").click()
+    logo = explorer.locator(".cdi-logo")
+    logo.focus()
+    explorer.keyboard.press("Home")
+    explorer.keyboard.press("End")
+    explorer.wait_for_function("() => (" + LETTERS + ")().includes(399)")
+    press(explorer, "Undo")  # of what was zoomed into, nothing is left
+    shows(lab, explorer, SEQUENCE)
+    load(explorer, LONGER)  # known already
+    shows(lab, explorer, LONGER)
+    load(explorer, SEQUENCE)
+    shows(lab, explorer, SEQUENCE)
+
+
+def test_the_window_stays_where_one_works(lab: Lab, explorer: Any) -> None:
+    for _ in range(2):
+        explorer.get_by_role("button", name="zoom in").click()
+    first, last = 62, 102
+    shows(lab, explorer, SEQUENCE, first, last)
+    assert ast.literal_eval(lab.ask(explorer, "[view.view for view in explorer.views]")) == [[first, last + 1]] * 3
+    box = explorer.locator(".cdi-logo svg").bounding_box()
+    middle = (first + last) // 2
+    explorer.mouse.move(box["x"] + 62 + (box["width"] - 84) / 2, box["y"] + 60)
+    explorer.keyboard.press("Delete")
+    deleted = SEQUENCE[:middle] + SEQUENCE[middle + 1 :]
+    shows(lab, explorer, deleted, first, last)
+    lab.ask(explorer, "1", "explorer.session.apply((2, 4, ''))")  # before the window: the bases stay
+    shows(lab, explorer, deleted[:2] + deleted[4:], first - 2, last - 2)
+    press(explorer, "Undo")
+    shows(lab, explorer, deleted, first, last)
+    press(explorer, "Undo")
+    shows(lab, explorer, SEQUENCE, first, last)
+    lab.ask(explorer, "1", "page = explorer.to_html()")
+    view = "[state['view'] for _, views in __import__('json').loads(page.split('const PAGE = ')[1].split(';\\n')[0])"
+    assert ast.literal_eval(lab.ask(explorer, view + " for _, state in views]")) == [[first, last + 1]] * 3
+
+
+def test_typing_edits_the_sequence_and_not_the_notebook(lab: Lab, explorer: Any) -> None:
+    """In command mode, as after Run All, letters are commands to the notebook: A inserts a cell, X cuts one."""
+    cells = "() => window.jupyterapp.shell.currentWidget.content.widgets.length"
+    mode = "() => window.jupyterapp.shell.currentWidget.content.mode"
+    active = "() => window.jupyterapp.shell.currentWidget.content.activeCellIndex"
+    explorer.evaluate("() => { window.jupyterapp.commands.execute('notebook:enter-command-mode'); }")
+    count, cell, scrolled = explorer.evaluate(cells), explorer.evaluate(active), explorer.evaluate("window.scrollY")
+    position = next(i for i in range(20, 60) if SEQUENCE[i : i + 3] not in ("ACG",) and SEQUENCE[i] != "A")
+    x, y = at(explorer, position)
+    explorer.mouse.move(x - 2, y + 58)
+    explorer.mouse.move(x, y + 60)
+    for key in ("a", "x", "c", "b", "g"):  # after each base the cursor goes on
+        explorer.keyboard.press(key)
+    changed = SEQUENCE[:position] + "ACG" + SEQUENCE[position + 3 :]
+    wait_for_prediction(explorer, changed)
+    assert ast.literal_eval(lab.ask(explorer, "explorer.session.sequence")) == changed
+    assert explorer.evaluate(cells) == count
+    explorer.mouse.move(x, explorer.locator(".cdi-exchange").bounding_box()["y"] + 5)
+    explorer.wait_for_function("() => !document.activeElement.classList.contains('cdi')")
+    assert explorer.evaluate(active) == cell
+    assert explorer.evaluate(mode) == "command"
+    assert explorer.evaluate("window.scrollY") == scrolled
+    explorer.keyboard.press("b")  # away from the logo, it is the notebook's again
+    explorer.wait_for_function(f"(count) => ({cells})() === count + 1", arg=count)
+    assert ast.literal_eval(lab.ask(explorer, "explorer.session.sequence")) == changed
+
+
+def test_the_chooser_closes_when_the_base_is_typed(lab: Lab, explorer: Any) -> None:
+    x, y = at(explorer, 30)
+    explorer.mouse.click(x, y + 60)
+    assert explorer.locator(".cdi-chooser").is_visible()
+    base = "A" if SEQUENCE[30] != "A" else "C"
+    explorer.keyboard.press(base)
+    assert not explorer.locator(".cdi-chooser").is_visible()
+    wait_for_prediction(explorer, mutated(SEQUENCE, (30, base)))
+
+
 def test_the_other_strand_and_a_pin(lab: Lab, explorer: Any) -> None:
     press(explorer, "Pin")
     press(explorer, "Other strand")

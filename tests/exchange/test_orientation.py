@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import crossdna_interpret as cdi
 from crossdna_interpret import strand
+from crossdna_interpret.exchange.orientation import symmetric_targets
 from crossdna_interpret.models.crossdna.model import CrossDNA
 from crossdna_interpret.models.crossdna.swap import symmetrized
 
@@ -120,3 +121,42 @@ def test_any_model_can_be_asked() -> None:
 def test_bad_options(options: dict, message: str, model: CrossDNA) -> None:
     with pytest.raises(ValueError, match=message):
         cdi.orientation(["ACGT"], model, **options)
+
+
+class Content(nn.Module):
+    """Two scores: how much G and C there is, which strands share, and where A is, which they do not."""
+
+    targets, name, device, dtype = ("content", "place"), "content", torch.device("cpu"), torch.float32
+
+    def __init__(self, scale: float = 1.0, offset: float = 0.0) -> None:
+        super().__init__()
+        self.scale, self.offset = scale, offset
+
+    def forward(self, x: Tensor) -> Tensor:
+        places = torch.linspace(0, 1, x.shape[-1])
+        scores = torch.stack([x[:, 1:3].mean((1, 2)), (x[:, 0] * places).mean(1)], 1)
+        return self.scale * scores + self.offset
+
+
+@pytest.mark.parametrize(("scale", "offset"), [(1.0, 0.0), (1e-6, 0.0), (1e6, 0.0), (1.0, 1000.0)])
+def test_symmetry_by_construction_is_seen_at_any_scale(scale: float, offset: float) -> None:
+    assert symmetric_targets(Content(scale, offset), 50).tolist() == [True, False]
+
+
+def test_symmetry_by_construction_depends_on_weights_and_length(make_model: Make) -> None:
+    model = make_model()  # blocks of 24
+    assert symmetric_targets(model, 20).tolist() == [False]
+    model.load_state_dict(symmetrized(model.state_dict(), keep="branch_a"))
+    assert symmetric_targets(model, 20).tolist() == [True]
+    assert symmetric_targets(model, 24).tolist() == [True]
+    assert symmetric_targets(model, 40).tolist() == [False]  # block boundaries lie elsewhere on the other strand
+
+
+def test_symmetry_is_judged_without_a_trace() -> None:
+    state = np.random.get_state()[1].copy()  # noqa: NPY002
+    model = Content().train()
+    symmetric_targets(model, 30)
+    assert model.training
+    assert (np.random.get_state()[1] == state).all()  # noqa: NPY002
+    with pytest.raises(ValueError, match="`length` must be an integer of at least 1"):
+        symmetric_targets(model, 0)

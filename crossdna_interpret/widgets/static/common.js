@@ -48,19 +48,51 @@ function isDark(node) {
   return r + g + b > 3 * 128; // light ink
 }
 
-// Where positions lie on screen. `view` counts along the screen; flipped, that is along the other strand.
-function ruler(model, width) {
+// The positions of the sequence on screen, half-open. Whatever `view` says, they lie within the sequence: a window of a
+// longer sequence must neither squash this one nor show nothing.
+function windowOf(model) {
+  const length = model.get("sequence").length;
+  const [first, last] = model.get("view");
+  const [start, end] = [Math.max(0, first), Math.min(length, last)];
+  return end > start ? [start, end] : [0, length];
+}
+
+// Likewise for what was pointed at or selected.
+function cursorOf(model) {
+  const cursor = model.get("cursor");
+  return cursor < model.get("sequence").length ? cursor : -1;
+}
+
+function selectionOf(model) {
+  const [start, end] = model.get("selection");
+  const length = model.get("sequence").length;
+  return start < length ? [start, Math.min(end, length)] : [];
+}
+
+// The same window in places along the screen: flipped, those count along the other strand.
+function placesOf(model) {
   const length = model.get("sequence").length;
   const flipped = model.get("flipped");
-  let [low, high] = model.get("view");
-  if (!(high > low)) [low, high] = [0, length];
+  const [start, end] = windowOf(model);
+  return { length, flipped, low: flipped ? length - end : start, high: flipped ? length - start : end };
+}
+
+// Where positions lie on screen, from left to right.
+function ruler(model, width) {
+  const { length, flipped, low, high } = placesOf(model);
   const unit = (width - LEFT - RIGHT) / (high - low);
   const turn = (index) => (flipped ? length - 1 - index : index); // its own inverse
   const shown = [];
-  for (let i = Math.max(0, Math.floor(low)); i < Math.min(length, Math.ceil(high)); i++) shown.push(turn(i));
+  for (let i = Math.floor(low); i < Math.ceil(high); i++) shown.push(turn(i));
   return {
     length, low, high, unit, flipped, turn, shown, width,
     x: (position) => LEFT + (turn(position) + 0.5 - low) * unit,
+    // Left and right edge of positions (half-open), no further than the drawing reaches; null if they lie outside.
+    edges: (start, end) => {
+      const [one, other] = flipped ? [turn(end - 1), turn(start) + 1] : [start, end];
+      const [from, to] = [Math.max(one, low), Math.min(other, high)];
+      return to > from ? [LEFT + (from - low) * unit, LEFT + (to - low) * unit] : null;
+    },
     at: (pixel) => {
       const index = Math.floor((pixel - LEFT) / unit + low);
       const inside = pixel >= LEFT && pixel <= width - RIGHT && index >= 0 && index < length;
@@ -130,13 +162,17 @@ function diverging(value, dark, scale, power) {
   return full.map((channel) => Math.round(paper + (channel - paper) * share));
 }
 
+// What is drawn, in words; numbers of the sequence before, or of another target, are not passed off as this one's.
+function labelOf(model, known) {
+  if (!known) return "not computed yet";
+  return model.get("stale") ? `${model.get("label")} (out of date)` : model.get("label");
+}
+
 const signed = (value, digits = 3) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(digits);
 
-// The window of positions that all linked views show.
+// The window that all linked views show, in places along the screen.
 function zoom(model, factor, center) {
-  const length = model.get("sequence").length;
-  let [low, high] = model.get("view");
-  if (!(high > low)) [low, high] = [0, length];
+  const { length, low, high } = placesOf(model);
   const middle = center === undefined ? (low + high) / 2 : center;
   const span = Math.min(length, Math.max(Math.min(8, length), (high - low) * factor));
   const start = Math.min(Math.max(0, middle - ((middle - low) / (high - low)) * span), length - span);
@@ -144,20 +180,23 @@ function zoom(model, factor, center) {
 }
 
 function pan(model, positions) {
-  const length = model.get("sequence").length;
-  const [low, high] = model.get("view");
-  if (!(high > low)) return;
+  const { length, low, high } = placesOf(model);
   const shift = Math.min(Math.max(-low, positions), length - high);
   setView(model, low + shift, high + shift);
 }
 
-// What is shown and where the pointer is concerns the screen alone: it is linked there, and Python is not told.
+// Python is told, for it decides what is shown of the next sequence. All positions are written as [0, 0], which stays
+// all of them whatever the length.
 function setView(model, low, high) {
+  const { length, flipped } = placesOf(model);
   const span = Math.round(high - low); // whole positions: no letter is cut at an edge
-  const start = Math.min(Math.max(0, Math.round(low)), model.get("sequence").length - span);
-  model.set("view", [start, start + span]);
+  const start = Math.min(Math.max(0, Math.round(low)), length - span);
+  const first = flipped ? length - start - span : start;
+  model.set("view", span >= length ? [0, 0] : [first, first + span]);
+  model.save_changes();
 }
 
+// Where the pointer is concerns the screen alone: Python need not be told.
 function setCursor(model, position) {
   if (model.get("cursor") !== position) model.set("cursor", position);
 }
@@ -228,7 +267,10 @@ function redrawn(model, root, names, draw) {
   };
 }
 
+const COUNTING = "0-based"; // said at every axis: most tools of the field count from 1
+
 function drawAxis(group, scale, y) {
+  group.append(svg("text", { x: LEFT - 10, y: y + 15, "text-anchor": "end", class: "cdi-tick" }, COUNTING));
   group.append(svg("line", { x1: LEFT, x2: scale.width - RIGHT, y1: y, y2: y, class: "cdi-axis" }));
   for (const value of positionTicks(scale)) {
     const x = scale.x(value);

@@ -40,9 +40,10 @@ function render({ model, el }) {
   root.append(note);
   let anchor = -1;
   let hover = null;
-  let reading = ""; // what the pointer is on, in words
+  let pointed = null; // { position } of the arcs, or { way, line, column } of the map
   let heat = null; // geometry of the map as last drawn
 
+  const known = () => model.get("terms").byteLength > 0;
   const ways = () => (model.get("direction") === "both" ? [0, 1] : [model.get("direction") === "reverse_to_forward" ? 0 : 1]);
 
   function draw(width) {
@@ -53,15 +54,16 @@ function render({ model, el }) {
     const ink = getComputedStyle(root).color;
     pen.fillStyle = pen.strokeStyle = ink;
     pen.font = "11px sans-serif";
-    if (!model.get("terms").byteLength) {
-      pen.fillText(model.get("hint") || "not computed yet", LEFT + 8, 40);
-      note.textContent = "";
+    canvas.setAttribute("aria-label", labelOf(model, known()));
+    if (!known()) {
+      heat = null;
+      pen.fillText(model.get("hint") || labelOf(model, false), LEFT + 8, 40);
+      note.textContent = readout.textContent = "";
       return;
     }
     if (isMap) drawMap(pen, width, height, ink);
     else drawArcs(pen, width, height, ink);
     note.textContent = model.get("note");
-    canvas.setAttribute("aria-label", model.get("label"));
     tell();
   }
 
@@ -72,11 +74,11 @@ function render({ model, el }) {
     const colors = PALETTES[model.get("palette")];
     const terms = floats(model, "terms"); // direction, receiver, sender, value; the largest first
     const largest = model.get("largest") || 1;
-    const selection = model.get("selection");
-    if (selection.length === 2) {
-      const edges = [scale.x(selection[0]), scale.x(selection[1] - 1)].sort((a, b) => a - b);
+    const selection = selectionOf(model);
+    const brushed = selection.length ? scale.edges(...selection) : null;
+    if (brushed) {
       pen.fillStyle = "rgba(120,120,160,0.22)";
-      pen.fillRect(edges[0] - scale.unit / 2, 0, edges[1] - edges[0] + scale.unit, height - 26);
+      pen.fillRect(brushed[0], 0, brushed[1] - brushed[0], height - 26);
     }
     ways().forEach((way, place) => {
       const top = 24 + place * LADDER;
@@ -90,6 +92,10 @@ function render({ model, el }) {
         pen.lineTo(width - RIGHT, y);
         pen.stroke();
       }
+      pen.save();
+      pen.beginPath();
+      pen.rect(LEFT, 0, width - LEFT - RIGHT, height); // arcs that begin or end outside the window leave it here
+      pen.clip();
       for (let i = terms.length - 4; i >= 0; i -= 4) {
         if (terms[i] !== way) continue;
         const size = Math.abs(terms[i + 3]) / largest;
@@ -109,7 +115,7 @@ function render({ model, el }) {
         pen.arc(x0, y0, 1 + 1.6 * size, 0, 7);
         pen.fill();
       }
-      pen.globalAlpha = 1;
+      pen.restore();
       const size = Math.min(11, scale.unit * 1.35);
       pen.textAlign = "center";
       pen.textBaseline = "middle";
@@ -135,12 +141,14 @@ function render({ model, el }) {
       pen.restore();
     });
     pen.textBaseline = "top";
+    pen.fillText(COUNTING, LEFT - 26, height - 16);
     for (const value of positionTicks(scale)) pen.fillText(String(value), scale.x(value), height - 16);
-    const cursor = model.get("cursor");
-    if (cursor >= 0) {
+    const cursor = cursorOf(model);
+    const pointed = cursor < 0 ? null : scale.edges(cursor, cursor + 1);
+    if (pointed) {
       pen.strokeStyle = ink;
       pen.lineWidth = 0.8;
-      pen.strokeRect(scale.x(cursor) - scale.unit / 2, 8, scale.unit, height - 30);
+      pen.strokeRect(pointed[0], 8, pointed[1] - pointed[0], height - 30);
     }
   }
 
@@ -152,7 +160,7 @@ function render({ model, el }) {
     const side_ = height - 44;
     const dark = isDark(root);
     const limit = model.get("limit") || 1;
-    heat = { boxes: [], size: side_, length };
+    heat = { boxes: [], size: side_ };
     chosen.forEach((way, place) => {
       const x0 = LEFT + place * (side_ + 60);
       const image = new ImageData(cells, cells);
@@ -178,18 +186,41 @@ function render({ model, el }) {
         if (place === 0) pen.fillText(String(value), x0 - 5, 3 + at);
         pen.textAlign = "center";
       }
-      pen.fillText(`sent by the ${way === 0 ? "reverse" : "forward"} strand at`, x0 + side_ / 2, side_ + 26);
+      pen.fillText(`sent by the ${way === 0 ? "reverse" : "forward"} strand at (0-based)`, x0 + side_ / 2, side_ + 26);
       pen.save();
       pen.translate(place === 0 ? 12 : x0 - 18, 8 + side_ / 2);
       pen.rotate(-Math.PI / 2);
-      pen.fillText(`received by the ${way === 0 ? "forward" : "reverse"} strand at`, 0, -6);
+      pen.fillText(`received by the ${way === 0 ? "forward" : "reverse"} strand at (0-based)`, 0, -6);
       pen.restore();
     });
   }
 
-  function tell(text = reading) {
-    reading = text;
-    readout.textContent = text || model.get("label");
+  // What the pointer is on, in words: made anew whenever something changes, so that it never speaks of what was.
+  function reading() {
+    if (!pointed) return "";
+    const sequence = model.get("sequence");
+    if ("position" in pointed) {
+      const { position } = pointed;
+      const received = floats(model, "received");
+      if (position >= sequence.length) return "";
+      if (model.get("stale") || received.length !== 4 * sequence.length) return `${sequence[position]} at ${position}: not computed yet`;
+      const at = (row) => signed(received[row * sequence.length + position]);
+      return `${sequence[position]} at ${position}: forward strand receives ${at(0)}, reverse ${at(1)}; sent by reverse ${at(2)}, by forward ${at(3)}`;
+    }
+    const { way, line, column } = pointed;
+    const cells = model.get("cells");
+    if (line >= cells || column >= cells) return "";
+    const direction = way === 0 ? "reverse → forward" : "forward → reverse";
+    const place = (index) => (cells === sequence.length ? `${index}` : `${edge(index)} to ${edge(index + 1) - 1}`);
+    const number = floats(model, "map")[way * cells * cells + line * cells + column];
+    const value = model.get("stale") ? "not computed yet" : signed(number, 4);
+    return `${direction}: sent at ${place(column)}, received at ${place(line)}: ${value}`;
+  }
+
+  const edge = (index) => Math.floor((index * model.get("sequence").length) / model.get("cells")); // as the sums were made
+
+  function tell() {
+    readout.textContent = reading() || labelOf(model, known());
   }
 
   function brush(one, other) {
@@ -207,31 +238,20 @@ function render({ model, el }) {
   canvas.addEventListener("pointermove", (event) => {
     if (heat) {
       const box = heat.boxes.find((b) => event.offsetX >= b.x0 && event.offsetX < b.x0 + heat.size && event.offsetY >= b.y0 && event.offsetY < b.y0 + heat.size);
-      if (!box) return tell("");
-      const cells = model.get("cells");
-      const column = Math.floor(((event.offsetX - box.x0) / heat.size) * cells);
-      const line = Math.floor(((event.offsetY - box.y0) / heat.size) * cells);
-      const value = floats(model, "map")[box.way * cells * cells + line * cells + column];
-      const edge = (index) => Math.floor((index * heat.length) / cells); // as the sums were made
-      const place = (index) => (cells === heat.length ? `${index}` : `${edge(index)} to ${edge(index + 1) - 1}`);
-      setCursor(model, edge(column));
-      return tell(`${box.way === 0 ? "reverse → forward" : "forward → reverse"}: sent at ${place(column)}, received at ${place(line)}: ${signed(value, 4)}`);
+      const cell = (offset) => Math.floor((offset / heat.size) * model.get("cells"));
+      pointed = box ? { way: box.way, line: cell(event.offsetY - box.y0), column: cell(event.offsetX - box.x0) } : null;
+      if (pointed) setCursor(model, edge(pointed.column));
+      return tell();
     }
     const position = positionOf(event);
     setCursor(model, position);
+    pointed = position < 0 ? null : { position };
     if (anchor >= 0 && position >= 0) brush(anchor, position);
     else if (position !== hover) {
       hover = position < 0 ? null : position;
       draw(root.clientWidth);
     }
-    if (position >= 0 && anchor < 0) {
-      const received = floats(model, "received");
-      const length = model.get("sequence").length;
-      if (received.length === 4 * length) {
-        const at = (row) => signed(received[row * length + position]);
-        tell(`${model.get("sequence")[position]} at ${position}: forward strand receives ${at(0)}, reverse ${at(1)}; sent by reverse ${at(2)}, by forward ${at(3)}`);
-      }
-    }
+    tell();
   });
   canvas.addEventListener("pointerup", (event) => {
     const position = positionOf(event);
@@ -239,8 +259,7 @@ function render({ model, el }) {
     anchor = -1;
   });
   canvas.addEventListener("pointerleave", () => {
-    hover = null;
-    reading = "";
+    hover = pointed = null;
     setCursor(model, -1);
     draw(root.clientWidth);
   });
@@ -250,7 +269,7 @@ function render({ model, el }) {
   root.addEventListener("keydown", (event) => {
     if (event.target !== root) return;
     const scale = ruler(model, root.clientWidth);
-    const cursor = model.get("cursor");
+    const cursor = cursorOf(model);
     if (event.key === "Escape") {
       model.set("selection", []);
       model.save_changes();
@@ -258,11 +277,11 @@ function render({ model, el }) {
     } else if (event.key === "ArrowLeft" || event.key === "ArrowRight") {
       const next = moved(scale, cursor, event.key === "ArrowLeft" ? -1 : 1);
       if (event.shiftKey) {
-        const [start, end] = model.get("selection").length ? model.get("selection") : [Math.max(cursor, 0), cursor + 1];
+        const [start, end] = selectionOf(model).length ? selectionOf(model) : [Math.max(cursor, 0), cursor + 1];
         brush(start < next ? start : end - 1, next); // from the end that lies away from where it goes
       }
       setCursor(model, next);
-    } else if (event.key === "Enter" && model.get("selection").length === 2) silence(...model.get("selection"));
+    } else if (event.key === "Enter" && selectionOf(model).length) silence(...selectionOf(model));
     else return;
     event.preventDefault();
     event.stopPropagation();

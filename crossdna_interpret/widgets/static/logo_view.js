@@ -55,29 +55,20 @@ function render({ model, el }) {
     canvas.setAttribute("height", bottom + 24);
     const group = svg("g");
 
-    const selection = model.get("selection");
-    if (selection.length === 2) {
-      const edges = [scale.x(selection[0]), scale.x(selection[1] - 1)].sort((a, b) => a - b);
-      group.append(svg("rect", {
-        x: edges[0] - scale.unit / 2, width: edges[1] - edges[0] + scale.unit, y: top - 6, height: bottom - top + 6,
-        class: "cdi-selection",
-      }));
-    }
-    const cursor = model.get("cursor");
+    const mark = (start, end, kind, attributes = {}) => {
+      const edges = scale.edges(start, end);
+      if (!edges) return;
+      const [x, right] = edges;
+      const box = { x, width: right - x, y: top - 6, height: bottom - top + 6, class: kind };
+      group.append(svg("rect", { ...box, ...attributes }));
+    };
+    const selection = selectionOf(model);
+    if (selection.length) mark(...selection, "cdi-selection");
     for (const position of scale.shown) {
-      if (wild && wild[position] !== sequence[position]) {
-        group.append(svg("rect", {
-          x: scale.x(position) - scale.unit / 2, width: scale.unit, y: top - 6, height: bottom - top + 6,
-          class: "cdi-edited", "data-at": position,
-        }));
-      }
+      if (wild && wild[position] !== sequence[position]) mark(position, position + 1, "cdi-edited", { "data-at": position });
     }
-    if (cursor >= 0) {
-      group.append(svg("rect", {
-        x: scale.x(cursor) - scale.unit / 2, width: scale.unit, y: top - 6, height: bottom - top + 6,
-        class: inserting ? "cdi-cursor cdi-inserting" : "cdi-cursor",
-      }));
-    }
+    const cursor = cursorOf(model);
+    if (cursor >= 0) mark(cursor, cursor + 1, inserting ? "cdi-cursor cdi-inserting" : "cdi-cursor");
     lines.forEach((line, track) => {
       group.append(svg("line", { x1: LEFT, x2: width - RIGHT, y1: line.zero, y2: line.zero, class: "cdi-axis" }));
       drawLetters(group, scale, sequence, line, perUnit, colors, track);
@@ -98,10 +89,13 @@ function render({ model, el }) {
     else drawWild(group, scale, sequence, wild, top + TRACK + GAP / 2 + 3);
     drawBrackets(group, scale, brackets, top - 22);
     drawAxis(group, scale, bottom);
-    group.append(svg("text", { x: LEFT, y: top - 6, class: "cdi-note" }, model.get("label")));
+    const zoomed = scale.shown.length < sequence.length;
+    const [start, end] = windowOf(model);
+    const part = zoomed ? ` · ${start} to ${end - 1} of ${sequence.length} positions` : "";
+    group.append(svg("text", { x: LEFT, y: top - 6, class: "cdi-note" }, labelOf(model, forward.length > 0) + part));
     canvas.replaceChildren(group);
     canvas.style.opacity = model.get("stale") ? "0.55" : "1";
-    canvas.setAttribute("aria-label", `${sequence.length} bases, ${model.get("label")}`);
+    canvas.setAttribute("aria-label", `${sequence.length} bases, ${labelOf(model, forward.length > 0)}`);
     tell();
   }
 
@@ -185,19 +179,21 @@ function render({ model, el }) {
   }
 
   function tell() {
-    const position = model.get("cursor");
-    const sequence = model.get("sequence");
-    if (position < 0 || position >= sequence.length) {
+    const position = cursorOf(model);
+    if (position < 0) {
       readout.textContent = model.get("hint");
       return;
     }
+    const sequence = model.get("sequence");
     const { forward, reverse, split } = tracks();
     const wild = model.get("wild");
     const base = sequence[position];
     const was = wild && wild[position] !== base ? (wild[position] === "-" ? ", put in" : `, wild type ${wild[position]}`) : "";
-    const value = (heights) => (heights.length ? signed(heights[position]) : "not known yet");
+    // What is out of date was of another base, or of another place.
+    const known = forward.length === sequence.length && !model.get("stale");
+    const value = (heights) => signed(heights[position]);
     const numbers = split ? `forward ${value(forward)}, reverse ${value(reverse)}` : value(forward);
-    readout.textContent = `${base} at ${position}${was}: ${numbers}${inserting ? " · inserting" : ""}`;
+    readout.textContent = `${base} at ${position}${was}: ${known ? numbers : "not computed yet"}${inserting ? " · inserting" : ""}`;
   }
 
   function choose(position, x, y) {
@@ -233,6 +229,34 @@ function render({ model, el }) {
     chooser.hidden = true;
   }
 
+  // The chooser is about one base, at one place on screen: it does not outlive either.
+  for (const name of ["sequence", "view", "flipped", "editable"]) model.on(`change:${name}`, hide);
+  const hideOutside = (event) => chooser.contains(event.target) || hide();
+  document.addEventListener("pointerdown", hideOutside, true);
+  root.addEventListener("focusout", (event) => root.contains(event.relatedTarget) || hide());
+
+  // Typing edits what is pointed at, and not the notebook: a pointer that moves over the view brings the focus along,
+  // and takes it back where it was when it leaves. A click or the Tab key lets the focus stay. A view that appears or
+  // scrolls under a pointer at rest changes nothing.
+  let lender = null;
+  root.addEventListener("pointermove", (event) => {
+    const moves = event.pointerType === "mouse" && !event.buttons && (event.movementX || event.movementY);
+    const focused = document.activeElement;
+    if (!moves || !editable() || focused === root || chooser.contains(focused)) return;
+    lender = focused;
+    root.focus({ preventScroll: true });
+  });
+  root.addEventListener("pointerdown", () => {
+    lender = null;
+  });
+  root.addEventListener("pointerleave", () => {
+    if (lender && document.activeElement === root) {
+      root.blur();
+      if (lender.isConnected) lender.focus({ preventScroll: true });
+    }
+    lender = null;
+  });
+
   function select(one, other) {
     model.set("selection", one < 0 || other < 0 ? [] : [Math.min(one, other), Math.max(one, other) + 1]);
     model.save_changes();
@@ -254,7 +278,7 @@ function render({ model, el }) {
   canvas.addEventListener("pointerup", (event) => {
     const position = scaleNow().at(event.offsetX);
     if (!dragged && position >= 0 && position === anchor) {
-      if (model.get("selection").length) select(-1, -1);
+      if (selectionOf(model).length) select(-1, -1);
       choose(position, event.offsetX + 6, canvas.offsetTop + event.offsetY + 8);
     }
     anchor = -1;
@@ -269,9 +293,13 @@ function render({ model, el }) {
     if (event.target !== root && event.key !== "Escape") return;
     const sequence = model.get("sequence");
     const scale = scaleNow();
-    const cursor = model.get("cursor");
-    const selection = model.get("selection");
+    const cursor = cursorOf(model);
+    const selection = selectionOf(model);
     const key = event.key.length === 1 ? event.key.toUpperCase() : event.key;
+    const edit = (start, end, string) => {
+      hide();
+      send({ type: "edit", start, end, string });
+    };
     const step = (by) => {
       const next = moved(scale, cursor, by);
       if (event.shiftKey) {
@@ -304,25 +332,29 @@ function render({ model, el }) {
       select(-1, -1);
       draw(root.clientWidth);
     } else if (key === "Delete" || key === "Backspace") {
-      if (selection.length) send({ type: "edit", start: selection[0], end: selection[1], string: "" });
-      else if (cursor >= 0) send({ type: "edit", start: cursor, end: cursor + 1, string: "" });
+      if (selection.length) edit(...selection, "");
+      else if (cursor >= 0) edit(cursor, cursor + 1, "");
     } else if (key.length === 1 && "ACGTUN".includes(key) && cursor >= 0) {
       const base = scale.letter(key === "U" ? "T" : key);
       const place = inserting && scale.flipped ? cursor + 1 : cursor; // before the base, as it is read on screen
-      send({ type: "edit", start: place, end: inserting ? place : cursor + 1, string: base });
+      edit(place, inserting ? place : cursor + 1, base);
       if (!inserting && !event.repeat) setCursor(model, moved(scale, cursor, 1));
+    } else if (key.length === 1 && key !== " " && editable()) {
+      hide(); // neither an edit, nor a command to the notebook
+      const base = "ACGTUN".includes(key);
+      readout.textContent = base ? "point at a base to change it" : `${event.key} is no base: type A, C, G, T or N`;
     } else return;
     event.preventDefault();
     event.stopPropagation();
   });
 
-  model.on("change:flipped", () => {
-    const length = model.get("sequence").length;
-    const [low, high] = model.get("view");
-    if (high > low) setView(model, length - high, length - low); // the same bases, from the other side
-  });
   const names = ["sequence", "wild", "forward", "reverse", "stale", "view", "cursor", "selection", "flipped", "palette", "brackets", "label", "hint"];
-  return redrawn(model, root, names, draw);
+  const stop = redrawn(model, root, names, draw);
+  return () => {
+    stop();
+    document.removeEventListener("pointerdown", hideOutside, true);
+    for (const name of ["sequence", "view", "flipped", "editable"]) model.off(`change:${name}`, hide);
+  };
 }
 
 export default { render };

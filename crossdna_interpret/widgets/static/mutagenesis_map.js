@@ -10,6 +10,7 @@ function render({ model, el }) {
   let row = -1;
   const height = TOP + 4 * ROW + 24;
 
+  const known = (delta) => delta.length > 0 && delta.length === 4 * model.get("sequence").length;
   const baseOf = (scale, at) => (scale.flipped ? COMPLEMENT[BASES[at]] : BASES[at]);
 
   function draw(width) {
@@ -20,7 +21,7 @@ function render({ model, el }) {
     const sequence = model.get("sequence");
     const dark = isDark(root);
     const limit = model.get("limit") || 1;
-    if (delta.length === 4 * sequence.length) {
+    if (known(delta)) {
       for (const position of scale.shown) {
         const x = scale.x(position) - scale.unit / 2;
         for (let at = 0; at < 4; at++) {
@@ -54,40 +55,45 @@ function render({ model, el }) {
     pen.restore();
     pen.textAlign = "center";
     pen.textBaseline = "top";
+    pen.fillText(COUNTING, LEFT - 26, TOP + 4 * ROW + 8);
     for (const value of positionTicks(scale)) {
       pen.fillRect(scale.x(value), TOP + 4 * ROW + 1, 1, 4);
       pen.fillText(String(value), scale.x(value), TOP + 4 * ROW + 8);
     }
-    const cursor = model.get("cursor");
-    if (cursor >= 0) {
+    const cursor = cursorOf(model);
+    const edges = cursor < 0 ? null : scale.edges(cursor, cursor + 1);
+    if (edges) {
+      const [x, right] = edges;
       pen.strokeStyle = ink;
-      pen.strokeRect(scale.x(cursor) - scale.unit / 2, TOP, scale.unit, 4 * ROW);
+      pen.strokeRect(x, TOP, right - x, 4 * ROW);
       if (row >= 0) {
         pen.lineWidth = 2;
-        pen.strokeRect(scale.x(cursor) - scale.unit / 2, TOP + row * ROW, scale.unit, ROW);
+        pen.strokeRect(x, TOP + row * ROW, right - x, ROW);
       }
     }
-    canvas.setAttribute("aria-label", `Heat map of ${3 * sequence.length} substitutions, ${model.get("label")}`);
+    canvas.setAttribute("aria-label", `Heat map of ${3 * sequence.length} substitutions, ${labelOf(model, known(delta))}`);
     tell();
   }
 
   function tell() {
-    const cursor = model.get("cursor");
+    const cursor = cursorOf(model);
     const sequence = model.get("sequence");
     const delta = floats(model, "delta");
     const scale = ruler(model, root.clientWidth);
-    if (cursor < 0 || row < 0 || delta.length !== 4 * sequence.length) {
+    if (cursor < 0 || row < 0 || !known(delta)) {
       const limit = model.get("limit");
-      readout.textContent = `${model.get("label")}: blue lowers, red raises, full colour at ${limit ? limit.toPrecision(2) : "?"}`;
+      const colors = known(delta) && limit ? `: blue lowers, red raises, full colour at ${limit.toPrecision(2)}` : "";
+      readout.textContent = labelOf(model, known(delta)) + colors;
       return;
     }
     const base = baseOf(scale, row);
     const own = sequence[cursor] === base;
-    readout.textContent = own ? `${base} at ${cursor} is the sequence's own` : `${sequence[cursor]}${cursor}${base}: ${signed(delta[4 * cursor + BASES.indexOf(base)])}`;
+    const value = model.get("stale") ? "not computed yet" : signed(delta[4 * cursor + BASES.indexOf(base)]);
+    readout.textContent = own ? `${base} at ${cursor} is the sequence's own` : `${sequence[cursor]}${cursor}${base}: ${value}`;
   }
 
   function apply() {
-    const cursor = model.get("cursor");
+    const cursor = cursorOf(model);
     const base = row < 0 ? "" : baseOf(ruler(model, root.clientWidth), row);
     if (cursor < 0 || !base || base === model.get("sequence")[cursor] || !model.get("editable")) return;
     model.send({ type: "edit", start: cursor, end: cursor + 1, string: base });
@@ -114,7 +120,7 @@ function render({ model, el }) {
   navigate(model, canvas, () => root.clientWidth);
   root.addEventListener("keydown", (event) => {
     const scale = ruler(model, root.clientWidth);
-    const cursor = model.get("cursor");
+    const cursor = cursorOf(model);
     if (event.key === "ArrowLeft") setCursor(model, moved(scale, cursor, -1));
     else if (event.key === "ArrowRight") setCursor(model, moved(scale, cursor, 1));
     else if (event.key === "ArrowUp") row = Math.max(0, row < 0 ? 0 : row - 1);
