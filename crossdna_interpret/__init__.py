@@ -60,6 +60,7 @@ from crossdna_interpret.results import (
 )
 from crossdna_interpret.scoring import SequenceModel, predict
 from crossdna_interpret.strand import reverse_complement
+from crossdna_interpret.training_range import OutsideTrainingWarning, TrainingRange, outside_training
 from crossdna_interpret.wrapping import ChannelOrderWarning, wrap
 
 if TYPE_CHECKING:
@@ -88,12 +89,14 @@ __all__ = [
     "MotifSites",
     "Mutagenesis",
     "Orientation",
+    "OutsideTrainingWarning",
     "PairwiseMutagenesis",
     "ReuseWarning",
     "Seqlets",
     "SequenceModel",
     "Spacing",
     "StrandExchange",
+    "TrainingRange",
     "ablate_exchange",
     "annotate",
     "capture",
@@ -120,6 +123,7 @@ __all__ = [
     "motif_enrichment",
     "motif_interactions",
     "orientation",
+    "outside_training",
     "pairwise_ism",
     "patch_exchange",
     "predict",

@@ -44,6 +44,7 @@ from crossdna_interpret.scoring import (
     resolve_target,
     score_ids,
 )
+from crossdna_interpret.training_range import warn_outside_training
 
 __all__ = ["Compile", "EditRun", "ReuseWarning", "run_edits", "score_edits"]
 
@@ -131,6 +132,7 @@ def score_edits(
     sequence = alphabet.normalize(seq)
     editor = Editor(sequence, flanks)
     checked = editor.check(edits)
+    warn_outside_training(resolved, [sequence], level_of_caller())
     if rc_average:
         as_given, turned = (
             score_edits(

@@ -28,6 +28,7 @@ from crossdna_interpret.averaging import ReverseComplemented
 from crossdna_interpret.models.store import load_model
 from crossdna_interpret.progress import progress
 from crossdna_interpret.results import Certificate
+from crossdna_interpret.training_range import warn_outside_training
 
 __all__ = ["ModelLike", "SequenceModel", "predict"]
 
@@ -40,7 +41,8 @@ class SequenceModel(Protocol):
     """What an analysis needs of a model; an ``nn.Module`` with these attributes will do.
 
     Optional: ``forward_strands(x_forward, x_reverse)``, scores as a function of each strand's channels, which splits
-    attributions by strand; ``memory_estimate(n, length, gradients)``, bytes that a forward pass needs.
+    attributions by strand; ``memory_estimate(n, length, gradients)``, bytes that a forward pass needs;
+    ``training_range``, a `TrainingRange`, outside of which analyses warn.
 
     Example:
         >>> import crossdna_interpret as cdi
@@ -201,12 +203,16 @@ def predict(
         ValueError, TypeError: bad sequences, named by their index; an unknown model.
         MemoryError: a sequence too long for the memory at hand, with the estimate.
 
+    Warns:
+        OutsideTrainingWarning: a sequence is unlike what the model was trained on.
+
     Example:
         >>> predict(["ACGT" * 41, "acguN"]).shape
         (2, 1)
     """
     normal = alphabet.normalize_many(seqs)
     resolved = resolve_model(model)
+    warn_outside_training(resolved, normal, level_of_caller())
     if rc_average:
         asked = resolved, ReverseComplemented(resolved)
         as_given, turned = (predict(normal, each, batch_size=batch_size) for each in asked)

@@ -15,6 +15,7 @@ from crossdna_interpret import alphabet
 from crossdna_interpret.arguments import integer
 from crossdna_interpret.scoring import evaluation_mode, level_of_caller, predict
 from crossdna_interpret.statistics import pearson
+from crossdna_interpret.training_range import TrainingRange
 
 __all__ = ["ChannelOrderWarning", "Wrapped", "wrap"]
 
@@ -50,10 +51,12 @@ class Wrapped(nn.Module):
         output: Output,
         unknown: float,
         name: str,
+        training_range: TrainingRange | None = None,
     ) -> None:
         super().__init__()
         self.module, self.channels, self.targets, self.name = module, channels, tuple(targets), name
         self.length, self.layout, self.output, self.unknown = length, layout, output, unknown
+        self.training_range = training_range
         self._order = [alphabet.ALPHABET.index(base) for base in channels]
 
     @property
@@ -110,6 +113,7 @@ def wrap(
     output: Output = None,
     unknown: float = 0.0,
     name: str | None = None,
+    training_range: TrainingRange | None = None,
     check: tuple[Sequence[str], Sequence[float]] | None = None,
 ) -> Wrapped:
     """Make any PyTorch module that takes one-hot DNA a model for all analyses of this package.
@@ -132,6 +136,7 @@ def wrap(
             function that makes scores of it.
         unknown: value of all four channels at an N, such as 0.25, where there is no channel for it.
         name: of the model; the module's class if not given.
+        training_range: what the module was trained on, so that analyses warn of a sequence outside of it.
         check: sequences and their measured values, for the first target, to check the order of the channels by.
 
     Returns:
@@ -161,11 +166,13 @@ def wrap(
         raise ValueError(f"`targets` must be different names, but got {list(targets)}.")
     if layout not in ("channels_first", "channels_last"):
         raise ValueError(f"`layout` must be 'channels_first' or 'channels_last', but got {layout!r}.")
+    if training_range is not None and not isinstance(training_range, TrainingRange):
+        raise TypeError(f"`training_range` must be a TrainingRange, but got {type(training_range).__name__}.")
     if length is not None:
         integer("length", length, 1)
     wrapped = Wrapped(
         module, channels.upper(), targets, length=length, layout=layout, output=output, unknown=unknown,
-        name=name or type(module).__name__,
+        name=name or type(module).__name__, training_range=training_range,
     )  # fmt: skip
     better = _better_by_measurement(wrapped, *check) if check is not None else _better_by_strands(wrapped)
     if better is not None:

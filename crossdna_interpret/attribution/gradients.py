@@ -28,6 +28,7 @@ from crossdna_interpret.scoring import (
     score_channels,
 )
 from crossdna_interpret.shuffling import dinucleotide_shuffles
+from crossdna_interpret.training_range import warn_outside_training
 
 __all__ = ["input_gradient", "integrated_gradients"]
 
@@ -124,6 +125,7 @@ def integrated_gradients(
     if not tolerance > 0:
         raise ValueError(f"`tolerance` must be above 0, but got {tolerance!r}.")
     sequences = alphabet.normalize_many(seq, name="seq")
+    warn_outside_training(resolved, sequences, level_of_caller())
     asked = (resolved, ReverseComplemented(resolved)) if rc_average else (resolved,)
     results = []
     with evaluation_mode(resolved):
@@ -176,6 +178,7 @@ def input_gradient(
     resolved = resolve_model(model)
     index = resolve_target(resolved, target)
     sequences = alphabet.normalize_many(seq, name="seq")
+    warn_outside_training(resolved, sequences, level_of_caller())
     asked = (resolved, ReverseComplemented(resolved)) if rc_average else (resolved,)
     for sequence in sequences:  # all of them before any work
         require_memory(resolved, 1, len(sequence), gradients=True)

@@ -16,11 +16,13 @@ from crossdna_interpret.results import Mutagenesis
 from crossdna_interpret.scoring import (
     ModelLike,
     SequenceModel,
+    level_of_caller,
     require_memory,
     resolve_batch_size,
     resolve_model,
     resolve_target,
 )
+from crossdna_interpret.training_range import warn_outside_training
 
 __all__ = ["ism"]
 
@@ -96,6 +98,7 @@ def ism(
     index = resolve_target(resolved, target)
     sequences = alphabet.normalize_many(seq, name="seq")
     windows = [window(len(sequence), start, end) for sequence in sequences]
+    warn_outside_training(resolved, sequences, level_of_caller())
     for sequence in sequences:  # all of them before any work
         require_memory(resolved, resolve_batch_size(resolved, len(sequence), batch_size), len(sequence))
     asked = (resolved, ReverseComplemented(resolved)) if rc_average else (resolved,)

@@ -14,7 +14,8 @@ from crossdna_interpret.averaging import ReverseComplemented, averaged
 from crossdna_interpret.edits import Edit, Editor
 from crossdna_interpret.engine import Compile, run_edits
 from crossdna_interpret.results import PairwiseMutagenesis
-from crossdna_interpret.scoring import ModelLike, SequenceModel, resolve_model, resolve_target
+from crossdna_interpret.scoring import ModelLike, SequenceModel, level_of_caller, resolve_model, resolve_target
+from crossdna_interpret.training_range import warn_outside_training
 
 __all__ = ["pairwise_ism"]
 
@@ -60,6 +61,7 @@ def pairwise_ism(
     resolved = resolve_model(model)
     index = resolve_target(resolved, target)
     pairs = _pairs(len(sequence), positions, regions)
+    warn_outside_training(resolved, [sequence], level_of_caller())
     if rc_average:
         options = {"batch_size": batch_size, "compile": compile, "keep": keep}
         asked = (resolved, ReverseComplemented(resolved))

@@ -15,7 +15,15 @@ from crossdna_interpret import alphabet
 from crossdna_interpret.arguments import integer
 from crossdna_interpret.exchange.maps import bridged
 from crossdna_interpret.results import DIRECTIONS, Direction, ExchangeAblation, ExchangePatch
-from crossdna_interpret.scoring import ModelLike, certify, evaluation_mode, require_memory, resolve_target
+from crossdna_interpret.scoring import (
+    ModelLike,
+    certify,
+    evaluation_mode,
+    level_of_caller,
+    require_memory,
+    resolve_target,
+)
+from crossdna_interpret.training_range import warn_outside_training
 
 __all__ = ["ablate_exchange", "patch_exchange"]
 
@@ -72,6 +80,7 @@ def ablate_exchange(
     resolved = bridged(model, "interventions on exchange")
     index = resolve_target(resolved, target)
     sequence = alphabet.normalize(seq)
+    warn_outside_training(resolved, [sequence], level_of_caller())
     require_memory(resolved, 1, len(sequence))
     with evaluation_mode(resolved):
         found = resolved.exchange(alphabet.encode(sequence), index)
@@ -154,6 +163,7 @@ def patch_exchange(
         raise ValueError(
             f"`source_seq` and `target_seq` must be of one length, but have {len(sender)} and {len(sequence)} bases."
         )
+    warn_outside_training(resolved, [sender, sequence], level_of_caller())
     require_memory(resolved, 1, len(sequence))
     with evaluation_mode(resolved):
         given, found = (resolved.exchange(alphabet.encode(seq), index) for seq in (sender, sequence))

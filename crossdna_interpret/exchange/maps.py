@@ -25,6 +25,7 @@ from crossdna_interpret.scoring import (
     resolve_target,
     score_ids,
 )
+from crossdna_interpret.training_range import warn_outside_training
 
 __all__ = ["has_exchange", "strand_exchange"]
 
@@ -99,6 +100,7 @@ def strand_exchange(
     resolved = bridged(model, "strand exchange")
     index = resolve_target(resolved, target)
     sequences = alphabet.normalize_many(seq, name="seq")
+    warn_outside_training(resolved, sequences, level_of_caller())
     for sequence in sequences:  # all of them before any work
         require_memory(resolved, 1, len(sequence))
         _require_memory_of_map(len(sequence), resolved.dtype)

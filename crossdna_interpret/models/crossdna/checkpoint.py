@@ -1,8 +1,8 @@
 """Reading and writing CrossDNA weights: the published layout, and our own. Strict, and never executes a checkpoint.
 
 Published: a Hugging Face style folder with `config.json` and `model.safetensors` (or a PyTorch file), keys prefixed
-``backbone.``. Ours: `config.json` with the model's config, target names and provenance, `model.safetensors`, and the
-model card `README.md`.
+``backbone.``. Ours: `config.json` with the model's config, target names, training range and provenance,
+`model.safetensors`, and the model card `README.md`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
 from crossdna_interpret.models.crossdna.model import CrossDNA
+from crossdna_interpret.training_range import TrainingRange
 
 __all__ = ["FORMAT", "load_crossdna", "save_crossdna"]
 
@@ -220,6 +221,8 @@ def load_crossdna(path: str | Path) -> CrossDNA:
     if ours:
         model = CrossDNA(CrossDNAConfig.from_dict(stored_config["config"]), stored_config["targets"])
         model.name = stored_config["name"]
+        if "training_range" in stored_config:
+            model.training_range = TrainingRange.from_dict(stored_config["training_range"])
         state = _from_ours(tensors, model)
     else:
         model = CrossDNA(CrossDNAConfig.from_published(stored_config))
@@ -254,6 +257,7 @@ def save_crossdna(
         "name": model.name,
         "targets": [] if model.head is None else list(model.targets),
         "config": model.config.to_dict(),
+        **({} if model.training_range is None else {"training_range": model.training_range.to_dict()}),
         "provenance": dict(provenance or {}),
     }
     save_file({key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()},

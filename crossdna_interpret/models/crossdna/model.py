@@ -23,6 +23,7 @@ from crossdna_interpret.models.crossdna.bridge import Fusion, TokenBridge
 from crossdna_interpret.models.crossdna.comba import Backend, Comba, choose_backend
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
 from crossdna_interpret.models.crossdna.memory import blocks_together, memory_estimate
+from crossdna_interpret.training_range import TrainingRange
 
 if TYPE_CHECKING:
     from crossdna_interpret.models.crossdna.exchange import Exchange, Received
@@ -104,6 +105,7 @@ class CrossDNA(nn.Module):
             raise TypeError(f"`targets` must be a list of names, but got the string {targets!r}.")
         self.config = config
         self.name = "crossdna"
+        self.training_range: TrainingRange | None = None
         self.stem = Stem(config)
         self.branch_a, self.branch_b = Branch(config), Branch(config)
         self.bridge = TokenBridge(config) if config.use_bridge else None
