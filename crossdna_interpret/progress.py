@@ -59,7 +59,10 @@ def progress(total: int, label: str, unit: str) -> Iterator[tqdm]:
             yield told
         return
     silent = _shown.get() or not _watched()
-    with tqdm(total=total, desc=label, unit=unit, delay=2, leave=False, disable=silent, file=sys.stderr) as bar:
+    # `miniters`: an update by nothing shows what else is new, such as what work inside of the body has come to.
+    with tqdm(
+        total=total, desc=label, unit=unit, delay=2, leave=False, disable=silent, file=sys.stderr, miniters=0
+    ) as bar:
         token = _shown.set(_shown.get() or not silent)
         try:
             yield bar

@@ -4,31 +4,43 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import jinja2
+import numpy as np
 import pandas as pd
 from markupsafe import Markup
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from crossdna_interpret import plot
+from crossdna_interpret import alphabet, plot
 from crossdna_interpret.attribution.gradients import integrated_gradients
 from crossdna_interpret.attribution.mutagenesis import ism
 from crossdna_interpret.exchange.maps import has_exchange, strand_exchange
+from crossdna_interpret.exchange.orientation import symmetric_targets
 from crossdna_interpret.loci import ExampleLocus
+from crossdna_interpret.outputs import refuse_foreign, replacing
+from crossdna_interpret.progress import followed, progress
 from crossdna_interpret.results import Attribution, Certificate, Mutagenesis, StrandExchange
-from crossdna_interpret.scoring import ModelLike, predict, resolve_model, resolve_target
+from crossdna_interpret.scoring import ModelLike, SequenceModel, predict, resolve_model, resolve_target
 from crossdna_interpret.strand import reverse_complement
+from crossdna_interpret.training_range import outside_training, shown_elsewhere
 from crossdna_interpret.widgets import drawn, page
 
 __all__ = ["write_report"]
 
 _Result = TypeVar("_Result", Attribution, Mutagenesis)
 _BASELINES = {"shuffle": "dinucleotide-shuffled sequences"}
+_PAGE_MARKS = ('<meta name="generator" content="crossdna_interpret">', "<title>CrossDNA report")  # the older second
+_TABLE_MARK = "name\tposition\tref\talt\ttarget\tprediction\tdelta\tattribution"
+_MOST_TARGETS = 10  # whose attributions are computed for the table
 
 
 def write_report(
@@ -38,88 +50,196 @@ def write_report(
     *,
     target: str | int | None = None,
     loci: Mapping[str, ExampleLocus] | None = None,
+    descriptions: Mapping[str, str] | None = None,
+    finished: Callable[[str], object] | None = None,
 ) -> tuple[Path, Path]:
     """Explain sequences in one HTML file that needs nothing else, not even a network.
 
+    Page and table are written anew after each sequence, so an interruption leaves those that are finished. An earlier
+    report is replaced; any other file of these names is left alone, and is an error.
+
     Args:
         sequences: from name to sequence; names may hold any characters.
-        out: the HTML file to write; the table goes beside it with the ending `.tsv`.
+        out: the HTML file to write. The table goes beside it, with the ending `.tsv` in the place of `.html` or `.htm`.
         model: a model, a name or path for `load_model`, or None for the bundled one.
         target: name or number of the target; may be left out when there is one.
         loci: what is known of some of the sequences, by name; shown with them.
+        descriptions: a line about some of the sequences, by name; shown with them.
+        finished: called with the name of each sequence when it is on the page.
 
     Returns:
-        Paths of the page and of the table, which has a row for each substitution: name, position (0-based), ref, alt,
-        target, prediction, delta, and of the position attribution_forward and attribution_reverse.
+        Paths of the page and of the table, which has a row for each substitution and target: name, position (0-based),
+        ref, alt, target, prediction, delta; of the position attribution, attribution_forward and attribution_reverse,
+        for the target of the row; and outside_training, in what respect the sequence lies outside of what the model
+        was trained on. Without strand paths all attribution is forward, and attribution_reverse is empty. Of a model
+        with more than 10 targets, the table has the rows of `target` alone.
 
     Raises:
-        ValueError, TypeError: no sequence, a bad one, or an unknown model or target. Nothing is written then.
+        ValueError, TypeError: no sequence, a bad one, a bad `out`, or an unknown model or target.
         FileNotFoundError: the folder of `out` does not exist.
+        FileExistsError: `out`, or the table, would overwrite a file that is no report's.
+        MemoryError: a sequence too long for the memory at hand. In all of these cases nothing is written.
     """
     out = Path(out)
+    if not isinstance(sequences, Mapping):
+        raise TypeError(f"`sequences` must be a mapping from name to sequence, but got {type(sequences).__name__}.")
     if not sequences:
         raise ValueError("`sequences` must hold at least one sequence, but it is empty.")
-    if not out.parent.is_dir():
-        raise FileNotFoundError(f"`out` {out} is in a folder that does not exist.")
-    table_path = out.with_suffix(".tsv")
+    alone = len(sequences) == 1
+    normal = {
+        name: alphabet.normalize(sequence, name="seq" if alone else f"sequences[{name!r}]")
+        for name, sequence in sequences.items()
+    }
+    table_path = _table_path(out)
     resolved = resolve_model(model)
     index = resolve_target(resolved, target)
-    sections, tables = [], []
-    for name, sequence in sequences.items():
-        attribution = integrated_gradients(sequence, resolved, target=index)
-        mutagenesis = ism(sequence, resolved, target=index)
-        turned = float(predict(reverse_complement(attribution.sequence), resolved)[0, index])
-        exchange = strand_exchange(sequence, resolved, target=index) if has_exchange(resolved) else None
-        sections.append(_section(name, attribution, mutagenesis, exchange, turned, (loci or {}).get(name)))
-        tables.append(_table(name, attribution, mutagenesis))
-    template = resources.files("crossdna_interpret").joinpath("assets/report.html.jinja").read_text(encoding="utf-8")
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    text = environment.from_string(template).render(
-        title="CrossDNA report" if len(sections) > 1 else f"CrossDNA report: {sections[0]['name']}",
-        model=resolved.name,
-        target=resolved.targets[index],
-        table_name=table_path.name,
-        sections=sections,
-        style=Markup(page.style()),
-        script=Markup(page.script_of({f"v{at}": section["views"] for at, section in enumerate(sections, start=1)})),
-    )
-    pd.concat(tables).to_csv(table_path, sep="\t", index=False, float_format="%.7g")
-    out.write_text(text, encoding="utf-8")
+    both = [each for sequence in normal.values() for each in (sequence, reverse_complement(sequence))]
+    with shown_elsewhere():  # on the page and in the table
+        # Of all sequences before any of the long work: what cannot be done fails here.
+        scores = predict(both, resolved)[:, index].astype(float)
+        symmetric = {length: symmetric_targets(resolved, length)[index] for length in set(map(len, both))}
+        sections: list[dict[str, Any]] = []
+        tables: list[pd.DataFrame] = []
+        with progress(len(normal) * _steps(resolved), "report", "analysis") as bar:
+            for number, (name, sequence) in enumerate(normal.items()):
+                locus = (loci or {}).get(name)
+                with _shown_behind(bar, f"{number + 1} of {len(normal)}"):
+                    explained = _explain(sequence, resolved, index, lambda: bar.update(1))
+                about = {
+                    "name": name,
+                    "description": _description(locus, (descriptions or {}).get(name)),
+                    "measured": None if locus is None else locus.measured,
+                    "prediction": scores[2 * number],
+                    "prediction_reverse": scores[2 * number + 1],
+                    "symmetric": symmetric[len(sequence)],
+                    "outside": outside_training(resolved, sequence),
+                }
+                sections.append(_section(about, explained))
+                tables.append(_table(about, explained))
+                with replacing(table_path) as new:
+                    pd.concat(tables).to_csv(new, sep="\t", index=False, float_format="%.7g")
+                with replacing(out) as new:
+                    text = _page(sections, len(normal), resolved, index, table_path.name)
+                    new.write_text(text, encoding="utf-8")
+                if finished is not None:
+                    finished(name)
     return out, table_path
 
 
-def _section(
-    name: str,
-    attribution: Attribution,
-    mutagenesis: Mutagenesis,
-    exchange: StrandExchange | None,
-    turned: float,
-    locus: ExampleLocus | None,
-) -> dict[str, Any]:
+def _table_path(out: Path) -> Path:
+    """Where the table goes; an error where page or table may not be written."""
+    if out.suffix.lower() == ".tsv":
+        raise ValueError(f"`out` is the page and must not end in .tsv, where its table would go, but got {out}.")
+    if not out.name:
+        raise ValueError(f"`out` must name a file, but got {str(out)!r}.")
+    if not out.parent.is_dir():
+        raise FileNotFoundError(f"`out` {out} is in a folder that does not exist.")
+    if not os.access(out.parent, os.W_OK):
+        raise PermissionError(f"`out` {out} is in a folder that cannot be written to.")
+    table = out.with_name(f"{out.stem if out.suffix.lower() in ('.html', '.htm') else out.name}.tsv")
+    refuse_foreign(out, lambda start: any(mark in start for mark in _PAGE_MARKS), "an earlier report")
+    refuse_foreign(table, lambda start: start.startswith(_TABLE_MARK), "the table of an earlier report")
+    return table
+
+
+@contextmanager
+def _shown_behind(bar: Any, label: str) -> Iterator[None]:
+    """In the body, what an analysis has come to is shown behind a bar, which would hide the analysis's own."""
+
+    def show(analysis: str, done: int, total: int) -> None:
+        bar.set_postfix_str(f"sequence {label}, {analysis} {done:,}/{total:,}", refresh=False)
+        bar.update(0)
+
+    with followed(show):
+        yield
+
+
+@dataclass(frozen=True)
+class _Explained:
+    """What has been computed of a sequence, for each target of the table; the one that is explained comes first."""
+
+    attributions: list[Attribution]
+    mutagenesis: list[Mutagenesis]
+    exchange: StrandExchange | None
+
+
+def _table_targets(model: SequenceModel, index: int) -> list[int]:
+    count = len(model.targets)
+    return sorted(range(count), key=lambda each: each != index) if count <= _MOST_TARGETS else [index]
+
+
+def _steps(model: SequenceModel) -> int:
+    return len(_table_targets(model, 0)) + 2
+
+
+def _explain(sequence: str, model: SequenceModel, index: int, step: Callable[[], object]) -> _Explained:
+    attributions = []
+    for each in _table_targets(model, index):
+        attributions.append(integrated_gradients(sequence, model, target=each))
+        step()
+    mutagenesis = ism(sequence, model, target=index)
+    step()
+    exchange = strand_exchange(sequence, model, target=index) if has_exchange(model) else None
+    step()
+    return _Explained(attributions, [_of_target(mutagenesis, each.target) for each in attributions], exchange)
+
+
+def _of_target(result: Mutagenesis, target: str) -> Mutagenesis:
+    """A result of one target alone."""
+    at = [result.targets.index(target)]
+    return replace(
+        result,
+        targets=(target,),
+        target=target,
+        reference=result.reference[at],
+        predictions=result.predictions[..., at],
+    )
+
+
+def _description(locus: ExampleLocus | None, given: str | None) -> str | None:
+    if locus is None:
+        return given or None
+    return f"{locus.description} {locus.chrom}:{locus.start}-{locus.end}. {locus.citation}"
+
+
+def _section(about: Mapping[str, Any], explained: _Explained) -> dict[str, Any]:
+    attribution, mutagenesis, exchange = explained.attributions[0], explained.mutagenesis[0], explained.exchange
     views = [("logo_view", drawn.logo_view(attribution)), ("mutagenesis_map", drawn.mutagenesis_map(mutagenesis))]
     if exchange is not None:
         views.append(("exchange_map", drawn.exchange_map(exchange)))
-    substitutions = mutagenesis.to_dataframe().query("target == @mutagenesis.target")
-    strongest = substitutions.sort_values("delta", key=abs, ascending=False, kind="stable").head(10)
+    strongest = mutagenesis.to_dataframe().sort_values("delta", key=abs, ascending=False, kind="stable").head(10)
     width = min(max(7.0, 0.085 * len(attribution.sequence) + 1.5), 60.0)
     return {
-        "name": name,
-        "description": locus and f"{locus.description} {locus.chrom}:{locus.start}-{locus.end}. {locus.citation}",
-        "measured": None if locus is None else locus.measured,
+        **about,
         "sequence": attribution.sequence,
-        "prediction": attribution.prediction,
-        "prediction_reverse": turned,
+        "by_strand": attribution.by_strand,
         "change": attribution.prediction - attribution.baseline_prediction,
         "completeness_error": attribution.completeness_error,
         "baseline": _BASELINES.get(attribution.baseline, attribution.baseline),
         "pixels": int(96 * width),
         "views": views,
         "exchange": None if exchange is None else exchange.effects,
-        "logo": _picture(_draw_strands, attribution, width, 3.4),
+        "logo": _picture(_draw_logo, attribution, width, 3.4 if attribution.by_strand else 2.4),
         "map": _picture(_draw_substitutions, mutagenesis, width, 3.9),
         "strongest": strongest.to_dict("records"),
         "certificate": _facts(attribution.certificate) + _facts(mutagenesis.certificate)[:1],
     }
+
+
+def _page(sections: list[dict[str, Any]], count: int, model: SequenceModel, index: int, table: str) -> str:
+    template = resources.files("crossdna_interpret").joinpath("assets/report.html.jinja").read_text(encoding="utf-8")
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    return environment.from_string(template).render(
+        title="Sequence report" if count > 1 else f"Sequence report: {sections[0]['name']}",
+        model=model.name,
+        target=model.targets[index],
+        table_name=table,
+        table_url=quote(table),
+        count=count,
+        sections=sections,
+        style=Markup(page.style()),
+        script=Markup(page.script_of({f"v{at}": section["views"] for at, section in enumerate(sections, start=1)})),
+    )
 
 
 def _facts(certificate: Certificate) -> list[tuple[str, str]]:
@@ -130,7 +250,7 @@ def _facts(certificate: Certificate) -> list[tuple[str, str]]:
     return facts
 
 
-def _draw_strands(figure: Figure, attribution: Attribution) -> None:
+def _draw_logo(figure: Figure, attribution: Attribution) -> None:
     plot.strand_logo(attribution, ax=figure.add_subplot())
 
 
@@ -150,10 +270,16 @@ def _picture(draw: Callable[[Figure, _Result], None], result: _Result, width: fl
     return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def _table(name: str, attribution: Attribution, mutagenesis: Mutagenesis) -> pd.DataFrame:
-    table = mutagenesis.to_dataframe()
-    table.insert(0, "name", name)
-    by_position = attribution.to_dataframe().set_index("position")
-    for strand in ("forward", "reverse"):
-        table[f"attribution_{strand}"] = by_position.loc[table["position"], strand].to_numpy()
-    return table
+def _table(about: Mapping[str, Any], explained: _Explained) -> pd.DataFrame:
+    tables = []
+    for attribution, mutagenesis in zip(explained.attributions, explained.mutagenesis, strict=True):
+        table = mutagenesis.to_dataframe()
+        at = table["position"].to_numpy()
+        table["attribution"] = attribution.importance[at]
+        table["attribution_forward"] = attribution.forward.sum(axis=1)[at]
+        table["attribution_reverse"] = attribution.reverse.sum(axis=1)[at] if attribution.by_strand else np.nan
+        tables.append(table)
+    whole = pd.concat(tables)
+    whole.insert(0, "name", about["name"])
+    whole["outside_training"] = about["outside"]
+    return whole

@@ -35,6 +35,7 @@ COMPUTE = {
     "arguments",
     "shuffling",
     "libraries",
+    "training_range",
 }  # below every question asked of a model
 LIBRARY = COMPUTE | {
     "models",
@@ -48,6 +49,7 @@ LIBRARY = COMPUTE | {
     "loci",
     "plot",
     "session",
+    "outputs",
 }
 
 # Room -> rooms that it may import besides itself. `INIT` is the package's own namespace.
@@ -64,14 +66,16 @@ ALLOWED: dict[str, set[str]] = {
     "arguments": set(),
     "caching": set(),
     "libraries": set(),
+    "outputs": set(),
+    "training_range": {"alphabet"},
     "shuffling": {"alphabet", "strand", "libraries"},
     "loci": set(),
     "fasta": {"alphabet"},
-    "models": {"alphabet", "strand", "hooks"},
+    "models": {"alphabet", "strand", "hooks", "training_range"},
     "averaging": {"strand"},
-    "scoring": {"alphabet", "arguments", "averaging", "strand", "results", "progress", "models"},
-    "engine": {"alphabet", "averaging", "edits", "hooks", "keep", "progress", "results", "scoring"},
-    "wrapping": {"alphabet", "arguments", "scoring", "statistics"},
+    "scoring": {"alphabet", "arguments", "averaging", "strand", "results", "progress", "models", "training_range"},
+    "engine": {"alphabet", "averaging", "edits", "hooks", "keep", "progress", "results", "scoring", "training_range"},
+    "wrapping": {"alphabet", "arguments", "scoring", "statistics", "training_range"},
     "attribution": COMPUTE,
     "exchange": COMPUTE | {"attribution", "statistics"},
     "motifs": COMPUTE | {"attribution", "exchange", "caching", "loci", "shuffling"},

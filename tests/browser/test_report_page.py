@@ -31,7 +31,7 @@ def test_the_page_shows_its_pictures_and_asks_for_nothing(make_page: Callable, t
     )
     assert record.outside() == []
     assert record.problems == []
-    assert page.title() == "CrossDNA report"
+    assert page.title() == "Sequence report"
     assert page.locator("h2").nth(1).inner_text() == name
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")  # nothing sticks out
     shown = float(page.locator(".score").first.inner_text())
