@@ -4,31 +4,39 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import io
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+import unicodedata
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from crossdna_interpret import __version__, loci
 from crossdna_interpret.engine import Compile
-from crossdna_interpret.fasta import read_fasta
+from crossdna_interpret.fasta import FastaRecord, read_fasta_records
 from crossdna_interpret.measured.laboratory import SCANNING, scanning
 from crossdna_interpret.models.store import DEFAULT, list_models, load_model, model_card
-from crossdna_interpret.scoring import predict, resolve_target
+from crossdna_interpret.outputs import refuse_foreign, replacing
+from crossdna_interpret.scoring import SequenceModel, predict, resolve_target
+from crossdna_interpret.training_range import outside_training, shown_elsewhere
 
 __all__ = ["main"]
 
 _PACKAGE = Path(__file__).resolve().parent
+_ISM_TABLE = "name\tposition\tref\talt\ttarget\tprediction\tdelta"
 _COMPILE: dict[str, Compile] = {"auto": "auto", "yes": True, "no": False}
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="crossdna-interpret", description="Ask a CrossDNA model why it says what it says."
+        prog="crossdna-interpret", description="Explain what models of DNA sequences predict."
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -41,14 +49,14 @@ def _parser() -> argparse.ArgumentParser:
     model.add_argument("--device", default="cpu", help="where to compute, such as cuda (default: %(default)s)")
 
     report = commands.add_parser("report", parents=[model], help="explain sequences in one HTML page and a table")
-    report.add_argument("sequence", nargs="?", metavar="SEQ|FASTA", help="bases, or a FASTA file (default: an example)")
-    report.add_argument(
-        "-o", "--out", type=Path, default=Path("crossdna_report.html"), help="page (default: %(default)s)"
-    )
+    report.add_argument("sequence", nargs="?", metavar="SEQ|FASTA",
+                        help="bases, a FASTA file, or - for standard input (default: an example)")  # fmt: skip
+    report.add_argument("-o", "--out", type=Path, default=Path("crossdna_report.html"),
+                        help="page, with a table beside it (default: %(default)s)")  # fmt: skip
     report.set_defaults(run=_report)
 
     mutate = commands.add_parser("ism", parents=[model], help="in-silico mutagenesis of each record of a FASTA file")
-    mutate.add_argument("fasta", metavar="FASTA", type=Path)
+    mutate.add_argument("fasta", metavar="FASTA", help="a FASTA file, or - for standard input")
     mutate.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="folder for one table a record")
     mutate.add_argument("--keep", type=Path, metavar="DIR",
                         help="keep scores as they come; the same command goes on after an interruption")  # fmt: skip
@@ -87,17 +95,41 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status. Errors in what the user gave are one line on stderr, status 2."""
+    """Run the command line; returns the exit status.
+
+    Errors in what the user gave are one line on stderr, status 2. Ctrl-C gives status 130. What was finished before
+    stays on disk, and the line says how much that is.
+    """
     words = list(sys.argv[1:] if argv is None else argv)
+    done = _Done()
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _warn
             if words[:1] == ["train"]:
                 return _train(words, whole_process=argv is None)
-            return _command(words)
+            return _command(words, done)
     except (ValueError, TypeError, OSError, MemoryError, RuntimeError) as error:
-        sys.stderr.write(f"crossdna-interpret: {error}\n")
+        _complain(f"{error}{done}")
         return 2
+    except KeyboardInterrupt:
+        _complain(f"interrupted{done}")
+        return 130
+
+
+@dataclass
+class _Done:
+    """How much of its work a command has finished."""
+
+    count: int = 0
+    total: int = 0
+    where: str = ""
+
+    def __str__(self) -> str:
+        return f" ({self.count} of {self.total} sequences are finished: {self.where})" if self.count else ""
+
+
+def _complain(message: str) -> None:
+    sys.stderr.write(f"crossdna-interpret: {' '.join(message.split())}\n")
 
 
 def _train(words: list[str], *, whole_process: bool) -> int:
@@ -111,30 +143,43 @@ def _train(words: list[str], *, whole_process: bool) -> int:
     return train(words[1:])
 
 
-def _command(words: list[str]) -> int:
+def _command(words: list[str], done: _Done) -> int:
     split = words.index("--") if words[:1] == ["lab"] and "--" in words else len(words)
     options = _parser().parse_args(words[:split])
-    options.passed_on = words[split + 1 :]
+    options.passed_on, options.done = words[split + 1 :], done
     status: int = options.run(options)
     return status
 
 
 def _warn(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
-    sys.stderr.write(f"crossdna-interpret: {category.__name__}: {message}\n")
+    _complain(f"{category.__name__}: {message}")
 
 
 def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")
+    encoding = sys.stdout.encoding or "utf-8"  # which may lack letters of a name
+    sys.stdout.write(f"{text}\n".encode(encoding, errors="backslashreplace").decode(encoding))
     sys.stdout.flush()  # what follows may run for hours, as JupyterLab does
 
 
-def _given(text: str) -> dict[str, str]:
-    """Named sequences from what stands for them on the command line: a file if there is one, else the bases."""
-    path = Path(text)
-    looks_like_a_path = path.suffix != "" or "/" in text or "\\" in text
-    if len(text) < 4096 and (path.is_file() or looks_like_a_path):
-        return read_fasta(path)
-    return {"sequence": text}
+def _records(text: str) -> list[FastaRecord]:
+    """Sequences from what stands for them on the command line: a file if there is one, else the bases."""
+    if text == "-":
+        data = sys.stdin.buffer.read()
+        if not re.fullmatch(rb"[A-Za-z\s]+", data):
+            return read_fasta_records(io.BytesIO(data), "standard input")
+        text = "".join(data.decode("ascii").split())
+    elif os.path.isfile(text) or Path(text).suffix or "/" in text or "\\" in text:
+        return read_fasta_records(text)
+    return [FastaRecord("sequence", "", text)]
+
+
+def _outside(model: SequenceModel, records: Sequence[FastaRecord]) -> dict[str, str | None]:
+    """In what respect each record lies outside of what the model was trained on; said on stderr, too."""
+    found = {each.name: outside_training(model, each.sequence) for each in records if each.sequence}
+    for name, problem in found.items():
+        if problem is not None:
+            _complain(f"{name}: {problem}. {model.name} extrapolates.")
+    return found
 
 
 def _report(options: argparse.Namespace) -> int:
@@ -144,11 +189,23 @@ def _report(options: argparse.Namespace) -> int:
     if options.sequence is None:
         locus = loci.example()
         known = {locus.name: locus}
-        sequences = {locus.name: locus.sequence}
+        records = [FastaRecord(locus.name, "", locus.sequence)]
     else:
-        sequences = _given(options.sequence)
+        records = _records(options.sequence)
     model = load_model(options.model, device=options.device)
-    page, table = write_report(sequences, options.out, model, target=options.target, loci=known)
+    done: _Done = options.done
+    done.total, done.where = len(records), f"they are in {options.out}"
+
+    def finished(name: str) -> None:
+        done.count += 1
+        if done.total > 1 and not sys.stderr.isatty():  # a terminal shows a bar
+            _complain(f"{name} is finished, {done.count} of {done.total}")
+
+    page, table = write_report(
+        {each.name: each.sequence for each in records}, options.out, model, target=options.target, loci=known,
+        descriptions={each.name: each.description for each in records}, finished=finished,
+    )  # fmt: skip
+    _outside(model, records)
     _say(f"{page}\n{table}")
     return 0
 
@@ -156,25 +213,57 @@ def _report(options: argparse.Namespace) -> int:
 def _ism(options: argparse.Namespace) -> int:
     from crossdna_interpret.attribution.mutagenesis import ism
 
-    records = read_fasta(options.fasta)
-    files = _file_names(list(records))
+    records = read_fasta_records(
+        *((io.BytesIO(sys.stdin.buffer.read()), "standard input") if options.fasta == "-" else (options.fasta,))
+    )
+    files = _file_names([each.name for each in records])
     model = load_model(options.model, device=options.device)
+    resolve_target(model, options.target)
+    paths = {each.name: options.out / f"{files[each.name]}.tsv" for each in records}
+    for path in paths.values():  # all of them before any work
+        refuse_foreign(path, lambda start: start.startswith(_ISM_TABLE), "an earlier table of this command")
+        refuse_foreign(_certificate(path), lambda start: '"model_hash"' in start, "an earlier certificate")
     options.out.mkdir(parents=True, exist_ok=True)
-    compile = _COMPILE[options.compile]
-    for name, sequence in records.items():
-        result = ism(sequence, model, target=options.target, compile=compile, keep=options.keep)
-        path = options.out / f"{files[name]}.tsv"
+    outside = _outside(model, records)
+    done: _Done = options.done
+    done.total, done.where = len(records), f"their tables are in {options.out}"
+    for record in records:
+        with _named(record.name), shown_elsewhere():
+            result = ism(
+                record.sequence, model, target=options.target, compile=_COMPILE[options.compile], keep=options.keep
+            )
+        path = paths[record.name]
         table = result.to_dataframe()
-        table.insert(0, "name", name)
-        table.to_csv(path, sep="\t", index=False, float_format="%.7g")
-        path.with_suffix(".json").write_text(json.dumps(result.certificate.to_dict(), indent=1), encoding="utf-8")
+        table.insert(0, "name", record.name)
+        table["outside_training"] = outside[record.name]
+        with replacing(path) as new:
+            table.to_csv(new, sep="\t", index=False, float_format="%.7g")
+        with replacing(_certificate(path)) as new:
+            new.write_text(json.dumps(result.certificate.to_dict(), indent=1), encoding="utf-8")
+        done.count += 1
         _say(str(path))
     return 0
+
+
+def _certificate(table: Path) -> Path:
+    return table.with_suffix(".json")
+
+
+@contextmanager
+def _named(record: str) -> Iterator[None]:
+    """Errors in the body say which record they are about."""
+    try:
+        yield
+    except (ValueError, TypeError, OSError, MemoryError, RuntimeError) as error:
+        raise RuntimeError(f"{record}: {error}") from error
 
 
 def _scanning(options: argparse.Namespace) -> int:
     import pandas as pd
 
+    for path in options.tables:
+        if options.out is not None and options.out.exists() and path.exists() and options.out.samefile(path):
+            raise ValueError(f"`out` {options.out} is a table that is read; choose another.")
     model = load_model(options.model, device=options.device)
     index = resolve_target(model, options.target)
     parts = [scanning(path, lambda seqs: predict(seqs, model)[:, index]) for path in options.tables]
@@ -189,14 +278,17 @@ def _scanning(options: argparse.Namespace) -> int:
 
 def _file_names(names: list[str]) -> dict[str, str]:
     """A file name for each record: its name with what file systems dislike replaced, and a number where two meet."""
-    taken: dict[str, str] = {}
+    files: dict[str, str] = {}
+    taken: set[str] = set()
     for name in names:
-        stem = re.sub(r"[^A-Za-z0-9._-]+", "_", name).lstrip(".")[:120] or "record"
-        unique, number = stem, 2
-        while unique.lower() in taken:
-            unique, number = f"{stem}_{number}", number + 1
-        taken[unique.lower()] = name
-    return {name: file for file, name in taken.items()}
+        stem = re.sub(r"[^\w.-]+", "_", unicodedata.normalize("NFC", name)).lstrip(".") or "record"
+        stem = stem.encode()[:200].decode(errors="ignore")  # with number and ending, a file's name has up to 255 bytes
+        file, number = stem, 2
+        while (key := unicodedata.normalize("NFKC", file).casefold()) in taken:  # some file systems tell no cases apart
+            file, number = f"{stem}_{number}", number + 1
+        taken.add(key)
+        files[name] = file
+    return files
 
 
 def _models(options: argparse.Namespace) -> int:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import importlib.util
+import io
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -55,6 +57,162 @@ def test_ism_writes_one_table_for_each_record(tmp_path: Path, capsys: pytest.Cap
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "x.fa"]
 
 
+@pytest.mark.parametrize("length", [255, 256, 1000, 4095, 4096, 100_000])
+def test_a_sequence_of_any_length_is_no_file_name(monkeypatch: pytest.MonkeyPatch, length: int) -> None:
+    sequence = ("ACGTTGCA" * length)[:length]
+    given = []
+
+    def write(sequences: dict[str, str], *_: object, **__: object) -> tuple[str, str]:
+        given.append(sequences)
+        return "page", "table"
+
+    monkeypatch.setattr("crossdna_interpret.report.write_report", write)
+    assert cli.main(["report", sequence]) == 0
+    assert given == [{"sequence": sequence}]
+
+
+@pytest.mark.filterwarnings("ignore::crossdna_interpret.CompletenessWarning")
+def test_a_file_named_like_bases_is_read(tmp_path: Path) -> None:
+    (tmp_path / "ACGT").write_text(">inside\nTTTTGGGGAA\n")
+    assert cli.main(["report", "ACGT", "-o", "r.html"]) == 0
+    assert set(pd.read_csv("r.tsv", sep="\t")["name"]) == {"inside"}
+
+
+FASTA = f">one first of two\n{SEQUENCE[:12]}\n\n>two\n{SEQUENCE[12:20]}\n".encode()
+
+
+def on_stdin(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+
+
+@pytest.mark.parametrize("data", [FASTA, gzip.compress(FASTA), b"\xef\xbb\xbf" + FASTA], ids=["plain", "gzip", "BOM"])
+@pytest.mark.filterwarnings("ignore::crossdna_interpret.CompletenessWarning")
+def test_sequences_come_from_standard_input(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, data: bytes) -> None:
+    on_stdin(monkeypatch, data)
+    assert cli.main(["report", "-", "-o", "r.html"]) == 0
+    assert list(pd.read_csv("r.tsv", sep="\t")["name"].unique()) == ["one", "two"]
+    assert "<p>first of two</p>" in (tmp_path / "r.html").read_text(encoding="utf-8")
+    on_stdin(monkeypatch, data)
+    assert cli.main(["ism", "-", "-o", "out"]) == 0
+    assert sorted(path.name for path in Path("out").glob("*.tsv")) == ["one.tsv", "two.tsv"]
+
+
+@pytest.mark.filterwarnings("ignore::crossdna_interpret.CompletenessWarning")
+def test_bare_bases_come_from_standard_input_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    on_stdin(monkeypatch, b"acgttgca\nacgt\n")
+    assert cli.main(["report", "-", "-o", "r.html"]) == 0
+    assert "".join(pd.read_csv("r.tsv", sep="\t").drop_duplicates("position")["ref"]) == "ACGTTGCAACGT"
+    for command in (["report", "-", "-o", "r.html"], ["ism", "-", "-o", "out"]):
+        on_stdin(monkeypatch, b"")
+        assert cli.main(command) == 2
+        assert "standard input holds no FASTA record" in capsys.readouterr().err
+
+
+def test_tables_keep_the_letters_of_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = ["RHO_Enh", "rho_enh", "gène/ü", "ü", "ö", ".hidden", "n" * 4000, "中" * 300, "///"]
+    records = "".join(f">{name}\nACGT\n" for name in names)
+    (tmp_path / "x.fa").write_text(records, encoding="utf-8")
+    assert cli.main(["ism", "x.fa", "-o", "out"]) == 0
+    files = [Path(line).stem for line in capsys.readouterr().out.splitlines()]
+    assert files == ["RHO_Enh", "rho_enh_2", "gène_ü", "ü", "ö", "hidden", "n" * 200, "中" * 66, "_"]
+    assert [set(pd.read_csv(f"out/{file}.tsv", sep="\t")["name"]) for file in files] == [{name} for name in names]
+    assert {path.stem for path in Path("out").glob("*.json")} == set(files)
+
+
+@pytest.mark.parametrize("name", ["one.tsv", "two.json"])
+def test_ism_leaves_other_files_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    (tmp_path / "x.fa").write_bytes(FASTA)
+    (tmp_path / name).write_text("mine")
+    assert cli.main(["ism", "x.fa", "-o", "."]) == 2
+    assert f"{name} exists and is not an earlier" in capsys.readouterr().err
+    assert (tmp_path / name).read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, "x.fa"])
+    (tmp_path / name).unlink()
+    assert cli.main(["ism", "x.fa", "-o", "."]) == 0
+    assert cli.main(["ism", "x.fa", "-o", "."]) == 0  # its own are replaced
+
+
+def test_an_error_late_in_a_file_keeps_what_is_finished(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "x.fa").write_bytes(FASTA + b">three\nACGT\n")
+
+    def failing(sequence: str, *args: object, **options: object) -> cdi.Mutagenesis:
+        if sequence == "ACGT":
+            raise MemoryError("A sequence of 4 bases needs\nabout 9.9 GB")
+        return cdi.ism(sequence, *args, **options)  # type: ignore[arg-type,return-value]
+
+    monkeypatch.setattr("crossdna_interpret.attribution.mutagenesis.ism", failing)
+    assert cli.main(["ism", "x.fa", "-o", "out"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out.split() == ["out/one.tsv", "out/two.tsv"]
+    (line,) = [line for line in captured.err.splitlines() if "needs" in line]
+    assert "three: A sequence of 4 bases needs about 9.9 GB" in line
+    assert line.endswith("(2 of 3 sequences are finished: their tables are in out)")
+    assert sorted(path.name for path in Path("out").iterdir()) == ["one.json", "one.tsv", "two.json", "two.tsv"]
+
+
+INTERRUPTED = """
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the shell has set
+import crossdna_interpret as cdi
+from crossdna_interpret import cli
+from crossdna_interpret.attribution import mutagenesis
+
+original = mutagenesis.ism
+
+def ism(sequence, *args, **options):
+    if len(sequence) == 8:
+        print("waiting", file=sys.stderr, flush=True)
+        time.sleep(60)
+    return original(sequence, *args, **options)
+
+mutagenesis.ism = ism
+from crossdna_interpret import report
+report.ism = ism
+sys.exit(cli.main())
+"""
+
+
+@pytest.mark.parametrize("command", [["ism", "x.fa", "-o", "out"], ["report", "x.fa", "-o", "r.html"]])
+def test_ctrl_c_ends_in_one_line_and_keeps_what_is_finished(tmp_path: Path, command: list[str]) -> None:
+    (tmp_path / "x.fa").write_bytes(FASTA)
+    words = [sys.executable, "-c", INTERRUPTED, *command]
+    lines = []
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as started:
+        assert started.stderr is not None
+        for line in started.stderr:
+            lines.append(line)
+            if line == "waiting\n":
+                started.send_signal(signal.SIGINT)
+    assert started.returncode == 130
+    assert "Traceback" not in "".join(lines)
+    assert lines[-1].startswith("crossdna-interpret: interrupted (1 of 2 sequences are finished: ")
+    if command[0] == "ism":
+        assert sorted(path.name for path in Path("out").iterdir()) == ["one.json", "one.tsv"]
+        assert lines[-1].endswith("their tables are in out)\n")
+    else:
+        assert lines[-1].endswith("they are in r.html)\n")
+        assert set(pd.read_csv("r.tsv", sep="\t")["name"]) == {"one"}
+        assert "This page has 1 of 2 sequences" in (tmp_path / "r.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.filterwarnings("ignore::crossdna_interpret.CompletenessWarning")
+def test_sequences_outside_of_the_training_range_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    inside, problem = cdi.example().sequence, cdi.outside_training(cdi.load_model(), "ACG")
+    (tmp_path / "x.fa").write_text(f">in\n{inside}\n>out\nACG\n")
+    said = f"crossdna-interpret: out: {problem}. retina-enhancer extrapolates.\n"
+    assert cli.main(["ism", "x.fa", "-o", "out"]) == 0
+    assert capsys.readouterr().err == said
+    assert set(pd.read_csv("out/out.tsv", sep="\t")["outside_training"]) == {problem}
+    assert pd.read_csv("out/in.tsv", sep="\t")["outside_training"].isna().all()
+    assert cli.main(["report", "ACG", "-o", "r.html"]) == 0
+    assert capsys.readouterr().err == said.replace(" out: ", " sequence: ")
+    assert f"{problem}." in (tmp_path / "r.html").read_text(encoding="utf-8")
+
+
 def test_models_lists_and_shows_cards(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["models"]) == 0
     assert capsys.readouterr().out.startswith("retina-enhancer\t")
@@ -93,6 +251,9 @@ def test_lab_starts_jupyterlab_in_the_copy(tmp_path: Path, monkeypatch: pytest.M
         (["report", "ACGT", "--model", "retina-enhance"], "Near matches among the bundled models: retina-enhancer"),
         (["report", "ACGT", "--target", "log2_activty"], "Near matches: log2_activity"),
         (["report", "ACGT", "-o", "none/r.html"], "in a folder that does not exist"),
+        (["report", "ACGT", "-o", "x.tsv"], "must not end in .tsv"),
+        (["report", "ACGT", "-o", "n" * 300], "File name too long"),
+        (["ism", "nowhere.fa", "-o", "out", "--target", "x"], "nowhere.fa is not a file"),
         (["ism", "nowhere.fa", "-o", "out"], "nowhere.fa is not a file"),
         (["models", "retina"], "Near matches among the bundled models: retina-enhancer"),
     ],
@@ -152,6 +313,13 @@ def test_scanning_prints_each_enhancer_and_their_mean(tmp_path: Path, capsys: py
         measured = pd.DataFrame({"sequence": group["sequence"], "effect": group["log2_activity"]})
         scored = cdi.score_edits(base, [cdi.edit_to(base, each) for each in group["sequence"]])
         assert cdi.compare_with_measured(scored, measured).r == pytest.approx(found[parent], abs=1e-4)
+
+
+def test_scanning_does_not_overwrite_what_it_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "x.tsv").write_text("a\tb\n1\t2\n")
+    assert cli.main(["scanning", "x.tsv", "-o", "./x.tsv"]) == 2
+    assert "`out` x.tsv is a table that is read" in capsys.readouterr().err
+    assert (tmp_path / "x.tsv").read_text() == "a\tb\n1\t2\n"
 
 
 def test_scanning_of_another_table_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
