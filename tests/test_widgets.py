@@ -7,6 +7,7 @@ import gc
 import json
 import re
 import sys
+import warnings
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -295,6 +296,23 @@ def test_a_note_on_silenced_messages_is_of_one_sequence_and_target(make_model: C
         assert explorer.exchange.note.startswith("Without what 4 to 8 receive: ")
         change()
         assert explorer.exchange.note == ""
+
+
+def test_a_sequence_outside_of_the_training_range_is_marked_with_every_edit() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", cdi.OutsideTrainingWarning)  # the explorer says it
+        explorer = Explorer(Session(None, background=False, stages=("prediction", "exchange")))
+        session = explorer.session
+        assert "trained on" not in explorer._said.value
+        for change in (lambda: session.apply((3, 4, "")), lambda: session.replace_sequence("ACG"), session.undo):
+            change()
+            problem = cdi.outside_training(cdi.load_model(), session.sequence)
+            assert problem is not None
+            assert f"Outside of what the model was trained on: {problem}." in explorer._said.value
+            assert f"{problem}." in explorer.to_html().partition("<script")[0]
+        explorer.exchange._heard({"type": "silence", "start": 4, "end": 9})
+        session.undo()
+        assert "trained on" not in explorer._said.value
 
 
 def test_a_gap_between_orientations_that_cannot_be_is_no_evidence(make_model: Callable) -> None:

@@ -20,6 +20,7 @@ from crossdna_interpret.progress import followed
 from crossdna_interpret.results import Attribution, Mutagenesis, StrandExchange
 from crossdna_interpret.scoring import predict
 from crossdna_interpret.strand import reverse_complement
+from crossdna_interpret.training_range import shown_elsewhere
 
 __all__ = ["STAGES", "Computing", "Question", "Results", "Stage"]
 
@@ -165,7 +166,7 @@ class Computing:
             if getattr(self.known(question), stage) is not None:
                 continue
             told(stage, 0, 0)
-            with followed(told):
+            with followed(told), shown_elsewhere():
                 found = self._found(stage, question)
             with self._settled:
                 self._known[question] = replace(self.known(question), **found)

@@ -19,6 +19,7 @@ from crossdna_interpret.results import Attribution, Direction, ExchangeAblation,
 from crossdna_interpret.scoring import ModelLike, require_memory, resolve_batch_size, resolve_model, resolve_target
 from crossdna_interpret.session.computing import STAGES, Computing, Question, Results, Stage
 from crossdna_interpret.session.history import History, Step, parsed
+from crossdna_interpret.training_range import outside_training, shown_elsewhere
 
 __all__ = ["LONGEST", "Comparison", "Method", "Session", "Topic", "examples"]
 
@@ -174,6 +175,11 @@ class Session:
         return hasattr(self.model, "forward_strands")
 
     @property
+    def outside_training(self) -> str | None:
+        """In what respect the present sequence lies outside of what the model was trained on; None if it does not."""
+        return outside_training(self.model, self.sequence)
+
+    @property
     def target_name(self) -> str:
         """Whose prediction is looked at."""
         name: str = self.model.targets[self.target]
@@ -295,7 +301,7 @@ class Session:
         self, start: int, end: int, *, direction: Direction = "both", side: Side = "receiver", sources: Any = None
     ) -> ExchangeAblation:
         """The prediction without the messages of a region of the present sequence; see `ablate_exchange`."""
-        with self._asking:
+        with self._asking, shown_elsewhere():
             return ablate_exchange(
                 self.sequence, self._at_once, target=self.target, positions=range(start, end), direction=direction,
                 side=side, sources=sources,

@@ -208,8 +208,14 @@ class Explorer(ipywidgets.VBox):
 
     def _prediction_html(self) -> str:
         session, found = self.session, self.session.results
+        # A word on the range comes with the sequence, before any number does.
+        problem = session.outside_training
+        outside = "" if problem is None else (
+            "<div class='cdi-outside' style='color:var(--jp-warn-color0,#8a4b00);font-weight:600'>"
+            f"Outside of what the model was trained on: {html.escape(problem)}.</div>"
+        )  # fmt: skip
         if session.prediction is None or found.reverse_prediction is None:
-            return "<div class='cdi-said' aria-live='polite'>predicting…</div>"
+            return f"<div class='cdi-said' aria-live='polite'>predicting…{outside}</div>"
         turned = float(found.reverse_prediction[session.target])
         alike = found.symmetric is not None and found.symmetric[session.target]
         gap = "equal by construction" if alike else f"gap {turned - session.prediction:+.3f}"
@@ -218,11 +224,11 @@ class Explorer(ipywidgets.VBox):
             f"<span class='cdi-prediction' style='font-size:1.35em;font-weight:700'>{session.prediction:.3f}</span>",
             f"reverse complement {turned:.3f} ({gap})",
             f"{len(session.sequence)} bp",
-            html.escape(session.step.label),
+            html.escape(session.step.label) + ("" if session.step.edit is None else " (0-based)"),
         ]
         if session.comparison is not None:
             parts.append(f"<span class='cdi-comparison'>{html.escape(str(session.comparison))}</span>")
-        return f"<div class='cdi-said' aria-live='polite'>{' · '.join(parts)} {self._history_svg()}</div>"
+        return f"<div class='cdi-said' aria-live='polite'>{' · '.join(parts)} {self._history_svg()}{outside}</div>"
 
     def _history_svg(self) -> str:
         """The predictions of the states up to the present one, as a line."""
