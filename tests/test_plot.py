@@ -15,6 +15,7 @@ from matplotlib.patches import PathPatch
 
 from crossdna_interpret import plot
 from crossdna_interpret.edits import Edit
+from crossdna_interpret.plot.drawing import in_lines
 from crossdna_interpret.results import (
     Attribution,
     Certificate,
@@ -234,6 +235,45 @@ def test_results_draw_themselves_and_all_zero_ones_too(
         axes = result.plot()
         axes.figure.canvas.draw()
         plt.close(axes.figure)
+
+
+NAMES = ["GM12878_H3K27ac_rep1_log2FC", "CHIP:HNF4A:liver tissue male adult (32 years)", "V$CREB_01", "$x{$", "n" * 70]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_of_targets_are_shown_whole_and_are_no_mathematics(
+    name: str, attribution: Attribution, mutagenesis: Mutagenesis, edits: EditScores, pairs: PairwiseMutagenesis
+) -> None:
+    import matplotlib.pyplot as plt
+
+    whole = dataclasses.replace(attribution, reverse=np.zeros((5, 4)), by_strand=False)
+    several = [dataclasses.replace(each, targets=(name,), target=name) for each in (mutagenesis, edits, pairs)]
+    of_one = [dataclasses.replace(each, target=name) for each in (attribution, whole)]
+    for axes in [*(each.plot() for each in (*of_one, *several)), plot.logo(of_one[0]), plot.logo(several[0])]:
+        figure = axes.figure
+        figure.canvas.draw()
+        labels = [each.yaxis.label for each in figure.axes]
+        (label,) = [each for each in labels if "".join(name.split()) in "".join(each.get_text().split())]
+        assert not label.get_parse_math()
+        box = label.get_window_extent()
+        assert -1 <= box.x0 <= box.x1 <= figure.bbox.x1 + 1
+        assert -1 <= box.y0 <= box.y1 <= figure.bbox.y1 + 1
+        plt.close(figure)
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("activity", "activity"),
+        ("GM12878_H3K27ac_rep1_log2FC", "GM12878_H3K27ac_\nrep1_log2FC"),
+        ("a b", "a b"),
+        ("x" * 20, "x" * 18 + "\nxx"),
+        ("", ""),
+        ("n" * 200, "\n".join(["n" * 18] * 4 + ["n" * 17 + "…"])),
+    ],
+)
+def test_a_name_is_broken_where_it_can_be(name: str, lines: str) -> None:
+    assert in_lines(name) == lines
 
 
 def test_a_letter_fills_its_box_in_its_colour() -> None:

@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 import torch
 from ipywidgets.widgets.widget import _instances as widget_registry
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
 
 import crossdna_interpret as cdi
 from crossdna_interpret.models.crossdna.model import CrossDNA
@@ -188,6 +190,17 @@ def test_names_from_outside_are_escaped(explorer: Explorer) -> None:
     assert explorer.session.name == "<img/src=x>'"
     assert "<img" not in explorer._said.value + explorer._taken.value
     assert "<img" not in explorer.to_html().partition("<script")[0]
+
+
+def test_names_are_no_mathematics_and_not_endless(explorer: Explorer) -> None:
+    explorer.session.replace_sequence(f">{'$x{$' + 'n' * 5000}\n{SEQUENCE}")
+    figure = explorer.figure()
+    assert figure is not None
+    FigureCanvasAgg(figure).draw()
+    (title,) = [text for text in figure.findobj(Text) if "began with" in text.get_text()]
+    assert title.get_window_extent().x1 <= figure.bbox.x1
+    (name, *_) = re.findall(r"download='([^']*)'", explorer._taken.value)
+    assert len(name) < 200
 
 
 def test_a_model_without_a_bridge_shows_what_it_has(make_model: Callable) -> None:

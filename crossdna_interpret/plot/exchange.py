@@ -18,9 +18,11 @@ from crossdna_interpret.plot.drawing import (
     bound_of,
     colors_of,
     dress,
+    in_lines,
     new_axes,
     open_frame,
     part_of,
+    shortened,
     two_strands,
 )
 from crossdna_interpret.results import DIRECTIONS, Direction, StrandExchange
@@ -117,9 +119,10 @@ def exchange_arcs(
     of = "" if source is None else f" of {source}"
     mirrored = "; senders lie at the mirror locus" if result.mirrored else ""
     ax.set_title(
-        f"the {len(chosen)} largest terms{of}, {kept:.0%} of all by size, in {result.target}: "
+        f"the {len(chosen)} largest terms{of}, {kept:.0%} of all by size, in {shortened(result.target)}: "
         f"orange raises it, blue lowers it (widest: {largest:.2g}){mirrored}",
         fontsize=9,
+        parse_math=False,
     )
     return ax
 
@@ -204,7 +207,8 @@ def exchange_map(
     ax.set_ylabel(f"received by the {receiver} strand at (bp)")
     ax.set_title(_NAMES[direction] + ("" if source is None else f", {source}"), fontsize=9)
     if colorbar:
-        ax.figure.colorbar(image, ax=ax, label=f"contribution to\n{result.target}", shrink=0.8, extend="both")
+        bar = ax.figure.colorbar(image, ax=ax, shrink=0.8, extend="both")
+        bar.set_label(f"contribution to\n{in_lines(result.target)}", parse_math=False)
     return ax
 
 
@@ -237,9 +241,8 @@ def exchange_logo(
     part = part_of(len(result.sequence), start, end)
     # The forward strand receives in the first direction and sends in the second.
     forward, reverse = result.received if what == "received" else result.sent[::-1]
-    return two_strands(
-        result.sequence, forward, reverse, part, ax, ylabel=f"{what} by exchange,\n{result.target}", palette=palette
-    )
+    ylabel = f"{what} by exchange,\n{in_lines(result.target)}"
+    return two_strands(result.sequence, forward, reverse, part, ax, ylabel=ylabel, palette=palette)
 
 
 def gate_track(result: StrandExchange, ax: Axes | None = None) -> Axes:
@@ -290,7 +293,7 @@ def exchange_effects(result: StrandExchange, ax: Axes | None = None, *, color: s
     ax.axhline(0, color=INK, linewidth=0.6)
     ax.margins(y=0.15)
     open_frame(ax)
-    ax.set_ylabel(f"predicted\n{result.target}")
+    ax.set_ylabel(f"predicted\n{in_lines(result.target)}", parse_math=False)
     ax.set_xlabel("messages")
     ax.set_title(
         f"exchange adds {effects.total:+.2f}, of which interaction of directions {effects.interaction:+.2f}", fontsize=9

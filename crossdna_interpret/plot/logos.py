@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.axes import Axes
 
-from crossdna_interpret.plot.drawing import INK, Palette, draw_letters, dress, new_axes, part_of, two_strands
+from crossdna_interpret.plot.drawing import INK, Palette, draw_letters, dress, in_lines, new_axes, part_of, two_strands
 from crossdna_interpret.results import Attribution, ExchangeMutagenesis, Mutagenesis
 
 __all__ = ["logo", "strand_logo"]
@@ -53,7 +53,7 @@ def logo(
     kind = "attribution" if isinstance(result, Attribution) else "mutagenesis"
     if isinstance(result, ExchangeMutagenesis):
         kind = "mutagenesis\nof exchange"
-    ax.set_ylabel(f"{kind},\n{result.target}")
+    ax.set_ylabel(f"{kind},\n{in_lines(result.target)}", parse_math=False)
     return ax
 
 
@@ -86,6 +86,5 @@ def strand_logo(
         return logo(result, ax, start=start, end=end, palette=palette)
     part = part_of(len(result.sequence), start, end)
     forward, reverse = result.forward.sum(axis=1), result.reverse.sum(axis=1)
-    return two_strands(
-        result.sequence, forward, reverse, part, ax, ylabel=f"attribution,\n{result.target}", palette=palette
-    )
+    ylabel = f"attribution,\n{in_lines(result.target)}"
+    return two_strands(result.sequence, forward, reverse, part, ax, ylabel=ylabel, palette=palette)

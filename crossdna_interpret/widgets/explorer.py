@@ -14,6 +14,7 @@ import ipywidgets
 from matplotlib.figure import Figure
 
 from crossdna_interpret import plot
+from crossdna_interpret.plot.drawing import shortened
 from crossdna_interpret.results import Attribution
 from crossdna_interpret.session import Session
 from crossdna_interpret.widgets.drawn import DEFAULTS, SHARED, wild_letters
@@ -249,7 +250,7 @@ class Explorer(ipywidgets.VBox):
 
     def _files_html(self) -> str:
         session = self.session
-        name = "".join(c if c.isalnum() or c in "-_" else "_" for c in session.name) or "sequence"
+        name = "".join(c if c.isalnum() or c in "-_" else "_" for c in session.name)[:100] or "sequence"
         links = []
         for text, file, label in (
             (session.to_fasta(), f"{name}.fa", "FASTA"),
@@ -287,8 +288,10 @@ class Explorer(ipywidgets.VBox):
             plot.strand_logo(session.attribution, ax=axes[0])
         else:
             plot.logo(session.attribution, ax=axes[0])
-        score = "" if session.prediction is None else f", predicted {session.target_name} {session.prediction:.3f}"
-        axes[0].set_title(f"{session.name or 'sequence'} ({session.step.label}){score}", loc="left", fontsize=10)
+        name, target = shortened(session.name) or "sequence", shortened(session.target_name)
+        score = "" if session.prediction is None else f", predicted {target} {session.prediction:.3f}"
+        title = f"{name} ({shortened(session.step.label)}){score}"
+        axes[0].set_title(title, loc="left", fontsize=10, parse_math=False)
         plot.mutagenesis_map(found.mutagenesis, ax=axes[1])
         if found.exchange is not None:
             plot.exchange_arcs(found.exchange, ax=axes[2])
