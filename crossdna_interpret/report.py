@@ -213,6 +213,7 @@ def _section(about: Mapping[str, Any], explained: _Explained) -> dict[str, Any]:
         **about,
         "sequence": attribution.sequence,
         "by_strand": attribution.by_strand,
+        "empty": not attribution.values.any(),
         "change": attribution.prediction - attribution.baseline_prediction,
         "completeness_error": attribution.completeness_error,
         "baseline": _BASELINES.get(attribution.baseline, attribution.baseline),

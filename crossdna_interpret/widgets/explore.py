@@ -22,7 +22,8 @@ def explore(
         seq: a sequence, text of one FASTA record, or None for the first example locus.
         model: a model, a name or path for `load_model`, or None for the bundled one. A copy of it is used.
         target: name or number of the target; the first if not given.
-        method: what the letters are from: "ism", or "integrated_gradients" or "gradient", which tell the strands apart.
+        method: what the letters are from: "ism", "integrated_gradients" or "gradient". The latter two are split by
+            strand where the model reads the strands apart.
 
     Returns:
         A widget; `.session` is what it knows and does, `.to_html()` a page of it that runs anywhere.

@@ -72,3 +72,23 @@ def put(page: Any, name: str, value: Any) -> None:
 def readout(page: Any) -> str:
     text: str = page.locator(".cdi-readout").inner_text()
     return text
+
+
+def words(page: Any) -> list[str]:
+    """What is written in a drawing, after it is drawn anew."""
+    return page.evaluate(
+        """() => {
+          const texts = Array.from(document.querySelectorAll('svg text')).map((text) => text.textContent);
+          const pen = CanvasRenderingContext2D.prototype, write = pen.fillText;
+          pen.fillText = function (text, ...place) {
+            texts.push(text);
+            return write.call(this, text, ...place);
+          };
+          const model = document.getElementById('views').models[0];
+          model.put('cursor', model.get('cursor') + 1);
+          return new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => {
+            pen.fillText = write;
+            done(texts);
+          })));
+        }"""
+    )

@@ -267,10 +267,17 @@ function redrawn(model, root, names, draw) {
   };
 }
 
-const COUNTING = "0-based"; // said at every axis: most tools of the field count from 1
+// Said at every axis, clear of the first number: most tools of the field count from 1.
+const COUNTING = "0-based";
+
+function counting(pen, y) {
+  pen.textAlign = "right";
+  pen.fillText(COUNTING, LEFT - 16, y);
+  pen.textAlign = "center";
+}
 
 function drawAxis(group, scale, y) {
-  group.append(svg("text", { x: LEFT - 10, y: y + 15, "text-anchor": "end", class: "cdi-tick" }, COUNTING));
+  group.append(svg("text", { x: LEFT - 16, y: y + 15, "text-anchor": "end", class: "cdi-tick" }, COUNTING));
   group.append(svg("line", { x1: LEFT, x2: scale.width - RIGHT, y1: y, y2: y, class: "cdi-axis" }));
   for (const value of positionTicks(scale)) {
     const x = scale.x(value);

@@ -141,7 +141,7 @@ function render({ model, el }) {
       pen.restore();
     });
     pen.textBaseline = "top";
-    pen.fillText(COUNTING, LEFT - 26, height - 16);
+    counting(pen, height - 16);
     for (const value of positionTicks(scale)) pen.fillText(String(value), scale.x(value), height - 16);
     const cursor = cursorOf(model);
     const pointed = cursor < 0 ? null : scale.edges(cursor, cursor + 1);

@@ -40,7 +40,7 @@ function render({ model, el }) {
     } else {
       pen.fillStyle = ink;
       pen.font = "12px sans-serif";
-      pen.fillText("not computed yet", LEFT + 8, TOP + 2 * ROW);
+      pen.fillText(labelOf(model, false), LEFT + 8, TOP + 2 * ROW);
     }
     pen.fillStyle = ink;
     pen.font = "11px sans-serif";
@@ -55,7 +55,7 @@ function render({ model, el }) {
     pen.restore();
     pen.textAlign = "center";
     pen.textBaseline = "top";
-    pen.fillText(COUNTING, LEFT - 26, TOP + 4 * ROW + 8);
+    counting(pen, TOP + 4 * ROW + 8);
     for (const value of positionTicks(scale)) {
       pen.fillRect(scale.x(value), TOP + 4 * ROW + 1, 1, 4);
       pen.fillText(String(value), scale.x(value), TOP + 4 * ROW + 8);
@@ -80,10 +80,13 @@ function render({ model, el }) {
     const sequence = model.get("sequence");
     const delta = floats(model, "delta");
     const scale = ruler(model, root.clientWidth);
-    if (cursor < 0 || row < 0 || !known(delta)) {
-      const limit = model.get("limit");
-      const colors = known(delta) && limit ? `: blue lowers, red raises, full colour at ${limit.toPrecision(2)}` : "";
-      readout.textContent = labelOf(model, known(delta)) + colors;
+    if (!known(delta)) {
+      readout.textContent = ""; // the drawing says so
+      return;
+    }
+    if (cursor < 0 || row < 0) {
+      const colors = `blue lowers, red raises, full colour at ${(model.get("limit") || 1).toPrecision(2)}`;
+      readout.textContent = `${labelOf(model, true)}: ${colors}`;
       return;
     }
     const base = baseOf(scale, row);
