@@ -5,7 +5,7 @@ Ids and one-hot channels follow the published CrossDNA alphabet: A=0, C=1, G=2, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -16,6 +16,7 @@ __all__ = [
     "complement_ids",
     "decode",
     "encode",
+    "is_single",
     "normalize",
     "normalize_many",
     "one_hot",
@@ -32,65 +33,120 @@ _ID_OF_BYTE[np.frombuffer(ALPHABET.encode(), dtype=np.uint8)] = np.arange(5)
 _BYTE_OF_ID = np.frombuffer(ALPHABET.encode(), dtype=np.uint8)
 
 
-def normalize(seq: str, *, name: str = "seq") -> str:
+def normalize(seq: object, *, name: str = "seq") -> str:
     """Upper-case a DNA or RNA string, with U read as T, and refuse anything but A, C, G, T and N.
 
     Args:
-        seq: sequence as the user typed it, length L >= 1.
+        seq: sequence as the user typed it, length L >= 1: a string (also numpy's), or a sequence object of Biopython,
+            pyfaidx, dnaio or scikit-bio.
         name: how to call the argument in an error.
 
     Returns:
         The same sequence over ``ACGTN``, length L.
 
     Raises:
-        TypeError: `seq` is not a string.
+        TypeError: `seq` is not one sequence.
         ValueError: `seq` is empty, or holds another character; the message gives it and its 0-based position.
 
     Example:
         >>> normalize("acguN")
         'ACGTN'
     """
-    if not isinstance(seq, str):
-        raise TypeError(f"`{name}` must be a string of bases such as 'ACGT', but got {type(seq).__name__}.")
-    if not seq:
+    text = _text(seq, name)
+    if not text:
         raise ValueError(f"`{name}` must hold at least one base, but it is empty.")
-    upper = seq.translate(_ACCEPTED)
+    upper = text.translate(_ACCEPTED)
     if upper.strip(ALPHABET):  # cheap: strips valid ends; the exact place is only looked up when something is left
         position = next((i for i, base in enumerate(upper) if base not in ALPHABET), None)
         if position is not None:
             raise ValueError(
-                f"`{name}` has {seq[position]!r} at position {position} (0-based); "
+                f"`{name}` has {text[position]!r} at position {position} (0-based); "
                 "expected only A, C, G, T, U or N, in either case."
             )
     return upper
 
 
-def normalize_many(seqs: str | Sequence[str] | Iterable[str], *, name: str = "seqs") -> list[str]:
-    """Normalise one string or several; an error names the entry it is about, as in ``seqs[3]``.
+def normalize_many(seqs: object, *, name: str = "seqs") -> list[str]:
+    """Normalise one sequence or several; an error names the entry it is about, as in ``seqs[3]``.
 
     Args:
-        seqs: one sequence, or an iterable of N sequences of any lengths.
+        seqs: one sequence as for `normalize`, or several of any lengths: a list, a Series, a numpy array of one axis, a
+            generator.
         name: how to call the argument in an error.
 
     Returns:
         N strings over ``ACGTN``.
 
     Raises:
-        TypeError: not a string and not an iterable of strings.
+        TypeError: neither a sequence nor several. A mapping has names too, and a set no order: both are refused.
         ValueError: no sequence at all, or one that `normalize` refuses.
 
     Example:
         >>> normalize_many(["ac", "gu"])
         ['AC', 'GT']
     """
-    if isinstance(seqs, str):
+    if is_single(seqs):
         return [normalize(seqs, name=name)]
-    if isinstance(seqs, bytes) or not isinstance(seqs, Iterable):
-        raise TypeError(f"`{name}` must be a string or a list of strings, but got {type(seqs).__name__}.")
+    kind = type(seqs).__name__
+    has_names = callable(getattr(seqs, "keys", None)) and callable(getattr(seqs, "values", None))
+    if isinstance(seqs, Mapping) or has_names or hasattr(seqs, "columns"):  # a dict, an open FASTA file, a table
+        raise TypeError(
+            f"`{name}` must be a sequence or a list of them, but got a {kind}, which has names too. Pass "
+            "list(seqs.values()), or a single column of a table."
+        )
+    if isinstance(seqs, (set, frozenset)):
+        raise TypeError(f"`{name}` must be a list of sequences in an order, but got a {kind}, which has none.")
+    if isinstance(seqs, np.ndarray) and seqs.ndim != 1:
+        raise TypeError(f"`{name}` must be a list of sequences, but got an array of shape {seqs.shape}.")
+    if isinstance(seqs, (bytes, bytearray, memoryview)) or not isinstance(seqs, Iterable):
+        raise TypeError(f"`{name}` must be a string or a list of strings, but got {kind}.")
     result = [normalize(seq, name=f"{name}[{i}]") for i, seq in enumerate(seqs)]
     if not result:
         raise ValueError(f"`{name}` must hold at least one sequence, but it is empty.")
     return result
+
+
+# Classes whose objects are one sequence, though they can be iterated over; by name, so that nothing is imported.
+_SEQUENCE_CLASSES = {
+    "Bio.Seq": ("_SeqAbstractBaseClass", "Seq", "MutableSeq"),
+    "Bio.SeqRecord": ("SeqRecord",),
+    "pyfaidx": ("Sequence", "FastaRecord"),
+    "dnaio": ("SequenceRecord",),
+    "skbio.sequence": ("Sequence",),
+}
+
+
+def is_single(seq: object) -> bool:
+    """Whether an argument is one sequence, not several.
+
+    Example:
+        >>> is_single("ACGT"), is_single(["ACGT"])
+        (True, False)
+    """
+    if isinstance(seq, str):
+        return True
+    if isinstance(seq, np.ndarray):
+        return seq.ndim == 0
+    for kind in type(seq).__mro__:
+        for module, names in _SEQUENCE_CLASSES.items():
+            if kind.__name__ in names and (kind.__module__ == module or kind.__module__.startswith(f"{module}.")):
+                return True
+    return False
+
+
+def _text(seq: object, name: str) -> str:
+    if isinstance(seq, np.ndarray) and seq.ndim == 0:
+        seq = seq.item()
+    if isinstance(seq, str):
+        return str(seq)
+    if not is_single(seq):
+        hint = " Decode it first." if isinstance(seq, (bytes, bytearray)) else ""
+        raise TypeError(f"`{name}` must be a string of bases such as 'ACGT', but got {type(seq).__name__}.{hint}")
+    held = getattr(seq, "seq", None) or getattr(seq, "sequence", None)
+    try:
+        return str(seq if held is None else held)
+    except Exception as error:  # such as of a sequence of which only the length is known
+        raise ValueError(f"`{name}` is a {type(seq).__name__} whose bases cannot be read: {error}") from error
 
 
 def encode(seq: str) -> np.ndarray:

@@ -10,8 +10,9 @@ A branch is not a strand: odd blocks give branch A the reverse strand and branch
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass, replace
-from typing import Literal, overload
+from typing import Literal, TypeVar, overload
 
 import numpy as np
 import torch
@@ -19,8 +20,19 @@ from torch import Tensor
 
 from crossdna_interpret import alphabet
 
-__all__ = ["BlockPair", "Locus", "RcBlocks", "Strand", "block_pairs", "flip", "reverse_complement", "whole"]
+__all__ = [
+    "BlockPair",
+    "Locus",
+    "RcBlocks",
+    "Strand",
+    "block_pairs",
+    "flip",
+    "reverse_complement",
+    "reverse_complement_ids",
+    "whole",
+]
 
+Array = TypeVar("Array", np.ndarray, Tensor)
 Strand = Literal["forward", "reverse", "both"]
 RcBlocks = Literal["aligned", "mirrored"]
 
@@ -40,38 +52,38 @@ def reverse_complement(x: np.ndarray, *, channel_axis: int = -2) -> np.ndarray: 
 @overload
 def reverse_complement(x: Tensor, *, channel_axis: int = -2) -> Tensor: ...
 def reverse_complement(x: str | np.ndarray | Tensor, *, channel_axis: int = -2) -> str | np.ndarray | Tensor:
-    """Reverse complement of a string, of ids or of channels; N is its own complement.
+    """Reverse complement of a sequence, of ids or of channels; N is its own complement.
 
     Args:
-        x: a string; integer ids (..., L) with A=0 C=1 G=2 T=3 N=4; or floating-point channels in the order ACGT or
-            ACGTN, such as a one-hot encoding, gradients or attributions. numpy arrays and tensors both work, and
-            tensors stay differentiable.
+        x: a string or another sequence (see `alphabet.normalize`); channels in the order ACGT or ACGTN, such as a
+            one-hot encoding of any dtype, gradients or attributions; or integer ids (..., L) with A=0 C=1 G=2 T=3 N=4.
+            Integers are channels if they are zeros and ones, with 4 or 5 on `channel_axis`, at most a single one at
+            each position, and one at most positions. numpy arrays and tensors both work, and tensors stay
+            differentiable.
         channel_axis: -2 for channels first (..., C, L), -1 for channels last (..., L, C). Ignored for strings and ids.
 
     Returns:
-        The same type and shape as `x`.
+        The same type and shape as `x`; a string for a sequence.
 
     Raises:
         TypeError: `x` is none of these.
-        ValueError: floating-point `x` without 4 or 5 channels on `channel_axis`.
+        ValueError: floating-point or bool `x` without 4 or 5 channels on `channel_axis`; integers that are no ids.
 
     Example:
         >>> reverse_complement("AACGN")
         'NCGTT'
     """
-    if isinstance(x, str):
-        return alphabet.decode(alphabet.complement_ids(alphabet.encode(x))[::-1])
+    if alphabet.is_single(x):
+        return alphabet.decode(alphabet.complement_ids(alphabet.encode(alphabet.normalize(x, name="x")))[::-1])
     if not isinstance(x, (np.ndarray, Tensor)):
-        raise TypeError(f"`x` must be a string, a numpy array or a tensor, but got {type(x).__name__}.")
+        raise TypeError(f"`x` must be a sequence, a numpy array or a tensor, but got {type(x).__name__}.")
     if channel_axis not in (-1, -2):
         raise ValueError(f"`channel_axis` must be -2 (channels first) or -1 (channels last), but got {channel_axis}.")
-    floating = x.is_floating_point() if isinstance(x, Tensor) else np.issubdtype(x.dtype, np.floating)
-    if not floating:
-        if bool(((x < 0) | (x > alphabet.N_ID)).any()):
-            raise ValueError("`x` must hold ids from 0 to 4, but got others; one-hot encodings must be floating-point.")
-        if isinstance(x, Tensor):
-            return torch.where(x < 4, 3 - x, x).flip(-1)
-        return alphabet.complement_ids(x)[..., ::-1].copy()
+    kind = str(x.dtype).removeprefix("torch.")
+    if "complex" in kind or kind == "object" or kind.startswith(("<U", "|S")):
+        raise TypeError(f"`x` must hold numbers, but holds {kind}.")
+    if "int" in kind and not _looks_one_hot(x, channel_axis):
+        return reverse_complement_ids(x)  # type: ignore[type-var]  # one of the two types
     _check_channels(tuple(x.shape), channel_axis)
     # Reversing ACGT complements it, which is why the alphabet is in that order; N, if there, stays last.
     order = [3, 2, 1, 0, 4][: x.shape[channel_axis]]
@@ -79,6 +91,26 @@ def reverse_complement(x: str | np.ndarray | Tensor, *, channel_axis: int = -2) 
     if isinstance(x, Tensor):
         return x.index_select(channel_axis, torch.tensor(order, device=x.device)).flip(length_axis)
     return np.flip(np.take(x, order, axis=channel_axis), length_axis).copy()
+
+
+def reverse_complement_ids(x: Array) -> Array:
+    """Reverse complement of integer ids (..., L), A=0 C=1 G=2 T=3 N=4, whatever they look like.
+
+    Raises:
+        ValueError: other numbers.
+    """
+    if bool(((x < 0) | (x > alphabet.N_ID)).any()):
+        raise ValueError("`x` must hold ids from 0 to 4, or one-hot channels, but holds other numbers.")
+    if isinstance(x, Tensor):
+        return torch.where(x < 4, 3 - x, x).flip(-1)
+    return alphabet.complement_ids(x)[..., ::-1].copy()
+
+
+def _looks_one_hot(x: np.ndarray | Tensor, channel_axis: int) -> bool:
+    if x.ndim < 2 or x.shape[channel_axis] not in (4, 5) or bool(((x != 0) & (x != 1)).any()):
+        return False
+    ones = x.sum(channel_axis)
+    return bool((ones <= 1).all()) and 2 * int((ones == 1).sum()) > math.prod(ones.shape)
 
 
 @dataclass(frozen=True, slots=True)

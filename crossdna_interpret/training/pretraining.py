@@ -135,7 +135,7 @@ class Pretraining(SeededModule):
 
     def training_step(self, batch: Tensor, batch_index: int) -> Tensor:
         turned = torch.rand(len(batch), 1, device=batch.device) < 0.5
-        terms = self.terms(torch.where(turned, strand.reverse_complement(batch), batch))
+        terms = self.terms(torch.where(turned, strand.reverse_complement_ids(batch), batch))
         weights = self.weights()
         loss = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
         self.log_dict({f"train_{name}": term.detach() for name, term in terms.items()})

@@ -202,7 +202,7 @@ class _Codes:
 
 def _warn_of_leaks(path: Path, ids: Packed, splits: np.ndarray) -> None:
     # 64 bits of a hash are enough to tell sequences apart, and take no memory to speak of.
-    either = [hash(min(own.tobytes(), strand.reverse_complement(own).tobytes())) for own in ids]
+    either = [hash(min(own.tobytes(), strand.reverse_complement_ids(own).tobytes())) for own in ids]
     _, first, which = np.unique(either, return_index=True, return_inverse=True)
     leaks = np.flatnonzero(splits != splits[first[which]])
     if leaks.size:
