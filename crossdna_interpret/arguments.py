@@ -1,10 +1,12 @@
-"""What callers may pass: errors that name the argument, what was expected, and what came."""
+"""What callers may pass: errors that name the argument, what was expected, and what came; and whose line it was."""
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 
-__all__ = ["integer"]
+__all__ = ["integer", "level_of_caller"]
 
 
 def integer(name: str, value: object, least: int = 0) -> int:
@@ -20,3 +22,11 @@ def integer(name: str, value: object, least: int = 0) -> int:
     if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
         raise ValueError(f"`{name}` must be an integer of at least {least}, but got {value!r}.")
     return int(value)
+
+
+def level_of_caller() -> int:
+    """The `stacklevel`, for a warning raised by whoever calls this, of the first frame outside of the package."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == __name__.split(".")[0]:
+        level, frame = level + 1, frame.f_back
+    return level

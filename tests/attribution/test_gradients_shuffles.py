@@ -4,21 +4,56 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from torch import nn
 
-from crossdna_interpret import alphabet, integrated_gradients, strand
+from crossdna_interpret import ShuffleWarning, alphabet, integrated_gradients, strand
 from crossdna_interpret.shuffling import _shuffled, dinucleotide_shuffles
 
 # Fixed quadrature that is content with any error, so that all draws get as many points.
 FIXED = {"tolerance": 1e6}
 # Fewer points than by default, and enough for the smooth models.
 FEW = {"steps": 8}
+
+
+def test_every_shuffle_is_as_likely_as_every_other() -> None:
+    own = "ACCCACGATGATG"
+    others = {"".join(order) for order in permutations_with_ends(own)}
+    expected = {other for other in others if Counter(pairwise(other)) == Counter(pairwise(own))}
+    drawn = Counter(alphabet.decode(ids) for ids in dinucleotide_shuffles(own, 200 * len(expected), 0))
+    assert set(drawn) == expected
+    assert own in expected
+    assert scipy.stats.chisquare(list(drawn.values())).pvalue > 0.01
+
+
+def permutations_with_ends(own: str) -> Iterator[tuple[str, ...]]:
+    """Every order of the bases in which the first and the last one stay, each once, by what is left of each base."""
+
+    def orders(rest: Counter[str], made: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+        if not rest.total():
+            yield (*made, own[-1])
+        for base in [base for base in rest if rest[base]]:
+            yield from orders(rest - Counter(base), (*made, base))
+
+    yield from orders(Counter(own[1:-1]), (own[0],))
+
+
+def test_only_the_ends_are_the_same_in_every_shuffle(make_sequence: Callable) -> None:
+    for seed in range(20):
+        own = make_sequence(50, seed=seed)
+        drawn = dinucleotide_shuffles(own, 64, seed)
+        np.testing.assert_array_equal(np.flatnonzero((drawn == drawn[0]).all(0)), [0, 49])
+
+
+def test_large_seeds_differ() -> None:
+    one, other = (dinucleotide_shuffles("ACGTTGCATGCAGTCA", 4, seed) for seed in (1, 1 + 2**32))
+    assert (one != other).any()
 
 
 @pytest.mark.parametrize("n_at", [(), (0, 39), (13, 14, 30)])
@@ -34,12 +69,12 @@ def test_shuffles_keep_dinucleotides_and_unknown_positions(n_at: tuple[int, ...]
             assert Counter(pairwise(stretch)) == Counter(pairwise(original))
 
 
-def test_shuffles_that_agree_by_chance_are_shuffles() -> None:
-    # Two shuffles exist, this and AATTAGCGA, so that pairs of draws often agree, and half of those on the other one.
+def test_a_draw_does_not_depend_on_how_many_follow() -> None:
     own = "ATTAAGCGA"
-    pairs = [[alphabet.decode(ids) for ids in _shuffled(alphabet.encode(own), 2, seed)] for seed in range(40)]
-    assert {shuffle for pair in pairs for shuffle in pair} == {own, "AATTAGCGA"}
-    assert ["AATTAGCGA", "AATTAGCGA"] in pairs
+    expected = {"".join(order) for order in permutations_with_ends(own)}
+    expected = {other for other in expected if Counter(pairwise(other)) == Counter(pairwise(own))}
+    pairs = [[alphabet.decode(ids) for ids in _shuffled(alphabet.encode(own), 2, seed)] for seed in range(100)]
+    assert {shuffle for pair in pairs for shuffle in pair} == expected
     for seed, pair in enumerate(pairs):
         assert alphabet.decode(_shuffled(alphabet.encode(own), 1, seed)[0]) == pair[0]
 
@@ -53,7 +88,9 @@ def test_shuffles_do_not_change_their_input(make_sequence: Callable) -> None:
 
 @pytest.mark.parametrize("sequence", ["A", "AC", "A" * 12, "ACG", "ACNGTA", "AANCCCCNACG"])
 def test_sequences_with_one_shuffle_have_nothing_to_explain(sequence: str, model: nn.Module) -> None:
-    a = integrated_gradients(sequence, model, baseline="shuffle", steps=3)
+    with pytest.warns(ShuffleWarning, match=f"shuffles of {sequence} is the sequence itself") as caught:
+        a = integrated_gradients(sequence, model, baseline="shuffle", steps=3)
+    assert caught[0].filename == __file__
     assert not a.values.any()
     assert a.certificate.settings["steps"] == 3
 
