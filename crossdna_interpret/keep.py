@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import uuid
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -12,16 +15,20 @@ import numpy as np
 
 __all__ = ["Kept"]
 
+_FORMAT = "crossdna_interpret scores 2"
+
 
 class Kept:
-    """The scores of one job, in one file of a folder; jobs are told apart by what they ask.
+    """The scores of one job; jobs differ by their key.
 
-    The file is a row of records, index and scores, in the order in which they came. A record that was cut short by
-    the end of a process is dropped.
+    Each run of a job appends to a file of its own, and reads those of earlier and of simultaneous runs. A file begins
+    with a line of JSON that says what it holds; then come records, each with a checksum: index and scores. A record
+    that was cut short by the end of a process, or that has been damaged since, is not used.
     """
 
-    def __init__(self, file: BinaryIO | None, record: np.dtype, done: set[int]) -> None:
-        self._file, self._record, self.done = file, record, done
+    def __init__(self, path: Path | None, header: bytes, record: np.dtype, done: set[int]) -> None:
+        self._path, self._header, self._record, self.done = path, header, record, done
+        self._file: BinaryIO | None = None
 
     @classmethod
     def open(cls, folder: str | Path | None, key: tuple[object, ...] | None, scores: np.ndarray) -> Kept:
@@ -29,35 +36,41 @@ class Kept:
 
         Args:
             folder: made if it is not there; None keeps nothing.
-            key: what the job asks; another key is another file.
+            key: everything that the scores depend on; another key has other files.
             scores: (n, T), whose rows are filled where they are known.
 
         Raises:
             ValueError: `folder` is a file.
         """
-        record = np.dtype([("index", "<i8"), ("scores", scores.dtype.newbyteorder("<"), (scores.shape[1],))])
+        kind = scores.dtype.newbyteorder("<")
+        record = np.dtype([("check", "<u4"), ("index", "<i8"), ("scores", kind, (scores.shape[1],))])
         if folder is None:
-            return cls(None, record, set())
+            return cls(None, b"", record, set())
         place = Path(folder)
         if place.exists() and not place.is_dir():
             raise ValueError(f"`keep` must be a folder, but {place} is a file.")
         place.mkdir(parents=True, exist_ok=True)
-        path = place / f"{hashlib.sha256(repr(key).encode()).hexdigest()[:24]}.scores"
-        known = np.empty(0, dtype=record)
-        if path.exists():
-            whole = path.stat().st_size // record.itemsize
-            known = np.fromfile(path, dtype=record, count=whole)
+        job = hashlib.sha256(repr(key).encode()).hexdigest()
+        content = {"format": _FORMAT, "job": job, "edits": len(scores), "targets": scores.shape[1], "dtype": kind.str}
+        header = (json.dumps(content) + "\n").encode()
+        done: set[int] = set()
+        for path in sorted(place.glob(f"{job[:24]}.*.scores")):
+            known = _records(path, header, record)
             known = known[(known["index"] >= 0) & (known["index"] < len(scores))]
             scores[known["index"]] = known["scores"]
-            os.truncate(path, whole * record.itemsize)
-        return cls(path.open("ab"), record, set(known["index"].tolist()))
+            done.update(known["index"].tolist())
+        return cls(place / f"{job[:24]}.{uuid.uuid4().hex[:12]}.scores", header, record, done)
 
     def add(self, indices: Sequence[int], scores: np.ndarray) -> None:
-        """Keep the scores (n, T) of some edits; they are on disk when this returns."""
-        if self._file is None:
+        """Keep the scores (n, T) of some edits; they are with the operating system when this returns."""
+        if self._path is None:
             return
+        if self._file is None:
+            self._file = self._path.open("xb")
+            self._file.write(self._header)
         records = np.empty(len(indices), dtype=self._record)
         records["index"], records["scores"] = indices, scores
+        records["check"] = _checks(records)
         self._file.write(records.tobytes())
         self._file.flush()
 
@@ -67,3 +80,18 @@ class Kept:
     def __exit__(self, *error: object) -> None:
         if self._file is not None:
             self._file.close()
+
+
+def _records(path: Path, header: bytes, record: np.dtype) -> np.ndarray:
+    """The sound records of a file, none where it holds something else."""
+    with path.open("rb") as file:
+        if file.readline(len(header)) != header:
+            return np.empty(0, dtype=record)
+        whole = (os.fstat(file.fileno()).st_size - len(header)) // record.itemsize
+        known = np.frombuffer(file.read(whole * record.itemsize), dtype=record)
+    return known[known["check"] == _checks(known)]
+
+
+def _checks(records: np.ndarray) -> np.ndarray:
+    content = np.ascontiguousarray(records).view(np.uint8).reshape(len(records), -1)[:, 4:]
+    return np.array([zlib.crc32(row.tobytes()) for row in content], dtype=np.uint32)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from torch import Tensor, nn
 
 import crossdna_interpret as cdi
 from crossdna_interpret import Edit, EditScores, score_edits
+from crossdna_interpret.fingerprint import fingerprint
 from crossdna_interpret.keep import Kept
 from crossdna_interpret.models.crossdna.incremental import Incremental
 from crossdna_interpret.models.crossdna.model import CrossDNA
@@ -50,6 +54,15 @@ class Watched:
         if self.left is not None:
             self.left -= 1
         self.edits += size
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Batches come one after the other, so that they can be counted."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture
@@ -116,18 +129,178 @@ def test_a_record_that_was_cut_short_is_dropped(
     expected = ask(sequence, model, tmp_path)
     (file,) = files(tmp_path)
     whole = file.read_bytes()
-    record = 8 + 2 * 8
-    assert len(whole) == len(EDITS) * record
+    header, record = whole.index(b"\n") + 1, 4 + 8 + 2 * 8
+    assert len(whole) == header + len(EDITS) * record
     for cut, missing in ((1, 1), (record - 1, 1), (record, 1), (record + 1, 2), (len(whole) - 3, len(EDITS))):
         file.write_bytes(whole[:-cut])
         watched.edits = 0
         result = ask(sequence, model, tmp_path)
         assert watched.edits == missing
         np.testing.assert_allclose(result.predictions, expected.predictions, rtol=0, atol=1e-12)
-        assert len(file.read_bytes()) == len(whole)  # mended, not only grown: the next call finds it whole
+        assert file.read_bytes() == whole[:-cut]  # another process may be writing to it
         watched.edits = 0
         ask(sequence, model, tmp_path)
         assert watched.edits == 0
+        for other in files(tmp_path):
+            other.unlink()
+
+
+@pytest.mark.parametrize("at", [0, 10, -1, -20, -12])
+def test_a_damaged_byte_costs_what_it_is_in(
+    at: int, make_model: Callable, sequence: str, watched: Watched, tmp_path: Path
+) -> None:
+    model = make_model(targets=("one", "two"), depth=1).double()
+    expected = ask(sequence, model, tmp_path)
+    (file,) = files(tmp_path)
+    content = bytearray(file.read_bytes())
+    content[at] ^= 1
+    file.write_bytes(content)
+    watched.edits = 0
+    result = ask(sequence, model, tmp_path)
+    assert watched.edits == (len(EDITS) if at >= 0 else 1)
+    np.testing.assert_allclose(result.predictions, expected.predictions, rtol=0, atol=1e-12)
+
+
+def test_two_runs_at_once_do_not_harm_each_other(tmp_path: Path) -> None:
+    scores = np.zeros((6, 1))
+    with Kept.open(tmp_path, ("job",), scores.copy()) as one, Kept.open(tmp_path, ("job",), scores.copy()) as other:
+        one.add([0, 1], np.array([[1.0], [2.0]]))
+        other.add([2], np.array([[3.0]]))
+        with Kept.open(tmp_path, ("job",), scores.copy()) as third:  # while both are still writing
+            assert third.done == {0, 1, 2}
+        one.add([3], np.array([[4.0]]))
+        other.add([4], np.array([[5.0]]))
+    with Kept.open(tmp_path, ("job",), scores) as kept:
+        assert kept.done == {0, 1, 2, 3, 4}
+    assert scores[:, 0].tolist() == [1, 2, 3, 4, 5, 0]
+
+
+class Net(nn.Module):
+    """Two scores of one-hot DNA."""
+
+    def __init__(self, act: nn.Module | None = None, seed: int = 0) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.conv, self.head = nn.Conv1d(4, 8, 5, padding=2), nn.Linear(8, 2)
+        self.act = act or nn.ReLU()
+        self.scale, self.options = 1.0, {"power": [1]}
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale * self.head(self.act(self.conv(x)).amax(2)) ** self.options["power"][0]
+
+
+def first(number: int) -> Callable[[Tensor], Tensor]:
+    return lambda scores: scores[:, number : number + 1]
+
+
+def changed_attribute() -> nn.Module:
+    net = Net()
+    net.scale = 2.0
+    return net
+
+
+def changed_within() -> nn.Module:
+    net = Net()
+    net.options["power"][0] = 2
+    return net
+
+
+def wrapped(net: nn.Module | None = None, **options: Any) -> nn.Module:
+    return cdi.wrap(net or Net(), **{"output": first(0), **options})
+
+
+VARIANTS: dict[str, Callable[[], nn.Module]] = {
+    "itself": wrapped,
+    "another output": lambda: wrapped(output=first(1)),
+    "another output by number": lambda: wrapped(nn.Sequential(Net(), nn.Softmax(1)), output=first(1)),
+    "another order of channels": lambda: wrapped(channels="TGCA"),
+    "N as a quarter of each": lambda: wrapped(unknown=0.25),
+    "another activation": lambda: wrapped(Net(nn.Tanh())),
+    "another option of a submodule": lambda: wrapped(Net(nn.LeakyReLU(0.5))),
+    "another attribute": lambda: wrapped(changed_attribute()),
+    "a value within an attribute": lambda: wrapped(changed_within()),
+    "other weights": lambda: wrapped(Net(seed=1)),
+    "more targets": lambda: wrapped(output=None, targets=["x", "y"]),
+    "another dtype": lambda: wrapped(Net().double()),
+    "another layout": lambda: wrapped(nn.Sequential(Transposed(), Net()), layout="channels_last"),
+}
+
+
+class Transposed(nn.Module):
+    """As another layout has it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mT
+
+
+def test_another_model_never_gets_scores_that_were_kept(tmp_path: Path) -> None:
+    sequence = "ACGTTGCANGGCTTAACCGGATAT"
+    for repeat in range(2):
+        for name, make in VARIANTS.items():
+            model = make()
+            kept = cdi.ism(sequence, model, target=0, keep=tmp_path)
+            np.testing.assert_array_equal(kept.predictions, cdi.ism(sequence, model, target=0).predictions, name)
+        assert len(files(tmp_path)) == len(VARIANTS), repeat
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda net: net.conv.weight.data.add_(0.1),
+        lambda net: net.conv.weight.detach().numpy().__setitem__((0, 0, 0), 5.0),
+        lambda net: torch.nn.init.zeros_(net.head.bias),
+        lambda net: setattr(net.conv, "weight", nn.Parameter(net.conv.weight * 2)),
+        lambda net: net.conv.weight.data.copy_(net.conv.weight.data.flip(0).clone()),
+        lambda net: setattr(net, "scale", 3.0),
+        lambda net: setattr(net, "act", nn.Sigmoid()),
+        lambda net: net.register_forward_hook(lambda module, inputs, output: 2 * output),
+    ],
+    ids=[
+        "through .data",
+        "through numpy",
+        "in place",
+        "another parameter",
+        "rows swapped",
+        "attribute",
+        "module",
+        "hook",
+    ],
+)
+def test_a_model_that_was_changed_is_another_model(change: Callable, tmp_path: Path) -> None:
+    net = Net()
+    model = wrapped(net)
+    before = cdi.ism("ACGTTGCAAGGC", model, keep=tmp_path)
+    change(net)
+    after = cdi.ism("ACGTTGCAAGGC", model, keep=tmp_path)
+    np.testing.assert_array_equal(after.predictions, cdi.ism("ACGTTGCAAGGC", model).predictions)
+    assert np.abs(after.predictions - before.predictions).max() > 1e-4
+    assert after.certificate.model_hash != before.certificate.model_hash
+
+
+def test_what_cannot_be_looked_into_is_not_kept_and_that_is_said(tmp_path: Path) -> None:
+    net = Net()
+    net.lock = threading.Lock()
+    with pytest.warns(cdi.KeepWarning, match=r"keeps nothing: it is not known what module.lock of Net does") as caught:
+        result = cdi.ism("ACGTTGCAAGGC", wrapped(net), keep=tmp_path)
+    assert caught[0].filename == __file__
+    assert "module.lock" in result.certificate.settings["keep"]
+    assert not files(tmp_path)
+
+
+def test_weights_are_hashed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = nn.Linear(100, 100)
+    expected = fingerprint(net)
+    hashed: list[int] = []
+    real = hashlib.sha256
+
+    def counted(*data: Any) -> Any:
+        hashed.extend(len(each) for each in data)
+        return real(*data)
+
+    monkeypatch.setattr(hashlib, "sha256", counted)
+    assert fingerprint(net) == expected
+    assert max(hashed, default=0) < 4 * 100  # nothing as large as the smallest of the weights
 
 
 def test_other_questions_do_not_collide(make_model: Callable, make_sequence: Callable, tmp_path: Path) -> None:
@@ -282,3 +455,13 @@ def test_whole_passes_after_reuse_went_wrong_are_kept_too(
         again = ask(sequence, model, tmp_path)
     np.testing.assert_array_equal(again.predictions, first.predictions)
     assert sum(passes) < len(first.edits)  # the sequence itself and the sample, not every edit again
+
+
+def test_capturing_makes_no_other_model_and_editing_does(make_model: Callable) -> None:
+    model = make_model(depth=1)
+    plain = cdi.ism("ACGTTGCAAGGC", model, end=2).certificate.model_hash
+    with cdi.capture(model, "bridge.*"):
+        assert cdi.ism("ACGTTGCAAGGC", model, end=2).certificate.model_hash == plain
+    with cdi.edit(model, {"bridge.out_a": lambda value, where: 2 * value}):
+        assert cdi.ism("ACGTTGCAAGGC", model, end=2).certificate.model_hash != plain
+    assert cdi.ism("ACGTTGCAAGGC", model, end=2).certificate.model_hash == plain
