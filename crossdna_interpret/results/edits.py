@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,6 +12,7 @@ import numpy as np
 from crossdna_interpret.edits import Edit
 from crossdna_interpret.results.averaged import OverTargets
 from crossdna_interpret.results.certificate import Certificate, freeze
+from crossdna_interpret.results.tables import target_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,26 +75,24 @@ class EditScores(OverTargets):
         index = self.targets.index(self.target)
         return self.predictions[:, index] - self.reference[index]
 
-    def to_dataframe(self) -> pd.DataFrame:
-        """One row for each edit and target: start, end, ref, alt, length, target, prediction, delta."""
-        import pandas as pd
+    def to_dataframe(self, targets: Sequence[str] | str | None = None) -> pd.DataFrame:
+        """One row for each edit and target: start, end, ref, alt, length, target, prediction, delta.
 
-        frames = [
-            pd.DataFrame(
-                {
-                    "start": [edit.start for edit in self.edits],
-                    "end": [edit.end for edit in self.edits],
-                    "ref": [self.sequence[edit.start : edit.end] for edit in self.edits],
-                    "alt": [edit.string for edit in self.edits],
-                    "length": self.lengths,
-                    "target": target,
-                    "prediction": self.predictions[:, index],
-                    "delta": self.predictions[:, index] - self.reference[index],
-                }
-            )
-            for index, target in enumerate(self.targets)
-        ]
-        return pd.concat(frames, ignore_index=True)
+        Args:
+            targets: names of those to tell of; all if not given.
+
+        Raises:
+            ValueError: an unknown target.
+            MemoryError: a table of more rows than there is memory for.
+        """
+        columns = {
+            "start": [edit.start for edit in self.edits],
+            "end": [edit.end for edit in self.edits],
+            "ref": [self.sequence[edit.start : edit.end] for edit in self.edits],
+            "alt": [edit.string for edit in self.edits],
+            "length": self.lengths,
+        }
+        return target_table(columns, self.targets, targets, self.predictions, self.reference)
 
     def to_xarray(self) -> xr.Dataset:
         """`predictions` (edit, target) and `reference` (target), with coordinates and the certificate."""
@@ -191,9 +191,9 @@ class EditScan:
         """The same predictions, seen for another target."""
         return dataclasses.replace(self, scores=self.scores.with_target(target))
 
-    def to_dataframe(self) -> pd.DataFrame:
-        """One row for each place and target; columns as in `EditScores.to_dataframe`."""
-        return self.scores.to_dataframe()
+    def to_dataframe(self, targets: Sequence[str] | str | None = None) -> pd.DataFrame:
+        """One row for each place and target; columns and `targets` as in `EditScores.to_dataframe`."""
+        return self.scores.to_dataframe(targets)
 
     def to_xarray(self) -> xr.Dataset:
         """As `EditScores.to_xarray`, with the kind of edit."""

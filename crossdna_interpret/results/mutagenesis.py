@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from crossdna_interpret import alphabet
 from crossdna_interpret.results.averaged import OverTargets
 from crossdna_interpret.results.certificate import Certificate, freeze
+from crossdna_interpret.results.tables import target_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,6 +62,10 @@ class Mutagenesis(OverTargets):
         freeze(self, "reference", (len(self.targets),))
         freeze(self, "predictions", (width, 4, len(self.targets)))
 
+    def __len__(self) -> int:
+        """Positions of the window."""
+        return len(self.predictions)
+
     @property
     def end(self) -> int:
         """The position after the window."""
@@ -77,27 +83,21 @@ class Mutagenesis(OverTargets):
         ids = alphabet.encode(self.sequence)[self.start : self.end]
         return -self.delta.sum(axis=1) / np.where(ids == alphabet.N_ID, 4, 3).astype(self.predictions.dtype)
 
-    def to_dataframe(self) -> pd.DataFrame:
-        """One row for each substitution and target: position, ref, alt, target, prediction, delta."""
-        import pandas as pd
+    def to_dataframe(self, targets: Sequence[str] | str | None = None) -> pd.DataFrame:
+        """One row for each substitution and target: position, ref, alt, target, prediction, delta.
 
+        Args:
+            targets: names of those to tell of; all if not given.
+
+        Raises:
+            ValueError: an unknown target.
+            MemoryError: a table of more rows than there is memory for.
+        """
         ids = alphabet.encode(self.sequence)[self.start : self.end]
         row, base = np.nonzero(ids[:, None] != np.arange(4))
         letters = np.array(list(alphabet.ALPHABET))
-        frames = [
-            pd.DataFrame(
-                {
-                    "position": row + self.start,
-                    "ref": letters[ids[row]],
-                    "alt": letters[base],
-                    "target": target,
-                    "prediction": self.predictions[row, base, index],
-                    "delta": self.predictions[row, base, index] - self.reference[index],
-                }
-            )
-            for index, target in enumerate(self.targets)
-        ]
-        return pd.concat(frames, ignore_index=True)
+        columns = {"position": row + self.start, "ref": letters[ids[row]], "alt": letters[base]}
+        return target_table(columns, self.targets, targets, self.predictions[row, base], self.reference)
 
     def to_xarray(self) -> xr.Dataset:
         """`predictions` (position, base, target) and `reference` (target), with coordinates and the certificate."""

@@ -1,0 +1,66 @@
+"""Long tables of many targets, with little memory: what repeats is stored once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import psutil
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["target_table"]
+
+_BYTES = 32  # of a row, with what is needed to make it
+
+
+def target_table(
+    columns: Mapping[str, Any],
+    targets: Sequence[str],
+    chosen: Sequence[str] | str | None,
+    predictions: np.ndarray,
+    reference: np.ndarray,
+) -> pd.DataFrame:
+    """A row for each item and target: the item's columns, target, prediction, and delta from the reference.
+
+    Args:
+        columns: of the n items. Texts become categories.
+        targets: names of the T targets.
+        chosen: those to tell of; all if not given.
+        predictions: (n, T).
+        reference: (T,).
+
+    Raises:
+        ValueError: an unknown target.
+        MemoryError: more rows than there is memory for; with how many targets would fit.
+    """
+    import pandas as pd
+
+    names = list(targets) if chosen is None else [chosen] if isinstance(chosen, str) else list(chosen)
+    position = {name: at for at, name in enumerate(targets)}
+    unknown = [name for name in names if name not in position]
+    if unknown:
+        raise ValueError(f"`targets` must be among the {len(targets)} of the result, but {unknown[:3]} are not.")
+    count, available = len(predictions), psutil.virtual_memory().available
+    need = _BYTES * count * len(names)
+    if need > available:
+        raise MemoryError(
+            f"A table of {count:,} rows for each of {len(names):,} targets needs about {need / 1e9:.1f} GB, and "
+            f"{available / 1e9:.1f} GB is there. About {available // (_BYTES * count):,} would fit: choose `targets`."
+        )
+    index = np.array([position[name] for name in names], dtype=np.int64)
+    table: dict[str, Any] = {}
+    for name, values in columns.items():
+        array = np.asarray(values)
+        if array.dtype.kind in "UO":
+            codes, levels = pd.factorize(array)
+            table[name] = pd.Categorical.from_codes(np.tile(codes, len(names)), pd.Index(levels))
+        else:
+            table[name] = np.tile(array, len(names))
+    table["target"] = pd.Categorical.from_codes(np.repeat(np.arange(len(names)), count), pd.Index(names))
+    of_target = predictions[:, index].T
+    table["prediction"] = of_target.ravel()
+    table["delta"] = (of_target - reference[index, None]).ravel()
+    return pd.DataFrame(table)
