@@ -17,7 +17,7 @@ from crossdna_interpret.attribution.mutagenesis import ism
 from crossdna_interpret.attribution.pairwise import pairwise_ism
 from crossdna_interpret.attribution.scans import deletion_scan, insertion_scan
 from crossdna_interpret.edits import Edit, edit_to
-from crossdna_interpret.engine import ReuseWarning, score_edits
+from crossdna_interpret.engine import KeepWarning, ReuseWarning, score_edits
 from crossdna_interpret.exchange.interventions import ablate_exchange, patch_exchange
 from crossdna_interpret.exchange.maps import strand_exchange
 from crossdna_interpret.exchange.mutagenesis import exchange_ism
@@ -59,6 +59,8 @@ from crossdna_interpret.results import (
     StrandExchange,
 )
 from crossdna_interpret.scoring import SequenceModel, predict
+from crossdna_interpret.shuffling import ShuffleWarning
+from crossdna_interpret.stability import UnstableModelWarning
 from crossdna_interpret.strand import reverse_complement
 from crossdna_interpret.training_range import OutsideTrainingWarning, TrainingRange, outside_training
 from crossdna_interpret.wrapping import ChannelOrderWarning, wrap
@@ -82,6 +84,7 @@ __all__ = [
     "ExchangeEffects",
     "ExchangeMutagenesis",
     "ExchangePatch",
+    "KeepWarning",
     "Marginalization",
     "MeasuredComparison",
     "Motif",
@@ -94,9 +97,11 @@ __all__ = [
     "ReuseWarning",
     "Seqlets",
     "SequenceModel",
+    "ShuffleWarning",
     "Spacing",
     "StrandExchange",
     "TrainingRange",
+    "UnstableModelWarning",
     "ablate_exchange",
     "annotate",
     "capture",

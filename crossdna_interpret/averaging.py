@@ -22,6 +22,12 @@ __all__ = ["ReverseComplemented", "averaged"]
 
 Result = TypeVar("Result")
 
+# What a model has, or may have, and its reverse complement has alike.
+_PASSED_ON = frozenset(
+    ["targets", "name", "device", "dtype", "config", "memory_estimate", "operations", "accelerated", "reuse_problem",
+     "runs_in_threads"]
+)  # fmt: skip
+
 
 class ReverseComplemented(nn.Module):
     """The model that scores the reverse complement of what it is given, with all that the model itself offers.
@@ -34,15 +40,14 @@ class ReverseComplemented(nn.Module):
         super().__init__()
         assert isinstance(model, nn.Module)
         self.model = model
-        self.targets, self.name = model.targets, model.name
-        self.device, self.dtype = model.device, model.dtype
-        for name in ("config", "memory_estimate", "operations", "accelerated", "reuse_problem"):
-            if hasattr(model, name):
-                setattr(self, name, getattr(model, name))
-        if hasattr(model, "forward_strands"):
-            self.forward_strands = self._turned_strands
-        if hasattr(model, "reuse"):
-            self.reuse = self._reuse
+        self.training = model.training
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _PASSED_ON:
+            return getattr(self.model, name)
+        if name in ("forward_strands", "reuse") and hasattr(self.model, name):
+            return self._turned_strands if name == "forward_strands" else self._reuse
+        return super().__getattr__(name)
 
     def forward(self, x: Tensor) -> Tensor:
         scores: Tensor = self.model(strand.reverse_complement(x))
@@ -55,7 +60,7 @@ class ReverseComplemented(nn.Module):
 
     def _reuse(self, reference: np.ndarray) -> _Turned:
         offered: Any = self.model.reuse
-        return _Turned(offered(strand.reverse_complement(reference)))
+        return _Turned(offered(strand.reverse_complement_ids(reference)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +68,7 @@ class _Turned:
     scorer: Any
 
     def score(self, ids: np.ndarray) -> Tensor:
-        scores: Tensor = self.scorer.score(strand.reverse_complement(ids))
+        scores: Tensor = self.scorer.score(strand.reverse_complement_ids(ids))
         return scores
 
 

@@ -26,27 +26,33 @@ from torch import nn
 from crossdna_interpret import alphabet
 from crossdna_interpret.averaging import ReverseComplemented, averaged
 from crossdna_interpret.edits import Edit, Editor
+from crossdna_interpret.fingerprint import fingerprint
 from crossdna_interpret.hooks import hooked
 from crossdna_interpret.keep import Kept
+from crossdna_interpret.parallel import for_each
 from crossdna_interpret.progress import progress
 from crossdna_interpret.results import Certificate, EditScores
 from crossdna_interpret.scoring import (
+    VERSION,
     ModelLike,
     SequenceModel,
     available_memory,
     certify,
     evaluation_mode,
     level_of_caller,
-    model_hash,
+    real_scores,
     require_memory,
     resolve_batch_size,
     resolve_model,
     resolve_target,
+    runs_in_threads,
     score_ids,
+    stability,
+    threads_for,
 )
 from crossdna_interpret.training_range import warn_outside_training
 
-__all__ = ["Compile", "EditRun", "ReuseWarning", "run_edits", "score_edits"]
+__all__ = ["Compile", "EditRun", "KeepWarning", "ReuseWarning", "run_edits", "score_edits"]
 
 Compile = Literal["auto"] | bool
 
@@ -65,6 +71,17 @@ class ReuseWarning(UserWarning):
         >>> with warnings.catch_warnings():
         ...     warnings.simplefilter("error", cdi.ReuseWarning)  # stop, rather than score everything again
         ...     r = cdi.ism("ACGTACGTACGT")
+    """
+
+
+class KeepWarning(UserWarning):
+    """Scores are not kept, although a folder was given, for they could be those of another model next time.
+
+    Example:
+        >>> import warnings, crossdna_interpret as cdi
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("error", cdi.KeepWarning)  # stop, rather than compute everything again next time
+        ...     r = cdi.ism("ACGTACGTACGT", end=2)
     """
 
 
@@ -171,9 +188,10 @@ def run_edits(
         raise ValueError(f"`compile` must be 'auto', True or False, but got {compile!r}.")
     length = len(editor.ids)
     longest = length + max((edit.change for edit in edits if editor.flanks is None), default=0)
-    require_memory(model, resolve_batch_size(model, max(length, longest), batch_size), max(length, longest))
-    with evaluation_mode(model):
-        job = _Job(model, editor, edits, method, batch_size, keep, reuse)
+    size = min(resolve_batch_size(model, max(length, longest), batch_size), max(1, len(edits)))
+    require_memory(model, size, max(length, longest))
+    with evaluation_mode(model) as evaluated:
+        job = _Job(evaluated, editor, edits, method, batch_size, keep, reuse)
         return job.run(compile)
 
 
@@ -190,6 +208,7 @@ class _Job:
     checks: dict[str, float] = field(default_factory=dict)
 
     def run(self, compile: Compile) -> EditRun:
+        self.checks |= stability(self.model, self.editor.ids, self.batch_size)
         reference = score_ids(self.model, self.editor.ids[None])[0]
         predictions = np.empty((len(self.edits), len(reference)), dtype=reference.dtype)
         problem = self._reuse_problem()
@@ -232,9 +251,8 @@ class _Job:
     def _fill(self, predictions: np.ndarray, path: Literal["reuse", "plain", "trusted"]) -> None:
         """Write the score of every edit into its row: by reuse, or by whole passes, in the end without kernels."""
         reuse = path == "reuse"
-        assert isinstance(self.model, nn.Module)
-        if self.keep is not None and hooked(self.model):
-            self.settings["keep"] = "no: what hooks change cannot be told from one run to the next"
+        if self.keep is not None and (problem := self._keep_problem()) is not None:
+            self.settings["keep"] = f"no: {problem}"
             self.keep = None
         with Kept.open(self.keep, self._key(path), predictions) as kept:
             todo = [index for index in range(len(self.edits)) if index not in kept.done]
@@ -243,13 +261,21 @@ class _Job:
             pace = self._pace(reuse, len(todo))
             with progress(len(self.edits), self.method, "edit") as bar:
                 bar.update(len(self.edits) - len(todo))
-                for batch in pace.batches(todo, lambda index: self._shape(self.edits[index])):
+
+                def timed(batch: list[int]) -> tuple[np.ndarray, float]:
                     started = time.perf_counter()
                     scores = score(np.stack([self.editor.encoded(self.edits[index]) for index in batch]))
-                    pace.took(time.perf_counter() - started)
+                    return scores, time.perf_counter() - started
+
+                def receive(batch: list[int], result: tuple[np.ndarray, float]) -> None:
+                    scores, seconds = result
+                    pace.took(len(batch), seconds)
                     predictions[batch] = scores
                     kept.add(batch, scores)
                     bar.update(len(batch))
+
+                batches = pace.batches(todo, lambda index: self._shape(self.edits[index]))
+                for_each(batches, timed, receive, threads=self._threads(pace.size))
             self.settings["batch_size"] = pace.size
 
     def _shape(self, edit: Edit) -> int:
@@ -260,10 +286,22 @@ class _Job:
         if self.keep is None:
             return None
         assert isinstance(self.model, nn.Module)
-        kind = [f"{type(each).__module__}.{type(each).__qualname__}" for each in (self.model, *self.model.children())]
         edits = [(edit.start, edit.end, edit.string) for edit in self.edits]
-        of_model = kind, model_hash(self.model), str(self.model.dtype)
-        return *of_model, self.editor.sequence, self.editor.flanks, edits, path
+        of_model = fingerprint(self.model).digest, tuple(self.model.targets), str(self.model.dtype)
+        how = path, self.settings["compile"], self.model.device.type, VERSION
+        return *of_model, self.editor.sequence, self.editor.flanks, edits, how
+
+    def _keep_problem(self) -> str | None:
+        """Why scores cannot be kept, in words, or None."""
+        assert isinstance(self.model, nn.Module)
+        if hooked(self.model):
+            return "what hooks change cannot be told from one run to the next"
+        opaque = fingerprint(self.model).opaque
+        if not opaque:
+            return None
+        problem = f"it is not known what {', '.join(opaque[:3])} of {self.model.name} does to its scores"
+        warnings.warn(f"`keep` keeps nothing: {problem}.", KeepWarning, stacklevel=level_of_caller())
+        return problem
 
     def _scorer(self, reuse: bool) -> Callable[[np.ndarray], np.ndarray]:
         if not reuse:
@@ -272,12 +310,16 @@ class _Job:
 
         def score(ids: np.ndarray) -> np.ndarray:
             scores = scorer.score(ids)
+            scores = real_scores(scores, self.model.name)
             if not torch.isfinite(scores).all():
                 raise ValueError(f"`model` {self.model.name} returned scores that are NaN or infinite.")
             result: np.ndarray = scores.cpu().numpy()
             return result
 
         return score
+
+    def _threads(self, size: int) -> int:
+        return threads_for(self.model, size, len(self.editor.ids))
 
     def _pace(self, reuse: bool, count: int) -> _Pace:
         length = len(self.editor.ids)
@@ -291,7 +333,8 @@ class _Job:
         estimate = getattr(self.model, "memory_estimate", None)
         most = count
         if estimate is not None:
-            fitting = min(fitting, available_memory(self.model.device) // 2)
+            threads = torch.get_num_threads() if runs_in_threads(self.model) else 1
+            fitting = min(fitting, available_memory(self.model.device) // 2) // threads
             most = max(1, fitting // max(1, estimate(1, block)))
         usual = max(3, _REUSE_NUMBERS // (block * getattr(config, "d_model", 128)) // 3 * 3)
         tried = [min(size, most) for size in (usual, 2 * usual, max(3, usual // 2))]
@@ -338,7 +381,7 @@ class _Pace:
     def __init__(self, size: int, trials: Iterable[int]) -> None:
         self.size, self.trials = size, list(trials)
         self.best: dict[int, float] = {}
-        self._last = 0
+        self._tried = set(self.trials)
 
     def batches(self, order: list[int], shape: Callable[[int], int]) -> Iterator[list[int]]:
         for _, group in itertools.groupby(order, key=shape):
@@ -346,12 +389,12 @@ class _Pace:
             while rest:
                 size = self.trials.pop(0) if self.trials else self.size
                 batch, rest = rest[:size], rest[size:]
-                self._last = len(batch) if len(batch) == size else 0
                 yield batch
 
-    def took(self, seconds: float) -> None:
-        if not self._last or (self._last not in self.best and not self.trials and self.best):
+    def took(self, count: int, seconds: float) -> None:
+        """A batch of so many edits took so long; the last of a group may be smaller than any that is tried."""
+        if count not in self._tried:
             return
-        self.best[self._last] = min(seconds / self._last, self.best.get(self._last, float("inf")))
+        self.best[count] = min(seconds / count, self.best.get(count, float("inf")))
         if not self.trials and len(self.best) > 1:
             self.size = min(self.best, key=self.best.__getitem__)

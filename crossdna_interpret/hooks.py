@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-__all__ = ["Activation", "Activations", "HookPoint", "capture", "edit", "hook_names", "hooked"]
+__all__ = ["Activation", "Activations", "HookPoint", "capture", "edit", "hook_names", "hooked", "hooks_of"]
 
 _PREFIX = "hook_"
 
@@ -85,9 +86,29 @@ def _points(model: nn.Module) -> dict[str, nn.Module]:
     return {path: module for path, module in model.named_modules() if path}
 
 
+def hooks_of(module: nn.Module) -> list[Any]:
+    """Hooks of any kind on one module, by whatever means; those of `capture` and `edit` only in their own thread."""
+    kinds = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
+    if not (kinds[0] or kinds[1] or kinds[2] or kinds[3]):
+        return []
+    hooks = [hook for kind in kinds for hook in kind.values()]
+    return [hook for hook in hooks if getattr(hook, "thread", None) in (None, threading.get_ident())]
+
+
 def hooked(model: nn.Module) -> bool:
-    """Whether a forward hook is active on any submodule, by `capture`, by `edit` or by other means."""
-    return any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    """Whether a hook is active on any submodule, by `capture`, by `edit` or by other means."""
+    return any(hooks_of(module) for module in model.modules())
+
+
+def _in_this_thread(hook: Callable[..., Any], *, changes: bool) -> Callable[..., Any]:
+    """A hook that does nothing in other threads, which may use the same model; and whether it changes values."""
+    own = threading.get_ident()
+
+    def apply(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
+        return hook(module, inputs, output) if threading.get_ident() == own else None
+
+    apply.thread, apply.changes = own, changes  # type: ignore[attr-defined]
+    return apply
 
 
 def hook_names(model: nn.Module) -> list[str]:
@@ -115,7 +136,7 @@ def _where(inputs: tuple[Any, ...], module: nn.Module) -> Any:
 
 @contextmanager
 def capture(model: nn.Module, *patterns: str) -> Iterator[Activations]:
-    """Record the values at hook points while the body runs.
+    """Record the values at hook points while the body runs, in this thread.
 
     Args:
         model: any module. Without `HookPoint`s of its own, the outputs of its submodules are offered by their path.
@@ -147,13 +168,13 @@ def capture(model: nn.Module, *patterns: str) -> Iterator[Activations]:
 
     with ExitStack() as stack:
         for name in names:
-            stack.callback(points[name].register_forward_hook(recorder(name)).remove)
+            stack.callback(points[name].register_forward_hook(_in_this_thread(recorder(name), changes=False)).remove)
         yield seen
 
 
 @contextmanager
 def edit(model: nn.Module, edits: Mapping[str, Callable[[Tensor, Any], Tensor]]) -> Iterator[None]:
-    """Replace values at hook points while the body runs.
+    """Replace values at hook points while the body runs, in this thread.
 
     Args:
         model: any module, as for `capture`.
@@ -194,5 +215,5 @@ def edit(model: nn.Module, edits: Mapping[str, Callable[[Tensor, Any], Tensor]])
 
     with ExitStack() as stack:
         for name, fn in plan:
-            stack.callback(points[name].register_forward_hook(replacer(name, fn)).remove)
+            stack.callback(points[name].register_forward_hook(_in_this_thread(replacer(name, fn), changes=True)).remove)
         yield

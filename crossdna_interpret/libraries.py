@@ -1,7 +1,8 @@
-"""Calls of the field's libraries, which are to leave nothing behind but their results."""
+"""Calls of the field's libraries, which leave nothing behind but their results."""
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,19 +11,23 @@ import torch
 
 __all__ = ["leaving_no_trace"]
 
+# Filters of warnings belong to the process, and numba's parallel loops must not run in two threads at once.
+_one_at_a_time = threading.RLock()
+
 
 @contextmanager
 def leaving_no_trace() -> Iterator[None]:
     """Warnings in the body are not for the user, and torch has as many threads afterwards as before.
 
-    The first parallel loop that numba runs in a process sets the threads of OpenMP, which torch shares, to all cores,
-    whatever OMP_NUM_THREADS asks for.
+    One thread at a time is in such a body. The first parallel loop that numba runs in a process sets the threads of
+    OpenMP, which torch shares, to all cores, whatever OMP_NUM_THREADS asks for.
     """
-    threads = torch.get_num_threads()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            yield
-        finally:
-            if torch.get_num_threads() != threads:
-                torch.set_num_threads(threads)
+    with _one_at_a_time:
+        threads = torch.get_num_threads()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                yield
+            finally:
+                if torch.get_num_threads() != threads:
+                    torch.set_num_threads(threads)

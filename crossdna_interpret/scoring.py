@@ -8,14 +8,11 @@ from __future__ import annotations
 import bisect
 import difflib
 import functools
-import hashlib
-import json
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import psutil
@@ -23,17 +20,24 @@ import torch
 from torch import Tensor, nn
 
 from crossdna_interpret import alphabet
-from crossdna_interpret.arguments import integer
+from crossdna_interpret.arguments import integer, level_of_caller
 from crossdna_interpret.averaging import ReverseComplemented
+from crossdna_interpret.evaluation import in_evaluation_mode
+from crossdna_interpret.fingerprint import fingerprint
+from crossdna_interpret.hooks import hooked
 from crossdna_interpret.models.store import load_model
+from crossdna_interpret.parallel import alone, for_each, spread_over_threads
 from crossdna_interpret.progress import progress
 from crossdna_interpret.results import Certificate
+from crossdna_interpret.stability import check_stability
 from crossdna_interpret.training_range import warn_outside_training
 
 __all__ = ["ModelLike", "SequenceModel", "predict"]
 
 # Positions in one batch. Larger batches fall out of the processor's caches and are slower.
 _POSITIONS = {"cpu": 4096, "cuda": 262144}
+VERSION = metadata.version("crossdna_interpret")
+_WORTH_SPREADING = 1024  # positions in all from which on several threads pay
 
 
 @runtime_checkable
@@ -63,6 +67,8 @@ class SequenceModel(Protocol):
 
 
 ModelLike = SequenceModel | str | Path | None
+Model = TypeVar("Model", bound=SequenceModel)
+Result = TypeVar("Result")
 
 
 @functools.lru_cache(maxsize=1)
@@ -108,16 +114,17 @@ def resolve_target(model: SequenceModel, target: str | int | None) -> int:
 
 
 @contextmanager
-def evaluation_mode(model: SequenceModel) -> Iterator[None]:
-    """Evaluation mode in the body; afterwards every submodule is in the mode it was in."""
+def evaluation_mode(model: Model) -> Iterator[Model]:
+    """A view of the model in evaluation mode, in the body computed with in its own dtype, with gradients to be had.
+
+    So neither the caller's autocast nor inference mode changes a result. The model itself stays as it is.
+    """
     assert isinstance(model, nn.Module)
-    training = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in training.items():
-            module.training = mode
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        for device in {"cpu", model.device.type}:
+            stack.enter_context(torch.autocast(device, enabled=False))
+        yield in_evaluation_mode(model)
 
 
 def resolve_batch_size(model: SequenceModel, length: int, batch_size: int | None, *, gradients: bool = False) -> int:
@@ -126,8 +133,9 @@ def resolve_batch_size(model: SequenceModel, length: int, batch_size: int | None
         size = max(1, _POSITIONS.get(model.device.type, 4096) // length)
         estimate = getattr(model, "memory_estimate", None)
         if estimate is not None and size > 1:
+            threads = torch.get_num_threads() if runs_in_threads(model) else 1
             fitting = available_memory(model.device) // 2 // max(1, estimate(1, length, gradients=gradients))
-            size = max(1, min(size, fitting))
+            size = max(1, min(size, fitting // threads))
         return size
     return integer("batch_size", batch_size, 1)
 
@@ -159,11 +167,27 @@ def require_memory(model: SequenceModel, n: int, length: int, *, gradients: bool
         )
 
 
+def in_one_thread(model: SequenceModel, compute: Callable[[], Result]) -> Result:
+    """Compute something with a model, with one thread of PyTorch if the model runs in threads at all."""
+    return alone(compute) if runs_in_threads(model) else compute()
+
+
+def threads_for(model: SequenceModel, n: int, length: int, *, gradients: bool = False) -> int:
+    """How many batches of `n` sequences can be computed at once: 1 for a model that does not run in threads."""
+    if not runs_in_threads(model):
+        return 1
+    estimate: Callable[..., int] | None = getattr(model, "memory_estimate", None)
+    most = torch.get_num_threads()
+    if estimate is not None:
+        most = min(most, available_memory(model.device) // max(1, estimate(n, length, gradients=gradients)))
+    return max(1, most)
+
+
 def score_ids(model: SequenceModel, ids: np.ndarray) -> np.ndarray:
-    """Scores (N, T) of ids (N, L) in one batch, without gradients.
+    """Scores (N, T) of ids (N, L) in one batch, without gradients: float64 of float64 and wide integers, or float32.
 
     Raises:
-        ValueError: the model returned another shape, or scores that are not finite.
+        ValueError: the model returned another shape, or scores that are complex or not finite.
     """
     x = torch.from_numpy(alphabet.one_hot(ids)).to(device=model.device, dtype=model.dtype)
     return score_channels(model, x).cpu().numpy()
@@ -171,17 +195,60 @@ def score_ids(model: SequenceModel, ids: np.ndarray) -> np.ndarray:
 
 def score_channels(model: SequenceModel, x: Tensor) -> Tensor:
     """Scores (N, T) of channels (N, 5, L) in one batch, without gradients; checked as in `score_ids`."""
-    with torch.no_grad():
-        scores = model(x)
+
+    def forward() -> Tensor:
+        with torch.no_grad():
+            return model(x)
+
+    if not runs_in_threads(model):
+        scores = forward()
+    elif len(x) * x.shape[-1] <= _POSITIONS["cpu"]:
+        scores = alone(forward)
+    else:
+        with spread_over_threads(True):
+            scores = forward()
     expected = (len(x), len(model.targets))
     if not isinstance(scores, Tensor) or tuple(scores.shape) != expected:
         shape = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
         raise ValueError(
             f"`model` must return scores of shape {expected}, one column per target, but returned {shape}."
         )
+    scores = real_scores(scores, model.name)
     if not torch.isfinite(scores).all():
         raise ValueError(f"`model` {model.name} returned scores that are NaN or infinite.")
     return scores
+
+
+def stability(model: SequenceModel, ids: np.ndarray, batch_size: int | None) -> dict[str, float]:
+    """Checks of `check_stability`, for a model that is not known to be stable; nothing is checked while hooks watch."""
+    assert isinstance(model, nn.Module)
+    if bool(getattr(model, "runs_in_threads", False)) or isinstance(model, ReverseComplemented) or hooked(model):
+        return {}
+    return check_stability(
+        model.name,
+        ids,
+        lambda batch: score_ids(model, batch),
+        digest=model_hash(model),
+        eps=torch.finfo(model.dtype).eps,
+        in_batches=batch_size != 1,
+    )
+
+
+def real_scores(scores: Tensor, name: str) -> Tensor:
+    """Scores as float32, or as float64 where float32 would round them. Differences of unsigned ones would wrap around.
+
+    Raises:
+        ValueError: complex scores.
+    """
+    if scores.is_complex():
+        raise ValueError(f"`model` {name} must return real scores, but returned {scores.dtype}.")
+    wide = scores.dtype in (torch.float64, torch.int32, torch.int64, torch.uint32, torch.uint64)
+    return scores.to(torch.float64 if wide else torch.float32)
+
+
+def runs_in_threads(model: SequenceModel) -> bool:
+    """Whether several threads may compute with the model at once; only what says so of itself, on the CPU."""
+    return model.device.type == "cpu" and bool(getattr(model, "runs_in_threads", False))
 
 
 def predict(
@@ -205,6 +272,7 @@ def predict(
 
     Warns:
         OutsideTrainingWarning: a sequence is unlike what the model was trained on.
+        UnstableModelWarning: the model gives one sequence different scores.
 
     Example:
         >>> predict(["ACGT" * 41, "acguN"]).shape
@@ -221,33 +289,40 @@ def predict(
     for index, seq in enumerate(normal):
         by_length.setdefault(len(seq), []).append(index)
     sizes = {length: resolve_batch_size(resolved, length, batch_size) for length in by_length}
+    if batch_size is None and runs_in_threads(resolved):  # a batch at least for each thread
+        for length, rows in by_length.items():
+            if length * len(rows) >= _WORTH_SPREADING:
+                sizes[length] = min(sizes[length], -(-len(rows) // torch.get_num_threads()))
     for length, rows in by_length.items():
         require_memory(resolved, min(sizes[length], len(rows)), length)
     scores: list[np.ndarray] = [np.empty(0)] * len(normal)
-    with evaluation_mode(resolved), progress(len(normal), "predict", "sequence") as bar:
-        for length, rows in by_length.items():
-            for first in range(0, len(rows), sizes[length]):
-                batch = rows[first : first + sizes[length]]
-                ids = np.stack([alphabet.encode(normal[row]) for row in batch])
-                for row, score in zip(batch, score_ids(resolved, ids), strict=True):
-                    scores[row] = score
-                bar.update(len(batch))
+    batches = [
+        rows[first : first + sizes[length]]
+        for length, rows in by_length.items()
+        for first in range(0, len(rows), sizes[length])
+    ]
+    with evaluation_mode(resolved) as evaluated, progress(len(normal), "predict", "sequence") as bar:
+        stability(evaluated, alphabet.encode(normal[0]), batch_size if len(normal) > 1 else 1)
+
+        def score(batch: list[int]) -> np.ndarray:
+            return score_ids(evaluated, np.stack([alphabet.encode(normal[row]) for row in batch]))
+
+        def keep(batch: list[int], found: np.ndarray) -> None:
+            for row, of_row in zip(batch, found, strict=True):
+                scores[row] = of_row
+            bar.update(len(batch))
+
+        threads = min(threads_for(evaluated, min(sizes[each], len(rows)), each) for each, rows in by_length.items())
+        for_each(batches, score, keep, threads=min(threads, len(batches)))
     return np.stack(scores)
 
 
 def model_hash(model: SequenceModel) -> str:
-    """SHA-256 over the names and bytes of the weights, and the config if the model has one."""
+    """SHA-256 of a model's weights and of all else that changes its scores; see `fingerprint`."""
     if isinstance(model, ReverseComplemented):
         return model_hash(model.model)
     assert isinstance(model, nn.Module)
-    digest = hashlib.sha256()
-    config = getattr(model, "config", None)
-    if config is not None and hasattr(config, "to_dict"):
-        digest.update(json.dumps(config.to_dict(), sort_keys=True).encode())
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+    return fingerprint(model).digest
 
 
 def certify(
@@ -261,18 +336,10 @@ def certify(
         device=str(model.device),
         dtype=str(model.dtype).removeprefix("torch."),
         versions={
-            "crossdna_interpret": metadata.version("crossdna_interpret"),
+            "crossdna_interpret": VERSION,
             "torch": torch.__version__,
             "numpy": np.__version__,
         },
         settings=dict(settings),
         checks=dict(checks),
     )
-
-
-def level_of_caller() -> int:
-    """The `stacklevel`, for a warning raised by whoever calls this, of the first frame outside of the package."""
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == __name__.split(".")[0]:
-        level, frame = level + 1, frame.f_back
-    return level

@@ -258,13 +258,33 @@ def test_analyses_leave_no_trace(analysis: str, half_trained: CrossDNA) -> None:
     assert not differences(before, snapshot(half_trained))
 
 
+SURROUNDINGS: dict[str, Callable] = {
+    "other defaults": unusual,
+    "autocast": lambda: torch.autocast("cpu", dtype=torch.bfloat16),
+    "inference mode": torch.inference_mode,
+    "another default device": lambda: torch.device("meta"),  # stands for any other than the model's
+}
+
+
+@pytest.mark.parametrize("surroundings", SURROUNDINGS)
 @pytest.mark.parametrize("analysis", ANALYSES)
-def test_surroundings_do_not_reach_into_results(analysis: str, half_trained: CrossDNA, make_model: Callable) -> None:
+def test_surroundings_do_not_reach_into_results(
+    analysis: str, surroundings: str, half_trained: CrossDNA, make_model: Callable
+) -> None:
     expected = ANALYSES[analysis](make_model(depth=1))
-    with unusual():
+    with SURROUNDINGS[surroundings]():
         result = ANALYSES[analysis](half_trained)
     assert result.dtype == expected.dtype == np.float32
     np.testing.assert_allclose(result, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("surroundings", SURROUNDINGS)
+def test_a_model_is_loaded_for_later_whatever_surrounds_it(surroundings: str) -> None:
+    with SURROUNDINGS[surroundings]():
+        model = cdi.load_model()
+    assert (model.device.type, model.dtype) == ("cpu", torch.float32)
+    assert not any(parameter.is_inference() for parameter in model.parameters())
+    assert cdi.input_gradient(SEQUENCE, model).values.any()
 
 
 @pytest.mark.usefixtures("surroundings")

@@ -14,7 +14,7 @@ def paced(pace: _Pace, order: list[int], shape: Callable[[int], int], seconds: d
     """The batches, when one of n takes n times what `seconds` says of n."""
     for batch in pace.batches(order, shape):
         yield batch
-        pace.took(len(batch) * seconds.get(len(batch), 0.0))
+        pace.took(len(batch), len(batch) * seconds.get(len(batch), 0.0))
 
 
 def test_without_trials_batches_have_the_size_that_was_given() -> None:
@@ -57,6 +57,6 @@ def test_one_slow_batch_does_not_decide(slow: int) -> None:
     trials = [12 * 1.0, 24 * 1.5, 6 * 2.0] * 2
     trials[slow] = 100.0
     took = iter(trials)
-    for _ in pace.batches(list(range(200)), lambda index: 0):
-        pace.took(next(took, 12.0))
+    for batch in pace.batches(list(range(200)), lambda index: 0):
+        pace.took(len(batch), next(took, 12.0))
     assert pace.size == 12

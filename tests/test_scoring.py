@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 import crossdna_interpret
-from crossdna_interpret import alphabet, integrated_gradients, ism, load_model, predict, scoring
+from crossdna_interpret import alphabet, capture, integrated_gradients, ism, load_model, predict, scoring
+from crossdna_interpret.evaluation import in_evaluation_mode
 from crossdna_interpret.scoring import evaluation_mode, model_hash, resolve_target
 
 TARGETS = ("rods", "cones", "amacrine")
@@ -145,16 +146,16 @@ def test_not_a_model(model: object) -> None:
 @pytest.mark.parametrize(
     ("answer", "returned"),
     [
-        (lambda scores: scores[:, 0], r"\(2,\)"),
-        (lambda scores: scores[:, :2], r"\(2, 2\)"),
+        (lambda scores: scores[:, 0], r"\(1,\)"),
+        (lambda scores: scores[:, :2], r"\(1, 2\)"),
         (lambda scores: scores[:1], r"\(1, 3\)"),
-        (lambda scores: scores[..., None], r"\(2, 3, 1\)"),
+        (lambda scores: scores[..., None], r"\(1, 3, 1\)"),
         (lambda scores: {"logits": scores}, "dict"),
     ],
     ids=["one axis", "targets", "sequences", "three axes", "no tensor"],
 )
 def test_scores_of_another_shape(answer: Callable, returned: str) -> None:
-    with pytest.raises(ValueError, match=rf"`model` must return scores of shape \(2, 3\), .* returned {returned}"):
+    with pytest.raises(ValueError, match=rf"`model` must return scores of shape \(\d, 3\), .* returned {returned}"):
         predict(["ACGT", "ACGA"], Answering(answer))
 
 
@@ -234,7 +235,7 @@ def test_memory_of_the_longest_sequence_counts(memory: Callable) -> None:
     assert predict(["A" * 500, "A"], Hungry(), batch_size=1).ravel().tolist() == [500, 1]
     for analysis in (predict, ism, integrated_gradients):
         with pytest.raises(MemoryError, match="1,100 bases"):
-            analysis(["A", "C" * 1100], Hungry(), batch_size=1)
+            analysis(["ACGATTGCA", "ACCGT" * 220], Hungry(), batch_size=1)
 
 
 def test_predict_needs_memory_for_what_it_runs_at_once(memory: Callable) -> None:
@@ -311,20 +312,38 @@ def test_resolve_target_errors(target: object, error: type[Exception], message: 
         resolve_target(model, target)
 
 
-@pytest.mark.parametrize("raises", [False, True])
-def test_evaluation_mode_restores_every_submodule(raises: bool, model: nn.Module) -> None:
+def test_evaluation_mode_is_a_view_that_shares_weights_and_hooks(model: nn.Module) -> None:
     for i, module in enumerate(model.modules()):
         module.training = i % 3 == 0
     before = {name: module.training for name, module in model.named_modules()}
     assert len(set(before.values())) == 2
-    try:
-        with evaluation_mode(model):
-            assert not any(module.training for module in model.modules())
-            if raises:
-                raise RuntimeError("halfway")
-    except RuntimeError as error:
-        assert str(error) == "halfway"  # noqa: PT017 - whether it comes at all depends on the parameter
-    assert {name: module.training for name, module in model.named_modules()} == before
+    with evaluation_mode(model) as evaluated:
+        assert type(evaluated) is type(model)
+        assert not any(module.training for module in evaluated.modules())
+        assert {name: module.training for name, module in model.named_modules()} == before
+        own, seen = dict(model.named_parameters()), dict(evaluated.named_parameters())
+        assert list(own) == list(seen)
+        assert all(own[name] is seen[name] for name in own)
+        with capture(model, "bridge.out_a") as acts:
+            predict("ACGT", evaluated)
+        assert len(acts["bridge.out_a"]) == 1
+    model.eval()
+    with evaluation_mode(model) as evaluated:
+        assert evaluated is model
+
+
+def test_a_module_that_occurs_twice_is_one_in_the_view() -> None:
+    shared = nn.Dropout(0.5)
+
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.other, self.apply_one = shared, nn.Sequential(shared), shared.forward
+
+    view = in_evaluation_mode(Twice())
+    assert view.one is view.other[0] is not shared
+    assert view.apply_one.__self__ is view.one
+    assert shared.training
 
 
 def test_model_hash_knows_every_weight(model: nn.Module) -> None:

@@ -99,15 +99,16 @@ def ism(
     sequences = alphabet.normalize_many(seq, name="seq")
     windows = [window(len(sequence), start, end) for sequence in sequences]
     warn_outside_training(resolved, sequences, level_of_caller())
-    for sequence in sequences:  # all of them before any work
-        require_memory(resolved, resolve_batch_size(resolved, len(sequence), batch_size), len(sequence))
+    for sequence, (first, stop) in zip(sequences, windows, strict=True):  # all of them before any work
+        size = resolve_batch_size(resolved, len(sequence), batch_size)
+        require_memory(resolved, min(size, 4 * (stop - first)), len(sequence))
     asked = (resolved, ReverseComplemented(resolved)) if rc_average else (resolved,)
     results = []
     for sequence, part in zip(sequences, windows, strict=True):
         options = {"batch_size": batch_size, "compile": compile, "keep": keep}
         found = [_mutate(sequence, each, index, part, **options) for each in asked]
         results.append(averaged(*found) if rc_average else found[0])
-    return results[0] if isinstance(seq, str) else results
+    return results[0] if alphabet.is_single(seq) else results
 
 
 def _mutate(sequence: str, model: SequenceModel, target: int, part: tuple[int, int], **options: Any) -> Mutagenesis:

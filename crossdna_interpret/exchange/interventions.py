@@ -19,6 +19,7 @@ from crossdna_interpret.scoring import (
     ModelLike,
     certify,
     evaluation_mode,
+    in_one_thread,
     level_of_caller,
     require_memory,
     resolve_target,
@@ -82,8 +83,8 @@ def ablate_exchange(
     sequence = alphabet.normalize(seq)
     warn_outside_training(resolved, [sequence], level_of_caller())
     require_memory(resolved, 1, len(sequence))
-    with evaluation_mode(resolved):
-        found = resolved.exchange(alphabet.encode(sequence), index)
+    with evaluation_mode(resolved) as evaluated:
+        found = in_one_thread(evaluated, lambda: evaluated.exchange(alphabet.encode(sequence), index))
     choice = _Choice.of(found, len(sequence), direction, positions, side, sources)
     order = torch.from_numpy(np.random.default_rng(seed).permutation(len(sequence)))
 
@@ -165,8 +166,10 @@ def patch_exchange(
         )
     warn_outside_training(resolved, [sender, sequence], level_of_caller())
     require_memory(resolved, 1, len(sequence))
-    with evaluation_mode(resolved):
-        given, found = (resolved.exchange(alphabet.encode(seq), index) for seq in (sender, sequence))
+    with evaluation_mode(resolved) as evaluated:
+        given, found = in_one_thread(
+            evaluated, lambda: [evaluated.exchange(alphabet.encode(seq), index) for seq in (sender, sequence)]
+        )
     choice = _Choice.of(found, len(sequence), direction, positions, side, sources)
     changed = given.parts
     if side == "sender":
@@ -217,10 +220,10 @@ class _Choice:
             raise ValueError(f"`side` must be one of {get_args(Side)}, but got {side!r}.")
         places = list(range(length)) if positions is None else _places(positions, length)
         names = list(found.sources) if sources is None else _named(sources, list(found.sources))
-        at = torch.zeros(length, dtype=torch.bool)
+        at = torch.zeros(length, dtype=torch.bool, device="cpu")
         at[places] = True
-        ways = torch.tensor([direction in (name, "both") for name in DIRECTIONS])
-        parts = torch.tensor([name in names for name in found.sources])
+        ways = torch.tensor([direction in (name, "both") for name in DIRECTIONS], device="cpu")
+        parts = torch.tensor([name in names for name in found.sources], device="cpu")
         receivers = at if side == "receiver" else torch.ones_like(at)
         mask = ways[:, None, None, None] & parts[:, None, None] & receivers[:, None]
         described = {"direction": direction, "positions": tuple(places), "side": side, "sources": tuple(names)}

@@ -9,6 +9,7 @@ from typing import Any, Protocol, overload
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from crossdna_interpret import alphabet, strand
 from crossdna_interpret.averaging import averaged
@@ -19,6 +20,7 @@ from crossdna_interpret.scoring import (
     available_memory,
     certify,
     evaluation_mode,
+    in_one_thread,
     level_of_caller,
     require_memory,
     resolve_model,
@@ -104,12 +106,12 @@ def strand_exchange(
     for sequence in sequences:  # all of them before any work
         require_memory(resolved, 1, len(sequence))
         _require_memory_of_map(len(sequence), resolved.dtype)
-    with evaluation_mode(resolved):
-        results = [_share_out(sequence, resolved, index) for sequence in sequences]
+    with evaluation_mode(resolved) as evaluated:
+        results = [_share_out(sequence, evaluated, index) for sequence in sequences]
         if rc_average:
-            turned = [_share_out(strand.reverse_complement(sequence), resolved, index) for sequence in sequences]
+            turned = [_share_out(strand.reverse_complement(sequence), evaluated, index) for sequence in sequences]
             results = [averaged(one, _mirrored(other)) for one, other in zip(results, turned, strict=True)]
-    return results[0] if isinstance(seq, str) else results
+    return results[0] if alphabet.is_single(seq) else results
 
 
 def _mirrored(x: StrandExchange) -> StrandExchange:
@@ -139,13 +141,19 @@ def _require_memory_of_map(length: int, dtype: torch.dtype) -> None:
         )
 
 
-def _share_out(sequence: str, model: BridgedModel, target: int) -> StrandExchange:
-    found = model.exchange(alphabet.encode(sequence), target)
-    whole = found.parts.sum(1)
-    alone = [whole * torch.tensor(kept, dtype=whole.dtype)[:, None, None] for kept in ((1, 0), (0, 1))]
-    effects = ExchangeEffects(*(found.score(messages) for messages in (whole, *alone, torch.zeros_like(whole))))
+def _effects(found: Any, whole: Tensor, one_way: list[Tensor]) -> tuple[ExchangeEffects, Tensor]:
+    """Scores with all messages, with those of one direction, and with none; and the change at each position."""
+    none = torch.zeros_like(whole)
+    effects = ExchangeEffects(*(found.score(messages) for messages in (whole, *one_way, none)))
     with torch.no_grad():
-        changes = (found.position_scores(whole[None]) - found.position_scores(torch.zeros_like(whole)[None]))[0]
+        return effects, (found.position_scores(whole[None]) - found.position_scores(none[None]))[0]
+
+
+def _share_out(sequence: str, model: BridgedModel, target: int) -> StrandExchange:
+    found = in_one_thread(model, lambda: model.exchange(alphabet.encode(sequence), target))
+    whole = found.parts.sum(1)
+    one_way = [whole * whole.new_tensor(kept)[:, None, None] for kept in ((1, 0), (0, 1))]
+    effects, changes = in_one_thread(model, lambda: _effects(found, whole, one_way))
     steps, allowed = _STEPS, _TOLERANCE * float(changes.abs().sum()) + 1e-14
     while True:
         gradient = found.path_gradient(whole, steps)
@@ -162,7 +170,7 @@ def _share_out(sequence: str, model: BridgedModel, target: int) -> StrandExchang
             stacklevel=level_of_caller(),
         )
     dtype = np.float64 if model.dtype == torch.float64 else np.float32
-    by_source, bias = found.shares(gradient, dtype)
+    by_source, bias = in_one_thread(model, lambda: found.shares(gradient, dtype))
     plain = float(score_ids(model, alphabet.encode(sequence)[None])[0, target])
     return StrandExchange(
         sequence=sequence,

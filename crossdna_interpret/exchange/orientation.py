@@ -130,10 +130,10 @@ def symmetric_targets(model: ModelLike, length: int) -> np.ndarray:
     integer("length", length, 1)
     resolved = resolve_model(model)
     ids = np.random.default_rng(0).integers(0, len(alphabet.BASES), (_RANDOM, length))
-    both = np.concatenate([ids, strand.reverse_complement(ids)])
+    both = np.concatenate([ids, strand.reverse_complement_ids(ids)])
     size = resolve_batch_size(resolved, length, None)
-    with evaluation_mode(resolved):
-        parts = [score_ids(resolved, both[at : at + size]) for at in range(0, len(both), size)]
+    with evaluation_mode(resolved) as evaluated:
+        parts = [score_ids(evaluated, both[at : at + size]) for at in range(0, len(both), size)]
     scores = np.concatenate(parts).astype(np.float64)
     as_given, turned = scores[:_RANDOM], scores[_RANDOM:]
     rounding = 64 * torch.finfo(resolved.dtype).eps * np.abs(scores).max(axis=0)
@@ -156,7 +156,7 @@ def _blocks_shifted(shift: int) -> Rearrange:
 def _rearranged(model: Any, target: int, sequences: Sequence[str], pairs: Rearrange) -> np.ndarray:
     """(N,) scores with other pairs of blocks than the model's own."""
     scores = []
-    with evaluation_mode(model), torch.no_grad():
+    with evaluation_mode(model) as model, torch.no_grad():
         for sequence in sequences:
             require_memory(model, 1, len(sequence))
             x = torch.from_numpy(alphabet.one_hot(alphabet.encode(sequence)[None]))

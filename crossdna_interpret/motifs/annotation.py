@@ -307,7 +307,7 @@ def _to_scan(
 ) -> tuple[list[str], tuple[np.ndarray, ...] | None, str, Certificate]:
     """Sequences, their attributions if they have any, of what target, and the certificate to go on from."""
     of_results = isinstance(seqs, Explained) or (
-        not isinstance(seqs, str) and len(seqs) > 0 and isinstance(seqs[0], Explained)
+        isinstance(seqs, (list, tuple)) and len(seqs) > 0 and isinstance(seqs[0], Explained)
     )
     if of_results:
         results = checked_results(seqs)  # type: ignore[arg-type]
@@ -315,4 +315,4 @@ def _to_scan(
         return [each.sequence for each in results], importances, results[0].target, results[0].certificate
     versions = {"crossdna_interpret": metadata.version("crossdna_interpret"), "numpy": np.__version__}
     none = Certificate(method="", model="none", model_hash="", device="cpu", dtype="float64", versions=versions)
-    return alphabet.normalize_many(seqs), None, "", none  # type: ignore[arg-type]
+    return alphabet.normalize_many(seqs), None, "", none

@@ -109,8 +109,8 @@ def design(
             if allowed(made.sequences[-1]):
                 yield made
 
-    with evaluation_mode(resolved), progress(max_edits, "design", "edit") as bar:
-        first = float(score_ids(resolved, alphabet.encode(sequence)[None])[0, index])
+    with evaluation_mode(resolved) as evaluated, progress(max_edits, "design", "edit") as bar:
+        first = float(score_ids(evaluated, alphabet.encode(sequence)[None])[0, index])
         best = _Path((sequence,), (), (), (first,))
         front, reason = [best], "max_edits was reached"
         for _ in range(max_edits):

@@ -419,7 +419,7 @@ def test_a_model_that_computes_something_else_is_a_problem(model: CrossDNA) -> N
         def forward(self, x: Tensor) -> Tensor:
             return 2 * super().forward(x)
 
-    assert "Doubled computes something else" in (Doubled(model.config, model.targets).reuse_problem() or "")
+    assert "Doubled has a `forward` of its own" in (Doubled(model.config, model.targets).reuse_problem() or "")
 
 
 def test_a_scorer_leaves_the_model_as_it_was(make_model: Make) -> None:

@@ -6,7 +6,7 @@ import copy
 import functools
 import math
 import os
-from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from crossdna_interpret.models.crossdna.attention import AttentionPast, rotary_table, rotate, windowed_attention
 from crossdna_interpret.models.crossdna.bridge import Context
+from crossdna_interpret.models.crossdna.compiling import Sizes
 from crossdna_interpret.models.crossdna.kernels import Kernels, load_kernels
 from tests.models.kernel_cases import (
     Random,
@@ -149,8 +150,9 @@ def test_a_key_that_is_no_number_is_not_passed_over(load: Load, dtype: torch.dty
 def test_attention_without_memory_says_so() -> None:
     library: Any = SimpleNamespace(attention=lambda *_: 0)
     x = torch.zeros(1, 1234, 18)
+    kernels = Kernels(library, Sizes(key=4, value=4, taps=0, head=6))
     with pytest.raises(MemoryError, match="1,234 positions"):
-        Kernels(library, torch.float32).attention(x, 1, 3, None, rotary_table(1234, 6, 10000.0, x))
+        kernels.attention(x, 1, 3, None, rotary_table(1234, 6, 10000.0, x))
 
 
 @every_dtype
@@ -331,26 +333,15 @@ def test_rows_of_a_batch_do_not_mix(load: Load, dtype: torch.dtype, name: str) -
     assert not torch.equal(together[0], together[1])
 
 
-@pytest.fixture
-def threads() -> Iterator[Callable[[int], None]]:
-    """Sets the number of threads, for one test."""
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
-
-
 @every_dtype
 @every_function
-def test_results_do_not_depend_on_the_number_of_threads(
-    load: Load, dtype: torch.dtype, name: str, threads: Callable[[int], None]
-) -> None:
+def test_threads_that_use_the_same_kernels_do_not_meet(load: Load, dtype: torch.dtype, name: str) -> None:
     call, x = calls(load("six taps", dtype))[name]
-    threads(1)
-    alone = call(*x).clone()
-    for count in (2, 5):
-        threads(count)
-        assert torch.equal(call(*x), alone)
-        assert torch.get_num_threads() == count
+    inputs = [[scale * y for y in x] for scale in (1.0, 0.5, 0.25, 0.75)]
+    expected = [call(*each).clone() for each in inputs]
+    with ThreadPoolExecutor(8) as pool:
+        results = pool.map(lambda at: call(*inputs[at % 4]).clone(), range(64))
+        assert all(torch.equal(result, expected[at % 4]) for at, result in enumerate(results))
 
 
 @every_dtype

@@ -1,4 +1,4 @@
-"""How the CPU kernels are compiled and kept, and how they are lent to a model."""
+"""How the CPU kernels are compiled and kept, and when they are used."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from crossdna_interpret.models.crossdna.config import CrossDNAConfig
 from crossdna_interpret.models.crossdna.kernels import (
     CompileError,
     Kernels,
-    KernelUser,
+    active_kernels,
     compiled,
-    lent,
     load_kernels,
+    use_kernels,
 )
 from crossdna_interpret.models.crossdna.model import CrossDNA
 
@@ -38,7 +38,7 @@ Load = Callable[[torch.dtype], Kernels]
 
 SCRIPT = Path(compiling.__file__)
 
-# The sizes of the `model` fixture's heads, so that these kernels may be lent to it.
+# The sizes of the `model` fixture's heads, so that it can compute on these kernels.
 CONFIG = CrossDNAConfig(d_model=6, attention_heads=1, comba_heads=1, comba_head_dim=4, expand_v=2.0, conv_size=4)
 
 
@@ -50,41 +50,45 @@ def load(kernel_cache: Path) -> Load:
     return functools.cache(lambda dtype: load_kernels(CONFIG, dtype))
 
 
-# Loans
+# When they are used
 
 
-def holders(model: nn.Module) -> list[object]:
-    """What modules have of their own as kernels."""
-    return [vars(module)["kernels"] for module in model.modules() if "kernels" in vars(module)]
+def state(model: nn.Module) -> list[list[str]]:
+    """The names of what modules hold."""
+    return [sorted(vars(module)) for module in model.modules()]
 
 
-def test_a_loan_ends_with_the_body(load: Load, model: CrossDNA) -> None:
-    users = [module for module in model.modules() if isinstance(module, KernelUser)]
-    found = load(torch.float32)
-    before = [sorted(vars(module)) for module in model.modules()]
-    with lent(found, model):
-        assert len(users) > 10
-        assert all(module.kernels is found for module in users)
-    assert [sorted(vars(module)) for module in model.modules()] == before
-    assert all(module.kernels is None for module in users)
+def test_kernels_are_active_in_the_body_alone(load: Load, model: CrossDNA) -> None:
+    outer, inner, before, x = load(torch.float32), load(torch.float32), state(model), torch.zeros(1)
+    with torch.no_grad():
+        assert active_kernels(x) is None
+        with use_kernels(outer):
+            assert active_kernels(x) is outer
+            with use_kernels(inner):
+                assert active_kernels(x) is inner
+            with use_kernels(None):
+                assert active_kernels(x) is None
+            assert active_kernels(x) is outer
+            assert active_kernels(x.double()) is None
+            assert state(model) == before
+        assert active_kernels(x) is None
+        with pytest.raises(ZeroDivisionError), use_kernels(outer):
+            raise ZeroDivisionError
+        assert active_kernels(x) is None
 
 
-def test_a_loan_ends_with_an_exception_too(load: Load, model: CrossDNA) -> None:
-    with pytest.raises(ZeroDivisionError), lent(load(torch.float32), model):
-        raise ZeroDivisionError
-    assert not holders(model)
+def test_kernels_are_not_active_in_other_threads(load: Load) -> None:
+    with use_kernels(load(torch.float32)), ThreadPoolExecutor(1) as pool, torch.no_grad():
+        assert pool.submit(active_kernels, torch.zeros(1)).result() is None
 
 
-def test_a_loan_within_a_loan_gives_back_what_was_lent(load: Load, model: CrossDNA) -> None:
-    outer, inner = load(torch.float32), load(torch.float64)
-    with lent(outer, model):
-        with lent(inner, model.branch_a):
-            assert set(holders(model.branch_a)) == {inner}
-            assert set(holders(model.branch_b)) == {outer}
-        assert set(holders(model)) == {outer}
-        with lent(None, model):
-            assert set(holders(model)) == {outer}
-    assert not holders(model)
+def test_kernels_of_other_sizes_are_passed_by(load: Load, make_model: Callable) -> None:
+    other = make_model(d_model=6, attention_heads=3, comba_heads=3, comba_head_dim=2, expand_v=1.0, conv_size=3)
+    x = other.one_hot("ACGTTGCAACGT")
+    with torch.no_grad():
+        expected = other(x)
+        with use_kernels(load(torch.float32)):
+            torch.testing.assert_close(other(x), expected)
 
 
 # How they are compiled and kept
@@ -197,11 +201,11 @@ def test_options_that_a_compiler_does_not_know_are_left_out(
     load: Load, folder: Path, compiler: Callable[[str], Path]
 ) -> None:
     real = find_compiler()
-    log = compiler(f'case "$*" in *-fopenmp*) echo what is -fopenmp? >&2; exit 1;; esac; exec "{real}" "$@"')
+    log = compiler(f'case "$*" in *-march=native*) echo what is -march? >&2; exit 1;; esac; exec "{real}" "$@"')
     plain = load_kernels(CONFIG, torch.float32)
     runs = log.read_text().splitlines()
-    assert "-fopenmp" in runs[0]
-    assert "-fopenmp" not in runs[-1]
+    assert "-march=native" in runs[0]
+    assert "-march=native" not in runs[-1]
     x = torch.randn(3, 40, 20, generator=torch.Generator().manual_seed(0))
     expected = load(torch.float32).rms_norm(x, x[0, 0], 1e-5, 1.0)
     torch.testing.assert_close(plain.rms_norm(x, x[0, 0], 1e-5, 1.0), expected)

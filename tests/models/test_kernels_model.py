@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from crossdna_interpret.models.crossdna.kernels import Kernels, lent
+from crossdna_interpret.models.crossdna.kernels import Kernels, use_kernels
 from crossdna_interpret.models.crossdna.model import CrossDNA
 from tests.models.kernel_sizes import FUNCTIONS, SIZES, Call, Load, assert_near, every_dtype
 
@@ -26,7 +26,7 @@ unhurried = settings(deadline=None, max_examples=15, suppress_health_check=[Heal
 
 
 def score(model: CrossDNA, seqs: list[str], found: Kernels | None = None) -> Tensor:
-    with lent(found, model):
+    with use_kernels(found):
         return model(model.one_hot(seqs))
 
 
@@ -95,7 +95,7 @@ def test_nothing_is_used_while_gradients_are_on(load: Load, model: CrossDNA, use
     with torch.enable_grad():
         inputs = [x.clone().requires_grad_() for _ in range(2)]
         expected = model(inputs[0])
-        with lent(load("tiny", torch.float32), model):
+        with use_kernels(load("tiny", torch.float32)):
             result = model(inputs[1])
         assert torch.equal(result, expected)
         gradients = [torch.autograd.grad(y.sum(), x)[0] for y, x in zip((expected, result), inputs, strict=True)]

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from crossdna_interpret.models.crossdna import products
-from crossdna_interpret.models.crossdna.products import by_tiles, joined_linear
+from crossdna_interpret.models.crossdna.products import by_tiles, sum_of_products
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -23,7 +23,7 @@ def test_a_joined_linear_is_that_of_the_concatenation(gradients: bool, bias: boo
     offset = torch.randn(6, generator=random, dtype=torch.float64, requires_grad=gradients) if bias else None
     before = [part.clone() for part in parts]
     with torch.set_grad_enabled(gradients):
-        result = joined_linear(parts, weight, offset)
+        result = sum_of_products(parts, weight, offset)
         expected = F.linear(torch.cat(parts, dim=-1), weight, offset)
     torch.testing.assert_close(result, expected, rtol=1e-12, atol=1e-12)
     for part, kept in zip(parts, before, strict=True):

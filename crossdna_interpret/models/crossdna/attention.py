@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
-from crossdna_interpret.models.crossdna.kernels import KernelUser, Resumed
+from crossdna_interpret.models.crossdna.kernels import Resumed, active_kernels
+from crossdna_interpret.models.crossdna.plain import is_plain
 from crossdna_interpret.models.crossdna.products import by_tiles
 
 __all__ = ["Attention", "AttentionPast", "AttentionTrace", "GatedMLP", "rotary_table", "windowed_attention"]
@@ -115,7 +116,7 @@ def windowed_attention(q: Tensor, k: Tensor, v: Tensor, window: int, past: Atten
     return out.flatten(2, 3)[:, :, :length]
 
 
-class Attention(KernelUser):
+class Attention(nn.Module):
     """(B, l, H) -> (B, l, H). Query, key and value projections are rows of one matrix."""
 
     def __init__(self, config: CrossDNAConfig) -> None:
@@ -136,15 +137,17 @@ class Attention(KernelUser):
         start = 0 if past is None or resumed is not None else past.keys.shape[2]
         length = x.shape[1] if resumed is None else resumed.length
         cos, sin = rotary_table(length, self.dim, self.theta, x, start)
-        kernels = self.kernels_for(x) if trace is None else None
-        if kernels is not None:
+        kernels = active_kernels(x) if trace is None else None
+        if kernels is not None and kernels.sizes.head == self.dim:
             kv_heads = self.splits[1] // self.dim
             return self.o_proj(kernels.attention(self.qkv_proj(x), kv_heads, self.window, past, (cos, sin), resumed))
         # The published rotation pairs channel i of a head with channel i + d / 2. Scores do not mind the order of
         # channels, so partners are projected side by side, where they can be turned as one complex number.
-        qk, v_rows = self.qkv_proj.weight.split([self.splits[0] + self.splits[1], self.splits[2]])
-        qk_rows = qk.unflatten(0, (-1, 2, self.dim // 2)).transpose(1, 2).flatten(0, 2)
-        heads = F.linear(x, torch.cat([qk_rows, v_rows])).unflatten(-1, (-1, self.dim))  # (B, l, all heads, d)
+        if is_plain(self.qkv_proj, nn.Linear):
+            projected = F.linear(x, self._partners_together(self.qkv_proj.weight))
+        else:
+            projected = self._partners_together(self.qkv_proj(x).movedim(-1, 0)).movedim(0, -1).contiguous()
+        heads = projected.unflatten(-1, (-1, self.dim))  # (B, l, all heads, d)
         rotated = rotate(heads[:, :, : -(self.splits[2] // self.dim)], cos, sin)
         q, k = (y.transpose(1, 2) for y in rotated.split([y // self.dim for y in self.splits[:2]], dim=2))
         v = heads[:, :, -(self.splits[2] // self.dim) :].transpose(1, 2)
@@ -153,8 +156,13 @@ class Attention(KernelUser):
         out = windowed_attention(q, k, v, self.window, past)
         return self.o_proj(out.transpose(1, 2).flatten(2))
 
+    def _partners_together(self, rows: Tensor) -> Tensor:
+        """Rows of queries, keys and values, of which those of queries and keys are put side by side with partners."""
+        qk, v = rows.split([self.splits[0] + self.splits[1], self.splits[2]])
+        return torch.cat([qk.unflatten(0, (-1, 2, self.dim // 2)).transpose(1, 2).flatten(0, 2), v])
 
-class GatedMLP(KernelUser):
+
+class GatedMLP(nn.Module):
     """down(silu(gate x) * up x); gate and up are rows of one matrix."""
 
     def __init__(self, config: CrossDNAConfig) -> None:
@@ -163,11 +171,11 @@ class GatedMLP(KernelUser):
         self.down_proj = nn.Linear(config.mlp_width, config.d_model, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        weight = self.gate_up_proj.weight
-        if torch.is_grad_enabled():
-            gate, up = F.linear(x, weight).chunk(2, dim=-1)
+        if torch.is_grad_enabled() or not is_plain(self.gate_up_proj, nn.Linear):
+            gate, up = self.gate_up_proj(x).chunk(2, dim=-1)
             return self.down_proj(F.silu(gate) * up)
-        kernels = self.kernels_for(x)
+        weight = self.gate_up_proj.weight
+        kernels = active_kernels(x)
 
         def tile(rows: Tensor) -> Tensor:
             if kernels is not None:

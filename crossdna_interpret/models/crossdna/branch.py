@@ -10,7 +10,7 @@ from crossdna_interpret.hooks import HookPoint
 from crossdna_interpret.models.crossdna.attention import Attention, AttentionPast, AttentionTrace, GatedMLP
 from crossdna_interpret.models.crossdna.comba import Comba
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
-from crossdna_interpret.models.crossdna.kernels import KernelUser, Resumed
+from crossdna_interpret.models.crossdna.kernels import Resumed, active_kernels
 from crossdna_interpret.models.crossdna.products import joined_linear
 from crossdna_interpret.strand import Locus
 
@@ -20,7 +20,7 @@ __all__ = ["Branch", "Layer"]
 SCALE = 2**-0.5
 
 
-class Layer(KernelUser):
+class Layer(nn.Module):
     """(B, l, H) -> (B, l, H)."""
 
     def __init__(self, config: CrossDNAConfig) -> None:
@@ -55,15 +55,15 @@ class Layer(KernelUser):
         normed = self._normed(m, self.mixer_norm, SCALE)
         h = m + self.hook_attention(self.attention(normed, past, trace, resumed), where) / SCALE
         t = h + self.hook_mlp(self.mlp(self._normed(h, self.mlp_norm)), where)
-        logits = joined_linear([m, t], self.gate.weight, self.gate.bias)
-        kernels = self.kernels_for(m)
+        logits = joined_linear([m, t], self.gate)
+        kernels = active_kernels(m)
         if kernels is not None:
             return self.hook_out(kernels.gate_norm(m, t, logits, self.out_norm), where)
         g = torch.sigmoid(logits)
         return self.hook_out(self.out_norm(torch.lerp(m, t, g)), where)
 
     def _normed(self, x: Tensor, weight: Tensor, scale: float = 1.0) -> Tensor:
-        kernels = self.kernels_for(x)
+        kernels = active_kernels(x)
         if kernels is not None:
             return kernels.rms_norm(x, weight, self.eps, scale)
         return F.rms_norm(x, x.shape[-1:], weight.to(x.dtype), self.eps) * scale

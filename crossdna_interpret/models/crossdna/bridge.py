@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from crossdna_interpret.hooks import HookPoint
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
-from crossdna_interpret.models.crossdna.kernels import Kernels, KernelUser
-from crossdna_interpret.models.crossdna.products import by_tiles, joined_linear
+from crossdna_interpret.models.crossdna.kernels import Kernels, active_kernels
+from crossdna_interpret.models.crossdna.plain import is_plain
+from crossdna_interpret.models.crossdna.products import by_tiles, joined_linear, sum_of_products
 from crossdna_interpret.strand import BlockPair
 
 __all__ = ["DILATIONS", "Fusion", "TokenBridge"]
@@ -23,7 +24,7 @@ DILATIONS = (1, 2, 4, 8, 16)
 KERNEL = 9
 
 
-class Context(KernelUser):
+class Context(nn.Module):
     """What a position sees of its strand's neighbourhood: (B, l, H) -> (B, l, H), up to 64 positions away."""
 
     def __init__(self, width: int) -> None:
@@ -35,8 +36,11 @@ class Context(KernelUser):
         self.mix = nn.Linear(len(DILATIONS) * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
+        if not all(is_plain(conv, nn.Conv1d) for conv in self.convs):
+            mixed: Tensor = self.mix(torch.cat([conv(x.mT).mT for conv in self.convs], dim=-1))
+            return mixed
         weights = [conv.weight for conv in self.convs]
-        kernels = self.kernels_for(x)
+        kernels = active_kernels(x)
         if kernels is not None:
             return self.mix(kernels.dilated(x, torch.stack([weight[:, 0].t() for weight in weights])))
         length = x.shape[1]
@@ -47,10 +51,10 @@ class Context(KernelUser):
             image = padded.unflatten(1, (-1, dilation)).permute(0, 3, 1, 2)
             image = F.conv2d(image, weight.unsqueeze(-1), padding=(KERNEL // 2, 0), groups=x.shape[-1])
             seen.append(image.permute(0, 2, 3, 1).flatten(1, 2))
-        return joined_linear(seen, self.mix.weight, self.mix.bias)[:, :length]
+        return joined_linear([each[:, :length] for each in seen], self.mix)
 
 
-class TokenBridge(KernelUser):
+class TokenBridge(nn.Module):
     """Each branch receives a gated message from the other: two (B, l, H) -> two (B, l, H)."""
 
     def __init__(self, config: CrossDNAConfig) -> None:
@@ -68,7 +72,7 @@ class TokenBridge(KernelUser):
         self.hook_out_a, self.hook_out_b = HookPoint(), HookPoint()  # (B, l, H)
 
     def forward(self, a: Tensor, b: Tensor, pair: BlockPair) -> tuple[Tensor, Tensor]:
-        kernels = self.kernels_for(a)
+        kernels = active_kernels(a)
         if kernels is not None:
             return self._by_kernels(kernels, a, b)
         at_a, at_b = pair.branch_a.ascending(), pair.branch_b.ascending()
@@ -86,10 +90,13 @@ class TokenBridge(KernelUser):
 
     def gate_logits(self, a: Tensor, b: Tensor) -> Tensor:
         """(B, l, 2 H), of branch A's gate and of branch B's."""
+        if not is_plain(self.gate, nn.Linear):
+            logits: Tensor = self.gate(torch.cat([a, b, a - b, a * b], dim=-1))
+            return logits
         # The gate sees a, b, a - b and a * b; what it makes of the difference is part of what it makes of a and of b.
         of_a, of_b, of_difference, of_product = self.gate.weight.chunk(4, dim=1)
         weight = torch.cat([of_a + of_difference, of_b - of_difference, of_product], dim=1)
-        return joined_linear([a, b, a * b], weight, self.gate.bias)
+        return sum_of_products([a, b, a * b], weight, self.gate.bias)
 
     def _by_kernels(self, kernels: Kernels, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         logits_a, logits_b = self.gate_logits(a, b).chunk(2, dim=-1)
@@ -112,7 +119,9 @@ class Residual(nn.Module):
         self.linear2 = nn.Linear(2 * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        if torch.is_grad_enabled():
+        # What a hook has seen must not be written over.
+        plain = is_plain(self.linear1, nn.Linear) and is_plain(self.linear2, nn.Linear)
+        if torch.is_grad_enabled() or not plain:
             return self.linear2(F.gelu(self.linear1(x))) + x
 
         def tile(rows: Tensor) -> Tensor:
@@ -121,7 +130,7 @@ class Residual(nn.Module):
         return by_tiles(tile, x, self.linear1.out_features)
 
 
-class Fusion(KernelUser):
+class Fusion(nn.Module):
     """Gated mean of the two branches: two (B, l, H) -> (B, l, H).
 
     The gate is one half everywhere while the stored step counter is below the freeze, also in evaluation.
@@ -143,8 +152,8 @@ class Fusion(KernelUser):
     def forward(self, a: Tensor, b: Tensor, pair: BlockPair) -> Tensor:
         where = pair.merged
         a, b = self.project_a(a), self.project_b(b)
-        logits = self.hook_gate_logits(joined_linear([a, b], self.gate.weight, self.gate.bias), where)
-        kernels = self.kernels_for(a)
+        logits = self.hook_gate_logits(joined_linear([a, b], self.gate), where)
+        kernels = active_kernels(a)
         if kernels is not None and not bool(self.steps < self.freeze_steps):
             return self.hook_out(kernels.gate_norm(b, a, logits, None, self.temperature), where)
         gate = torch.sigmoid(logits / self.temperature)

@@ -217,6 +217,12 @@ def load_crossdna(path: str | Path) -> CrossDNA:
     lacking = [key for key in ("name", "targets", "config") if ours and key not in stored_config]
     if lacking:
         raise ValueError(f"{config_path} lacks the keys {lacking}.")
+    # Whatever the caller's default device and inference mode: a model is for later, too.
+    with torch.device("cpu"), torch.inference_mode(False):
+        return _loaded(stored_config, ours, Path(path), weights_path)
+
+
+def _loaded(stored_config: dict[str, Any], ours: bool, path: Path, weights_path: Path) -> CrossDNA:
     tensors = _read_tensors(weights_path)
     if ours:
         model = CrossDNA(CrossDNAConfig.from_dict(stored_config["config"]), stored_config["targets"])
@@ -226,7 +232,7 @@ def load_crossdna(path: str | Path) -> CrossDNA:
         state = _from_ours(tensors, model)
     else:
         model = CrossDNA(CrossDNAConfig.from_published(stored_config))
-        place = Path(path).resolve()
+        place = path.resolve()
         model.name = place.name if place.is_dir() else place.stem
         state = _from_published(tensors, model)
     broken = [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]

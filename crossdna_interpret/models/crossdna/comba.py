@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
-from crossdna_interpret.models.crossdna.kernels import KernelUser, Resumed
+from crossdna_interpret.models.crossdna.kernels import Kernels, Resumed, active_kernels
+from crossdna_interpret.models.crossdna.plain import is_plain
 from crossdna_interpret.models.crossdna.recurrence import (
     RecurrenceTrace,
     by_position,
@@ -110,7 +111,7 @@ class CombaTrace:
     recurrence: RecurrenceTrace = field(default_factory=RecurrenceTrace)
 
 
-class Comba(KernelUser):
+class Comba(nn.Module):
     """(B, l, H) -> (B, l, H). All projections of the input are rows of one matrix: q, k, v, output gate, a, b."""
 
     def __init__(self, config: CrossDNAConfig) -> None:
@@ -149,13 +150,15 @@ class Comba(KernelUser):
 
     def project(self, x: Tensor, trace: CombaTrace | None = None) -> Tensor:
         """(B, l, ...) the input's projections; without a trace, good until the next call."""
-        kernels = self.kernels_for(x) if trace is None else None
-        return self.in_proj(x) if kernels is None else kernels.project(x, self.in_proj.weight)
+        kernels = active_kernels(x) if trace is None else None
+        plain = is_plain(self.in_proj, nn.Linear)
+        return self.in_proj(x) if kernels is None or not plain else kernels.project(x, self.in_proj.weight)
 
     def mix(self, projected: Tensor, past: CombaPast | None = None, trace: CombaTrace | None = None) -> Tensor:
         """(B, l, H) from the input's projections (B, l, ...)."""
-        if trace is None and self.kernels_for(projected) is not None:
-            return self._by_kernels(projected, past)
+        kernels = self._kernels(projected) if trace is None else None
+        if kernels is not None:
+            return self._by_kernels(kernels, projected, past)
         length = projected.shape[1]
         pad = -length % chunk_size(length)
         if past is None and trace is None and choose_backend(self.backend, projected) == "fla":
@@ -215,9 +218,18 @@ class Comba(KernelUser):
             trace: of a whole pass over a sequence of their length.
             owned: (n + 1,).
         """
-        assert self.kernels is not None
-        past = CombaPast(None, self.kernels.states_at(resumed.places, trace.recurrence))
-        return self._by_kernels(projected, past, resumed, trace.projected, owned)
+        kernels = self._kernels(projected)
+        assert kernels is not None
+        past = CombaPast(None, kernels.states_at(resumed.places, trace.recurrence))
+        return self._by_kernels(kernels, projected, past, resumed, trace.projected, owned)
+
+    def _kernels(self, x: Tensor) -> Kernels | None:
+        """What to compute with `x` on, if it is made for heads like these."""
+        kernels = active_kernels(x)
+        taps = 0 if self.conv is None else self.conv.shape[-1]
+        own = self.key_dim, self.value_dim, taps
+        fits = kernels is not None and (kernels.sizes.key, kernels.sizes.value, kernels.sizes.taps) == own
+        return kernels if fits else None
 
     def _plan(self, start: int, stop: int, trace: CombaTrace) -> tuple[int, int] | None:
         """From where to where rows have chunks of their own, or None where sharing the rest would not help."""
@@ -264,22 +276,25 @@ class Comba(KernelUser):
         return (gate * (o * rms)).flatten(2)
 
     def _leave(self, gated: Tensor) -> Tensor:
+        if not is_plain(self.o_proj, nn.Linear):
+            left: Tensor = self.o_proj(gated * self.o_norm.repeat(self.heads))
+            return left
         # The norm's weight goes into the projection, which is smaller than what it would be applied to.
         return F.linear(gated, self.o_proj.weight * self.o_norm.repeat(self.heads))
 
     def _by_kernels(
         self,
+        kernels: Kernels,
         projected: Tensor,
         past: CombaPast | None,
         resumed: Resumed | None = None,
         around: Tensor | None = None,
         owned: Tensor | None = None,
     ) -> Tensor:
-        assert self.kernels is not None
         taps = None if self.conv is None else self.conv[:, 0].t().contiguous()
         to_p = torch.sigmoid(self.decay)
         per_head = self.A_log.exp(), self.dt_bias, to_p, self.D * to_p
-        gated = self.kernels.comba(
+        gated = kernels.comba(
             projected, taps, past, per_head, self.o_norm, self.eps, resumed=resumed, around=around, owned=owned
         )
         return self.o_proj(gated)

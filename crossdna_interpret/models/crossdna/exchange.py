@@ -28,6 +28,7 @@ from crossdna_interpret import alphabet, strand
 from crossdna_interpret.hooks import capture, hooked
 from crossdna_interpret.models.crossdna.bridge import DILATIONS, KERNEL, Context, Fusion, TokenBridge
 from crossdna_interpret.models.crossdna.model import CrossDNA
+from crossdna_interpret.parallel import for_each
 
 __all__ = ["Exchange", "Received", "silenced"]
 
@@ -56,10 +57,16 @@ def silenced(model: CrossDNA) -> CrossDNA:
 def _bridge_of(model: CrossDNA) -> TokenBridge:
     if model.bridge is None:
         raise ValueError(f"`model` {model.name} has no bridge: nothing crosses between its strands.")
-    if any(hooked(module) for module in (model.bridge, model.fusion, model.lm_head, model.head) if module is not None):
+    parts = {"bridge": model.bridge, "fusion": model.fusion, "lm_head": model.lm_head, "head": model.head}
+    if any(hooked(module) for module in parts.values() if module is not None):
         raise ValueError(
             "Hooks are active on the bridge or after it, where an exchange is taken apart. Leave `capture` and `edit` "
             "of these points first; those of the stem and the branches may stay."
+        )
+    problem = model.plain_problem(*parts)
+    if problem is not None:
+        raise ValueError(
+            f"The exchange of {model.name} cannot be taken apart: {problem}. Merge adapters into the weights first."
         )
     return model.bridge
 
@@ -178,7 +185,7 @@ class Exchange:
         self.fusion: Fusion = _exact(model.fusion)
         self.readout = _Readout.of(model, target, len(ids)).exact()
         self.ways = [way for pair in self.pairs for way in _Way.both(self.bridge, pair)]
-        self.states = torch.empty(2, len(ids), model.config.d_model, dtype=torch.float64)
+        self.states = torch.empty(2, len(ids), model.config.d_model, dtype=torch.float64, device="cpu")
         self.gates = torch.empty_like(self.states)
         self.partner = np.empty(len(ids), dtype=np.int64)
         x = self.observed.to(device=model.device, dtype=model.dtype)
@@ -208,7 +215,7 @@ class Exchange:
 
     def messages(self, states: Tensor) -> Tensor:
         """(2, S, L, H): by direction and source, what states (2, L, H) send."""
-        parts = torch.empty(2, len(SOURCES), *states.shape[1:], dtype=torch.float64)
+        parts = torch.empty(2, len(SOURCES), *states.shape[1:], dtype=torch.float64, device="cpu")
         for way in self.ways:
             parts[way.direction, :, way.receiver] = way.parts(states[1 - way.direction, way.sender])
         return parts
@@ -247,17 +254,19 @@ class Exchange:
         By Gauss-Legendre quadrature with `steps` points.
         """
         nodes, weights = np.polynomial.legendre.leggauss(steps)
-        total = torch.zeros_like(messages)
-        at_once = max(1, _NUMBERS_AT_ONCE // messages.numel())
-        with torch.inference_mode(False), torch.enable_grad():  # whatever the caller is in
-            messages = messages.clone()
-            for first in range(0, steps, at_once):
-                alpha = torch.from_numpy((nodes[first : first + at_once] + 1) / 2)
-                weight = torch.from_numpy(weights[first : first + at_once] / 2)
-                scaled = (alpha[:, None, None, None] * messages).requires_grad_()
+        at_once = max(1, min(_NUMBERS_AT_ONCE // messages.numel(), -(-steps // torch.get_num_threads())))
+        parts: dict[int, Tensor] = {}
+
+        def gradient_of(first: int) -> Tensor:
+            alpha = torch.from_numpy((nodes[first : first + at_once] + 1) / 2)
+            weight = torch.from_numpy(weights[first : first + at_once] / 2)
+            with torch.inference_mode(False), torch.enable_grad():  # whatever the caller is in
+                scaled = (alpha[:, None, None, None] * messages.clone()).requires_grad_()
                 (gradient,) = torch.autograd.grad(self.position_scores(scaled).sum(), scaled)
-                total += (weight[:, None, None, None] * gradient).sum(0)
-        return total
+            return (weight[:, None, None, None] * gradient).sum(0)
+
+        for_each(range(0, steps, at_once), gradient_of, parts.__setitem__)
+        return torch.stack([parts[first] for first in sorted(parts)]).sum(0)
 
     def shares(self, gradient: Tensor, dtype: type[np.floating]) -> tuple[np.ndarray, np.ndarray]:
         """The product of messages and their gradient (2, L, H), by direction and source, and by receiver and sender.

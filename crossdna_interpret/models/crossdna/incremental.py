@@ -27,7 +27,7 @@ from crossdna_interpret import alphabet, strand
 from crossdna_interpret.models.crossdna.attention import AttentionPast, AttentionTrace
 from crossdna_interpret.models.crossdna.branch import Branch, Layer
 from crossdna_interpret.models.crossdna.comba import CombaTrace
-from crossdna_interpret.models.crossdna.kernels import Resumed, offsets_of
+from crossdna_interpret.models.crossdna.kernels import Resumed, active_kernels, offsets_of
 from crossdna_interpret.models.crossdna.model import CrossDNA
 
 __all__ = ["Incremental"]
@@ -95,8 +95,8 @@ class _Reading:
 
     @property
     def on_kernels(self) -> bool:
-        """Whether kernels are lent to the branch, so that it can resume each sequence where it differs."""
-        return self._layers()[0].kernels_for(self.out) is not None
+        """Whether kernels are active, so that it can resume each sequence where it differs."""
+        return active_kernels(self.out) is not None
 
     @property
     def nbytes(self) -> int:
@@ -128,7 +128,7 @@ def _around(ids: np.ndarray, locus: strand.Locus) -> np.ndarray:
     if locus.strand == "forward":
         letters[:, max(-start, 0) :][:, : inner.shape[1]] = inner
     else:
-        letters[:, max(end - length, 0) :][:, : inner.shape[1]] = strand.reverse_complement(inner)
+        letters[:, max(end - length, 0) :][:, : inner.shape[1]] = strand.reverse_complement_ids(inner)
     return letters
 
 
@@ -208,7 +208,7 @@ class Incremental:
             sides.append(_Side(branch, locus, _around(ids, locus), before))
         rows = np.flatnonzero(sides[0].differs | sides[1].differs)
         if not len(rows):
-            return rows, torch.empty(0)
+            return rows, self.model.lm_head.weight.new_empty(0)
         a, b = (self._read(side, rows, pair.index) for side in sides)
         return rows, self.model.merge(a, b, pair)
 

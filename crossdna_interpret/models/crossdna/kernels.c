@@ -188,8 +188,7 @@ INLINE void project(int size, const REAL *const *rows, const REAL *taps, int cha
 void comba(int sequences, const int *offsets, const int *owned, const int *starts, const int *which, int heads, int width,
            const REAL *projected, const REAL *around, const REAL *tail, const REAL *taps, const REAL *state,
            const REAL *rate, const REAL *step, const REAL *to_p, const REAL *skip, const REAL *weight, REAL epsilon,
-           REAL *out, int threads) {
-#pragma omp parallel for collapse(2) num_threads(threads) schedule(dynamic, 1)
+           REAL *out) {
     for (int sequence = 0; sequence < sequences; sequence++)
         for (int head = 0; head < heads; head++) {
             SCRATCH(q, CHUNK, KEY);
@@ -346,8 +345,7 @@ void comba(int sequences, const int *offsets, const int *owned, const int *start
  * kq (chunks, heads, 2 size, KEY), fade (chunks, heads, size, size), keep (chunks, heads, size), states (chunks, heads, KEY,
  * VALUE) before each chunk, and its updates (chunks, heads, size, VALUE); see Chunks in recurrence.py. */
 void states_at(int places, const int *positions, int chunks, int size, int heads, const REAL *kq, const REAL *fade,
-               const REAL *keep, const REAL *states, const REAL *updates, REAL *out, int threads) {
-#pragma omp parallel for collapse(2) num_threads(threads) schedule(static)
+               const REAL *keep, const REAL *states, const REAL *updates, REAL *out) {
     for (int place = 0; place < places; place++)
         for (int head = 0; head < heads; head++) {
             const int last = positions[place] / size, chunk = last < chunks ? last : chunks - 1;
@@ -391,122 +389,115 @@ INLINE void rotate(const REAL *x, const REAL *cosine, const REAL *sine, REAL sca
  * cosine and sine (., HEAD / 2) are those of the positions from `table` on. Returns whether there was memory for it. */
 int attention(int sequences, const int *offsets, const int *starts, int heads, int kv_heads, int window,
               const REAL *projections, const REAL *past_keys, const REAL *past_values, int stride, const REAL *cosine,
-              const REAL *sine, int table, REAL *out, int threads) {
+              const REAL *sine, int table, REAL *out) {
     const int width = (heads + 2 * kv_heads) * HEAD;
-    int failed = 0, most = 0;
+    int most = 0;
     bits lanes;
     for (int lane = 0; lane < LANES; lane++) lanes[lane] = lane;
     for (int i = 0; i < sequences; i++) {
         const int reach = starts[i] < window - 1 ? starts[i] : window - 1, keys = reach + offsets[i + 1] - offsets[i];
         if (keys > most) most = keys;
     }
-#pragma omp parallel num_threads(threads) reduction(| : failed)
-    {
-        const size_t need = ((size_t)PADDED(most + KEYS * LANES) * (HEAD + PADDED(HEAD) + ROWS) + LANES) * sizeof(REAL);
-        REAL *scratch = aligned_alloc(64, (need + 63) / 64 * 64);
-        failed |= scratch == NULL;
-#pragma omp for collapse(2) schedule(dynamic, 1)
-        for (int sequence = 0; sequence < sequences; sequence++)
-            for (int head = 0; head < heads; head++) {
-                if (!scratch) continue;
-                const int length = offsets[sequence + 1] - offsets[sequence], start = starts[sequence];
-                const int reach = start < window - 1 ? start : window - 1;
-                const int keys = reach + length, padded = PADDED(keys + KEYS * LANES);
-                const REAL *const turn = cosine + (size_t)(start - table) * (HEAD / 2);
-                const REAL *const across = sine + (size_t)(start - table) * (HEAD / 2);
-                REAL *k_t = scratch, *v = k_t + (size_t)padded * HEAD, *weights = v + (size_t)padded * PADDED(HEAD);
-                const REAL *own = projections + (size_t)offsets[sequence] * width;
-                const int kv = head / (heads / kv_heads);
-                memset(k_t, 0, (size_t)padded * (HEAD + PADDED(HEAD)) * sizeof(REAL));
-                for (int j = 0; j < keys; j++) {
-                    REAL key[HEAD];
-                    const REAL *value;
-                    if (j < reach) {
-                        const size_t at = (size_t)kv * stride + (size_t)(start - reach + j) * HEAD;
-                        memcpy(key, past_keys + at, sizeof key);
-                        value = past_values + at;
-                    } else {
-                        const REAL *row = own + (size_t)(j - reach) * width;
-                        rotate(row + (heads + kv) * HEAD, turn + (j - reach) * (HEAD / 2),
-                               across + (j - reach) * (HEAD / 2), 1, key);
-                        value = row + (heads + kv_heads + kv) * HEAD;
-                    }
-                    for (int x = 0; x < HEAD; x++) k_t[(size_t)x * padded + j] = key[x];
-                    memcpy(v + (size_t)j * PADDED(HEAD), value, HEAD * sizeof(REAL));
+    const size_t need = ((size_t)PADDED(most + KEYS * LANES) * (HEAD + PADDED(HEAD) + ROWS) + LANES) * sizeof(REAL);
+    REAL *scratch = aligned_alloc(64, (need + 63) / 64 * 64);
+    if (!scratch) return 0;
+    for (int sequence = 0; sequence < sequences; sequence++)
+        for (int head = 0; head < heads; head++) {
+            const int length = offsets[sequence + 1] - offsets[sequence], start = starts[sequence];
+            const int reach = start < window - 1 ? start : window - 1;
+            const int keys = reach + length, padded = PADDED(keys + KEYS * LANES);
+            const REAL *const turn = cosine + (size_t)(start - table) * (HEAD / 2);
+            const REAL *const across = sine + (size_t)(start - table) * (HEAD / 2);
+            REAL *k_t = scratch, *v = k_t + (size_t)padded * HEAD, *weights = v + (size_t)padded * PADDED(HEAD);
+            const REAL *own = projections + (size_t)offsets[sequence] * width;
+            const int kv = head / (heads / kv_heads);
+            memset(k_t, 0, (size_t)padded * (HEAD + PADDED(HEAD)) * sizeof(REAL));
+            for (int j = 0; j < keys; j++) {
+                REAL key[HEAD];
+                const REAL *value;
+                if (j < reach) {
+                    const size_t at = (size_t)kv * stride + (size_t)(start - reach + j) * HEAD;
+                    memcpy(key, past_keys + at, sizeof key);
+                    value = past_values + at;
+                } else {
+                    const REAL *row = own + (size_t)(j - reach) * width;
+                    rotate(row + (heads + kv) * HEAD, turn + (j - reach) * (HEAD / 2),
+                           across + (j - reach) * (HEAD / 2), 1, key);
+                    value = row + (heads + kv_heads + kv) * HEAD;
                 }
-                for (int i = 0; i < length; i += ROWS) {
-                    REAL q[ROWS][HEAD];
-                    const int rows = length - i < ROWS ? length - i : ROWS;
-                    memset(q, 0, sizeof q);
-                    for (int r = 0; r < rows; r++) {
-                        rotate(own + (size_t)(i + r) * width + head * HEAD, turn + (i + r) * (HEAD / 2),
-                               across + (i + r) * (HEAD / 2), 1 / (REAL)sqrt(HEAD), q[r]);
-                    }
-                    const int oldest = i + reach - window + 1 > 0 ? i + reach - window + 1 : 0;
-                    const int from = oldest / LANES * LANES, to = i + rows + reach; /* keys that the tile can see */
-                    vec highest[ROWS], total[ROWS];
-                    UNROLL for (int r = 0; r < ROWS; r++) highest[r] = splat((REAL)-INFINITY), total[r] = splat(0);
-                    for (int j = from; j < to; j += KEYS * LANES) {
-                        vec score[ROWS][KEYS];
-                        UNROLL for (int r = 0; r < ROWS; r++) UNROLL for (int n = 0; n < KEYS; n++) score[r][n] = splat(0);
-                        for (int x = 0; x < HEAD; x++) {
-                            vec key[KEYS];
-                            UNROLL for (int n = 0; n < KEYS; n++) key[n] = load(k_t + (size_t)x * padded + j + n * LANES);
-                            UNROLL for (int r = 0; r < ROWS; r++) {
-                                const vec query = splat(q[r][x]);
-                                UNROLL for (int n = 0; n < KEYS; n++) score[r][n] += query * key[n];
-                            }
-                        }
-                        UNROLL for (int r = 0; r < ROWS; r++) UNROLL for (int n = 0; n < KEYS; n++) {
-                            const bits place = lanes + (j + n * LANES), last = (bits){0} + (i + r + reach);
-                            const bits hidden = (place > last) | (place <= last - window);
-                            const vec seen = (vec)((hidden & (bits)splat((REAL)-INFINITY)) | (~hidden & (bits)score[r][n]));
-                            store(weights + r * padded + j + n * LANES, seen);
-                            const bits higher = seen > highest[r];
-                            highest[r] = (vec)((higher & (bits)seen) | (~higher & (bits)highest[r]));
-                        }
-                    }
-                    REAL top[ROWS], sums[ROWS];
-                    for (int r = 0; r < ROWS; r++) {
-                        top[r] = highest[r][0];
-                        for (int lane = 1; lane < LANES; lane++)
-                            if (highest[r][lane] > top[r]) top[r] = highest[r][lane];
-                    }
-                    vec mixed[ROWS][VECS(HEAD)];
-                    UNROLL for (int r = 0; r < ROWS; r++)
-                        UNROLL for (int h = 0; h < VECS(HEAD); h++) mixed[r][h] = splat(0);
-                    for (int j = from; j < to; j += LANES)
+                for (int x = 0; x < HEAD; x++) k_t[(size_t)x * padded + j] = key[x];
+                memcpy(v + (size_t)j * PADDED(HEAD), value, HEAD * sizeof(REAL));
+            }
+            for (int i = 0; i < length; i += ROWS) {
+                REAL q[ROWS][HEAD];
+                const int rows = length - i < ROWS ? length - i : ROWS;
+                memset(q, 0, sizeof q);
+                for (int r = 0; r < rows; r++) {
+                    rotate(own + (size_t)(i + r) * width + head * HEAD, turn + (i + r) * (HEAD / 2),
+                           across + (i + r) * (HEAD / 2), 1 / (REAL)sqrt(HEAD), q[r]);
+                }
+                const int oldest = i + reach - window + 1 > 0 ? i + reach - window + 1 : 0;
+                const int from = oldest / LANES * LANES, to = i + rows + reach; /* keys that the tile can see */
+                vec highest[ROWS], total[ROWS];
+                UNROLL for (int r = 0; r < ROWS; r++) highest[r] = splat((REAL)-INFINITY), total[r] = splat(0);
+                for (int j = from; j < to; j += KEYS * LANES) {
+                    vec score[ROWS][KEYS];
+                    UNROLL for (int r = 0; r < ROWS; r++) UNROLL for (int n = 0; n < KEYS; n++) score[r][n] = splat(0);
+                    for (int x = 0; x < HEAD; x++) {
+                        vec key[KEYS];
+                        UNROLL for (int n = 0; n < KEYS; n++) key[n] = load(k_t + (size_t)x * padded + j + n * LANES);
                         UNROLL for (int r = 0; r < ROWS; r++) {
-                            const vec score = load(weights + r * padded + j);
-                            vec weight = vexp(score - splat(top[r]));
-                            weight = (vec)((bits)weight & (score != splat((REAL)-INFINITY))); /* NaN stays */
-                            total[r] += weight;
-                            store(weights + r * padded + j, weight);
+                            const vec query = splat(q[r][x]);
+                            UNROLL for (int n = 0; n < KEYS; n++) score[r][n] += query * key[n];
                         }
-                    for (int j = from; j < to; j++)
-                        UNROLL for (int h = 0; h < VECS(HEAD); h++) {
-                            const vec value = load(v + (size_t)j * PADDED(HEAD) + h * LANES);
-                            UNROLL for (int r = 0; r < ROWS; r++) mixed[r][h] += splat(weights[r * padded + j]) * value;
-                        }
-                    for (int r = 0; r < rows; r++) {
-                        REAL row[PADDED(HEAD)];
-                        sums[r] = sum(total[r]);
-                        for (int h = 0; h < VECS(HEAD); h++) store(row + h * LANES, mixed[r][h] / splat(sums[r]));
-                        memcpy(out + (((size_t)offsets[sequence] + i + r) * heads + head) * HEAD, row,
-                               HEAD * sizeof(REAL));
                     }
+                    UNROLL for (int r = 0; r < ROWS; r++) UNROLL for (int n = 0; n < KEYS; n++) {
+                        const bits place = lanes + (j + n * LANES), last = (bits){0} + (i + r + reach);
+                        const bits hidden = (place > last) | (place <= last - window);
+                        const vec seen = (vec)((hidden & (bits)splat((REAL)-INFINITY)) | (~hidden & (bits)score[r][n]));
+                        store(weights + r * padded + j + n * LANES, seen);
+                        const bits higher = seen > highest[r];
+                        highest[r] = (vec)((higher & (bits)seen) | (~higher & (bits)highest[r]));
+                    }
+                }
+                REAL top[ROWS], sums[ROWS];
+                for (int r = 0; r < ROWS; r++) {
+                    top[r] = highest[r][0];
+                    for (int lane = 1; lane < LANES; lane++)
+                        if (highest[r][lane] > top[r]) top[r] = highest[r][lane];
+                }
+                vec mixed[ROWS][VECS(HEAD)];
+                UNROLL for (int r = 0; r < ROWS; r++)
+                    UNROLL for (int h = 0; h < VECS(HEAD); h++) mixed[r][h] = splat(0);
+                for (int j = from; j < to; j += LANES)
+                    UNROLL for (int r = 0; r < ROWS; r++) {
+                        const vec score = load(weights + r * padded + j);
+                        vec weight = vexp(score - splat(top[r]));
+                        weight = (vec)((bits)weight & (score != splat((REAL)-INFINITY))); /* NaN stays */
+                        total[r] += weight;
+                        store(weights + r * padded + j, weight);
+                    }
+                for (int j = from; j < to; j++)
+                    UNROLL for (int h = 0; h < VECS(HEAD); h++) {
+                        const vec value = load(v + (size_t)j * PADDED(HEAD) + h * LANES);
+                        UNROLL for (int r = 0; r < ROWS; r++) mixed[r][h] += splat(weights[r * padded + j]) * value;
+                    }
+                for (int r = 0; r < rows; r++) {
+                    REAL row[PADDED(HEAD)];
+                    sums[r] = sum(total[r]);
+                    for (int h = 0; h < VECS(HEAD); h++) store(row + h * LANES, mixed[r][h] / splat(sums[r]));
+                    memcpy(out + (((size_t)offsets[sequence] + i + r) * heads + head) * HEAD, row,
+                           HEAD * sizeof(REAL));
                 }
             }
-        free(scratch);
-    }
-    return !failed;
+        }
+    free(scratch);
+    return 1;
 }
 
 /* The bridge's dilated depthwise convolutions of x (sequences, length, width), for dilations 1, 2, 4 and so on, side by
  * side in out (sequences, length, dilations width). taps (dilations, REACH, width); positions outside of x are zero. */
-void dilated(int sequences, int length, int width, int dilations, const REAL *x, const REAL *taps, REAL *out,
-             int threads) {
-#pragma omp parallel for collapse(2) num_threads(threads) schedule(static)
+void dilated(int sequences, int length, int width, int dilations, const REAL *x, const REAL *taps, REAL *out) {
     for (int sequence = 0; sequence < sequences; sequence++)
         for (int d = 0; d < dilations; d++) {
             const REAL *in = x + (size_t)sequence * length * width, *tap = taps + (size_t)d * REACH * width;
@@ -541,8 +532,7 @@ void dilated(int sequences, int length, int width, int dilations, const REAL *x,
 }
 
 /* silu(gate) up, from rows (positions, 2 width) that hold both, to out (positions, width). */
-void gated(long positions, int width, const REAL *rows, REAL *out, int threads) {
-#pragma omp parallel for num_threads(threads) schedule(static)
+void gated(long positions, int width, const REAL *rows, REAL *out) {
     for (long t = 0; t < positions; t++) {
         const REAL *gate = rows + (size_t)t * 2 * width, *up = gate + width;
         REAL *to = out + (size_t)t * width;
@@ -552,9 +542,7 @@ void gated(long positions, int width, const REAL *rows, REAL *out, int threads) 
 }
 
 /* scale x / rms(x) weight, of rows x (positions, width). */
-void rms_norm(long positions, int width, const REAL *x, const REAL *weight, REAL epsilon, REAL scale, REAL *out,
-              int threads) {
-#pragma omp parallel for num_threads(threads) schedule(static)
+void rms_norm(long positions, int width, const REAL *x, const REAL *weight, REAL epsilon, REAL scale, REAL *out) {
     for (long t = 0; t < positions; t++) {
         const REAL *row = x + (size_t)t * width;
         vec squares = splat(0);
@@ -586,8 +574,7 @@ INLINE void layer_norm(int width, REAL *row, const REAL *weight, const REAL *bia
 
 /* LayerNorm of m + sigmoid(logits / temperature) (t - m), all (positions, width). */
 void gate_norm(long positions, int width, const REAL *m, const REAL *t, const REAL *logits, REAL temperature,
-               const REAL *weight, const REAL *bias, REAL epsilon, REAL *out, int threads) {
-#pragma omp parallel for num_threads(threads) schedule(static)
+               const REAL *weight, const REAL *bias, REAL epsilon, REAL *out) {
     for (long i = 0; i < positions; i++) {
         const size_t at = (size_t)i * width;
         int c = 0;
@@ -603,8 +590,7 @@ void gate_norm(long positions, int width, const REAL *m, const REAL *t, const RE
 /* LayerNorm of x + sigmoid(logits) (message + whole), where a row of whole serves the length positions of a sequence, and
  * rows of logits are stride numbers apart. */
 void receive(int sequences, int length, int width, const REAL *x, const REAL *logits, int stride, const REAL *message,
-             const REAL *whole, const REAL *weight, const REAL *bias, REAL epsilon, REAL *out, int threads) {
-#pragma omp parallel for num_threads(threads) schedule(static)
+             const REAL *whole, const REAL *weight, const REAL *bias, REAL epsilon, REAL *out) {
     for (long i = 0; i < (long)sequences * length; i++) {
         const size_t at = (size_t)i * width;
         const REAL *logit = logits + (size_t)i * stride, *same = whole + (size_t)(i / length) * width;

@@ -1,6 +1,7 @@
-"""The CPU kernels of `kernels.c`, lent to a model; `compiling.py` makes them.
+"""The CPU kernels of `kernels.c`, and when they are used; `compiling.py` makes them.
 
-Nothing is compiled or loaded by importing this, and a model is as it was when a loan ends.
+Nothing is compiled or loaded by importing this. Kernels are active in a context, never part of a model, so that other
+threads may use the model meanwhile. They compute with one thread: `crossdna_interpret.parallel` runs several batches.
 """
 
 from __future__ import annotations
@@ -8,8 +9,10 @@ from __future__ import annotations
 import ctypes
 import functools
 import math
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,13 +33,13 @@ if TYPE_CHECKING:
 __all__ = [
     "WORTH_COMPILING",
     "CompileError",
-    "KernelUser",
     "Kernels",
     "Resumed",
+    "active_kernels",
     "compiled",
-    "lent",
     "load_kernels",
     "offsets_of",
+    "use_kernels",
 ]
 
 # Floating-point operations at which a second of compiling is paid back: some two seconds of computing without.
@@ -77,7 +80,7 @@ def load_kernels(config: CrossDNAConfig, dtype: torch.dtype) -> Kernels:
         if path is None:
             *_, path = compiling.places(sizes)
             compiling.compile_kernels(sizes, path)
-        return Kernels(_load(path), dtype)
+        return Kernels(_load(path), sizes)
     except CompileError:
         raise
     except (OSError, RuntimeError) as error:  # a folder that cannot be written, no home, a library that does not load
@@ -94,7 +97,7 @@ def offsets_of(sizes: np.ndarray) -> Tensor:
 
 
 def _evenly(n: int, length: int) -> Tensor:
-    return torch.arange(n + 1, dtype=torch.int32) * length
+    return torch.arange(n + 1, dtype=torch.int32, device="cpu") * length
 
 
 class Resumed:
@@ -122,20 +125,27 @@ class Resumed:
 
 
 class Kernels:
-    """The compiled functions, for tensors of one dtype on the CPU; shapes as in the PyTorch code of the same name."""
+    """The compiled functions, for tensors of one dtype on the CPU; shapes as in the PyTorch code of the same name.
 
-    def __init__(self, library: ctypes.CDLL, dtype: torch.dtype) -> None:
-        self.library, self.dtype = library, dtype
-        self.spaces: dict[str, Tensor] = {}
-        self.real = ctypes.c_float if dtype == torch.float32 else ctypes.c_double
+    Args:
+        library: the loaded kernels.
+        sizes: those that they are compiled for.
+    """
+
+    def __init__(self, library: ctypes.CDLL, sizes: Sizes) -> None:
+        self.library, self.sizes = library, sizes
+        self.dtype = torch.float64 if sizes.double else torch.float32
+        self.real = ctypes.c_double if sizes.double else ctypes.c_float
+        self._scratch = threading.local()
 
     def _space(self, name: str, *shape: int) -> Tensor:
-        """Memory under a name, which the next call with that name uses again: what is still in the cache is fast."""
+        """Memory under a name, which the next call in this thread uses again: what is still in the cache is fast."""
+        spaces: dict[str, Tensor] = vars(self._scratch)
         size = math.prod(shape)
-        if name not in self.spaces or self.spaces[name].numel() < size:
+        if name not in spaces or spaces[name].numel() < size:
             with torch.inference_mode(False):  # so that it can be used again outside of the caller's
-                self.spaces[name] = torch.empty(size, dtype=self.dtype)
-        return self.spaces[name][:size].view(shape)
+                spaces[name] = torch.empty(size, dtype=self.dtype, device="cpu")
+        return spaces[name][:size].view(shape)
 
     def project(self, x: Tensor, weight: Tensor) -> Tensor:
         """x (B, l, H) times weight^T. Like all that goes into such a product, it lasts until the next call."""
@@ -191,7 +201,7 @@ class Kernels:
         self.library.comba(
             len(offsets) - 1, _pointer(offsets), _pointer(owned), _pointer(starts), _pointer(which), heads, width,
             _pointer(projected), _pointer(around), _pointer(tail), _pointer(taps), _pointer(state),
-            *map(_pointer, kept), _pointer(norm), self.real(eps), _pointer(out), torch.get_num_threads(),
+            *map(_pointer, kept), _pointer(norm), self.real(eps), _pointer(out),
         )  # fmt: skip
         return out
 
@@ -207,7 +217,6 @@ class Kernels:
         parts = [x.contiguous() for x in (chunks.kq, chunks.fade, chunks.keep, states, updates)]
         self.library.states_at(
             len(at), _pointer(at), len(states), chunks.size, states.shape[1], *map(_pointer, parts), _pointer(out),
-            torch.get_num_threads(),
         )  # fmt: skip
         return out
 
@@ -237,14 +246,14 @@ class Kernels:
         keys, values = (None, None) if past is None else (past.keys.contiguous(), past.values.contiguous())
         before = 0 if keys is None else keys.shape[2]
         if resumed is None:
-            offsets, starts = _evenly(batch, length), torch.full((batch,), before, dtype=torch.int32)
+            offsets, starts = _evenly(batch, length), torch.full((batch,), before, dtype=torch.int32, device="cpu")
         else:
             offsets, starts = resumed.offsets, resumed.starts
         out = projections.new_empty(batch, length, heads * dim)
         done = self.library.attention(
             len(starts), _pointer(offsets), _pointer(starts), heads, kv_heads, window, _pointer(projections),
             _pointer(keys), _pointer(values), before * dim, _pointer(cos), _pointer(sin),
-            before if resumed is None else 0, _pointer(out), torch.get_num_threads(),
+            before if resumed is None else 0, _pointer(out),
         )  # fmt: skip
         if not done:
             raise MemoryError(f"No memory for the attention over {length:,} positions.")
@@ -257,7 +266,6 @@ class Kernels:
         out = self._space("dilated", batch, length, len(taps) * width)
         self.library.dilated(
             batch, length, width, len(taps), _pointer(x), _pointer(taps), _pointer(out),
-            torch.get_num_threads(),
         )  # fmt: skip
         return out
 
@@ -266,9 +274,7 @@ class Kernels:
         rows = rows.contiguous()
         out = self._space("gated", *rows.shape[:-1], rows.shape[-1] // 2)
         positions = rows.numel() // rows.shape[-1]
-        self.library.gated(
-            ctypes.c_long(positions), out.shape[-1], _pointer(rows), _pointer(out), torch.get_num_threads()
-        )
+        self.library.gated(ctypes.c_long(positions), out.shape[-1], _pointer(rows), _pointer(out))
         return out
 
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float, scale: float) -> Tensor:
@@ -277,7 +283,7 @@ class Kernels:
         out = torch.empty_like(x)
         self.library.rms_norm(
             ctypes.c_long(x.numel() // x.shape[-1]), x.shape[-1], _pointer(x), _pointer(weight), self.real(eps),
-            self.real(scale), _pointer(out), torch.get_num_threads(),
+            self.real(scale), _pointer(out),
         )  # fmt: skip
         return out
 
@@ -291,7 +297,6 @@ class Kernels:
         self.library.gate_norm(
             ctypes.c_long(m.numel() // m.shape[-1]), m.shape[-1], _pointer(m), _pointer(t), _pointer(logits),
             self.real(temperature), _pointer(weight), _pointer(bias), self.real(eps), _pointer(out),
-            torch.get_num_threads(),
         )  # fmt: skip
         return out
 
@@ -302,33 +307,25 @@ class Kernels:
         out = torch.empty_like(x)
         self.library.receive(
             batch, length, width, _pointer(x), _pointer(logits), logits.stride(1), _pointer(message), _pointer(whole),
-            _pointer(norm.weight), _pointer(norm.bias), self.real(norm.eps), _pointer(out), torch.get_num_threads(),
+            _pointer(norm.weight), _pointer(norm.bias), self.real(norm.eps), _pointer(out),
         )  # fmt: skip
         return out
 
 
-class KernelUser(nn.Module):
-    """A module that computes on kernels while it is lent some, where they serve."""
-
-    kernels: Kernels | None = None
-
-    def kernels_for(self, x: Tensor) -> Kernels | None:
-        """What to compute with `x` on, or None for PyTorch."""
-        return self.kernels if self.kernels is not None and self.kernels.serves(x) else None
+_active: ContextVar[Kernels | None] = ContextVar("active_kernels", default=None)
 
 
 @contextmanager
-def lent(kernels: Kernels | None, model: nn.Module) -> Iterator[None]:
-    """The modules of `model` that can use kernels do so in the body."""
-    users = [] if kernels is None else [module for module in model.modules() if isinstance(module, KernelUser)]
-    before = [vars(module).get("kernels") for module in users]
+def use_kernels(kernels: Kernels | None) -> Iterator[None]:
+    """Modules of a CrossDNA compute on these kernels in the body, in this context alone; on none if it is None."""
+    token = _active.set(kernels)
     try:
-        for module in users:
-            module.kernels = kernels
         yield
     finally:
-        for module, kept in zip(users, before, strict=True):
-            if kept is None:  # as the class has it
-                del module.kernels
-            else:
-                module.kernels = kept
+        _active.reset(token)
+
+
+def active_kernels(x: Tensor) -> Kernels | None:
+    """What to compute with `x` on, or None for PyTorch."""
+    kernels = _active.get()
+    return kernels if kernels is not None and kernels.serves(x) else None

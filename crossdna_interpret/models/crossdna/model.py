@@ -6,7 +6,7 @@ T  targets      l  positions of a block       5  bases, in the order ACGTN
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
@@ -23,6 +23,8 @@ from crossdna_interpret.models.crossdna.bridge import Fusion, TokenBridge
 from crossdna_interpret.models.crossdna.comba import Backend, Comba, choose_backend
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
 from crossdna_interpret.models.crossdna.memory import blocks_together, memory_estimate
+from crossdna_interpret.models.crossdna.plain import plain_problem
+from crossdna_interpret.parallel import for_each, threads_to_spread_over
 from crossdna_interpret.training_range import TrainingRange
 
 if TYPE_CHECKING:
@@ -113,6 +115,7 @@ class CrossDNA(nn.Module):
         self.lm_head = nn.Linear(config.d_model, len(alphabet.ALPHABET))
         self.head = Head(config.d_model, len(targets)) if targets else None
         self.targets: tuple[str, ...] = tuple(targets) or (LOG_LIKELIHOOD,)
+        self._built_of = {name: type(module) for name, module in self.named_modules()}
 
     @property
     def device(self) -> torch.device:
@@ -140,10 +143,11 @@ class CrossDNA(nn.Module):
 
     def reuse_problem(self) -> str | None:
         """Why `reuse` cannot serve this model as it is now, or None if it can."""
-        if type(self).forward is not CrossDNA.forward:
-            return f"{type(self).__name__} computes something else"
-        if hooked(self):
-            return "hooks are active, and what they see or change must be computed in full"
+        problem = self.plain_problem()
+        if problem is not None:
+            return problem
+        if self.dtype not in (torch.float32, torch.float64):
+            return f"{str(self.dtype).removeprefix('torch.')} rounds too coarsely to check it"
         comba = next(module for module in self.modules() if isinstance(module, Comba))
         if choose_backend(comba.backend, self.lm_head.weight) == "fla":
             return "flash-linear-attention's kernel rounds differently; set_backend('torch') allows it"
@@ -163,8 +167,8 @@ class CrossDNA(nn.Module):
         problem = None
         if self.device.type != "cpu":
             problem = f"the kernels are for the CPU, and the model is on {self.device.type}"
-        elif hooked(self):
-            problem = "hooks are active, and the kernels would pass them by"
+        else:
+            problem = self.plain_problem()
         found = None
         if compile is False:
             problem = "not asked for"
@@ -179,8 +183,24 @@ class CrossDNA(nn.Module):
                     problem = str(error)
         if compile is True and found is None:
             raise RuntimeError(f"`compile`=True cannot be done: {problem}.")
-        with kernels.lent(found, self):
+        with kernels.use_kernels(found):
             yield f"no: {problem}" if found is None else "CPU kernels"
+
+    @property
+    def runs_in_threads(self) -> bool:
+        """Whether several threads may compute with it at once: no module of its own keeps anything between calls."""
+        return self.plain_problem() is None
+
+    def plain_problem(self, *parts: str) -> str | None:
+        """What only modules' own `forward` honours, such as adapters, hooks, or overridden methods; or None.
+
+        Args:
+            parts: submodules to look at; all if not given.
+        """
+        for name in vars(CrossDNA):
+            if not name.startswith("__") and getattr(type(self), name) is not getattr(CrossDNA, name):
+                return f"{type(self).__name__} has a `{name}` of its own"
+        return plain_problem(self, {**self._built_of, "": type(self)}, parts)
 
     def reuse(self, reference: np.ndarray, *, cache_bytes: int = 1 << 29) -> Incremental:
         """A scorer of sequences near `reference` (ids (L,)) that does not compute again what they share with it."""
@@ -230,28 +250,35 @@ class CrossDNA(nn.Module):
     ) -> list[tuple[Tensor, Tensor, strand.BlockPair]]:
         """For each pair, what branch A and branch B give (N, l, H), each in the order in which it has read."""
         given: list[tuple[Tensor, Tensor, strand.BlockPair]] = []
-        for a, b, alike in self._branches_alike(x_forward, x_reverse, pairs):
+        read = self._reader(x_forward, x_reverse)
+        for alike in self._alike(pairs, x_forward.shape[0]):
+            a, b = read(alike)
             given += zip(a.chunk(len(alike)), b.chunk(len(alike)), alike, strict=True)
         return sorted(given, key=lambda each: each[2].index)
 
-    def _branches_alike(
-        self, x_forward: Tensor, x_reverse: Tensor, pairs: Sequence[strand.BlockPair]
-    ) -> Iterator[tuple[Tensor, Tensor, list[strand.BlockPair]]]:
-        """The same (k N, l, H) of k pairs that are alike, which are one batch: blocks do not exchange state."""
+    def _reader(
+        self, x_forward: Tensor, x_reverse: Tensor
+    ) -> Callable[[Sequence[strand.BlockPair]], tuple[Tensor, Tensor]]:
+        """What both branches give (k N, l, H) of k pairs that are alike, as one batch: blocks do not exchange state."""
         length = x_forward.shape[-1]
         features = dict(zip(("forward", "reverse"), self.stem(x_forward, x_reverse), strict=True))
 
-        def given(at: strand.Locus) -> Tensor:
+        def features_at(at: strand.Locus) -> Tensor:
             return features[at.strand][:, at.own_slice(length)]
 
-        for alike in self._alike(pairs, x_forward.shape[0]):
+        def read(alike: Sequence[strand.BlockPair]) -> tuple[Tensor, Tensor]:
             first = alike[0]
-            a = self.branch_a(torch.cat([given(pair.branch_a) for pair in alike]), first.branch_a)
-            b = self.branch_b(torch.cat([given(pair.branch_b) for pair in alike]), first.branch_b)
-            yield a, b, alike
+            a = self.branch_a(torch.cat([features_at(pair.branch_a) for pair in alike]), first.branch_a)
+            b = self.branch_b(torch.cat([features_at(pair.branch_b) for pair in alike]), first.branch_b)
+            return a, b
 
-    def _alike(self, pairs: Sequence[strand.BlockPair], n: int) -> Iterator[list[strand.BlockPair]]:
-        """Pairs of as many positions, read the same way; one at a time and in order where hooks see each block."""
+        return read
+
+    def _alike(self, pairs: Sequence[strand.BlockPair], n: int, threads: int = 1) -> Iterator[list[strand.BlockPair]]:
+        """Pairs of as many positions, read the same way; one at a time and in order where hooks see each block.
+
+        They make up at least as many groups as there are threads, if there are so many pairs.
+        """
         # A graph that is captured takes any number of sequences, so that it must not depend on n.
         if len(pairs) == 1 or hooked(self) or torch.compiler.is_compiling():
             yield from ([pair] for pair in pairs)
@@ -260,7 +287,7 @@ class CrossDNA(nn.Module):
         for pair in pairs:
             groups.setdefault((pair.forward.end - pair.forward.start, pair.a_is_forward), []).append(pair)
         for (size, _), group in groups.items():
-            together = blocks_together(n, size)
+            together = min(blocks_together(n, size), -(-len(group) // threads))
             yield from (group[first : first + together] for first in range(0, len(group), together))
 
     def represent(
@@ -279,9 +306,22 @@ class CrossDNA(nn.Module):
         """`represent` by block, (N, l, H) each, in the order of `pairs`."""
         pairs = self.pairs(x_forward.shape[-1]) if pairs is None else pairs
         fused: dict[int, Tensor] = {}
-        for a, b, alike in self._branches_alike(x_forward, x_reverse, pairs):
-            merged = self.merge(a, b, alike[0])
+        read = self._reader(x_forward, x_reverse)
+
+        def keep(alike: list[strand.BlockPair], merged: Tensor) -> None:
             fused.update(zip((pair.index for pair in alike), merged.chunk(len(alike)), strict=True))
+
+        def merged(alike: list[strand.BlockPair]) -> Tensor:
+            with torch.set_grad_enabled(gradients):  # which belongs to the thread
+                return self.merge(*read(alike), alike[0])
+
+        gradients, threads = torch.is_grad_enabled(), threads_to_spread_over()
+        groups = self._alike(pairs, x_forward.shape[0], threads)
+        if threads > 1:
+            for_each(groups, merged, keep)
+        else:
+            for alike in groups:
+                keep(alike, merged(alike))
         return [fused[pair.index] for pair in pairs]
 
     def merge(self, a: Tensor, b: Tensor, pair: strand.BlockPair) -> Tensor:

@@ -6,25 +6,34 @@ from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-__all__ = ["by_tiles", "joined_linear"]
+from crossdna_interpret.models.crossdna.plain import is_plain
+
+__all__ = ["by_tiles", "joined_linear", "sum_of_products"]
 
 # Numbers between two products that stay in the caches until the second reads them: 4 MB of float32.
 _TILE = 1 << 20
 
 
-def joined_linear(parts: Sequence[Tensor], weight: Tensor, bias: Tensor | None) -> Tensor:
-    """``F.linear(torch.cat(parts, -1), weight, bias)`` as a sum of products, without the concatenation.
+def joined_linear(parts: Sequence[Tensor], linear: nn.Module) -> Tensor:
+    """``linear(torch.cat(parts, -1))``, for a plain `nn.Linear` as a sum of products without the concatenation.
 
     Args:
         parts: (..., H_1), (..., H_2), and so on, of equal leading shape.
-        weight: (out, H_1 + H_2 + ...).
-        bias: (out,), or None.
+        linear: (..., H_1 + H_2 + ...) -> (..., out).
 
     Returns:
         (..., out).
     """
+    if not is_plain(linear, nn.Linear):
+        joined: Tensor = linear(torch.cat(list(parts), dim=-1))
+        return joined
+    return sum_of_products(parts, linear.weight, linear.bias)  # type: ignore[arg-type]
+
+
+def sum_of_products(parts: Sequence[Tensor], weight: Tensor, bias: Tensor | None) -> Tensor:
+    """``F.linear(torch.cat(parts, -1), weight, bias)`` without the concatenation; `parts` as in `joined_linear`."""
     weights = weight.split([part.shape[-1] for part in parts], dim=1)
     total = F.linear(parts[0], weights[0], bias)
     rows = total.view(-1, total.shape[-1])

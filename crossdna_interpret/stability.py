@@ -1,0 +1,96 @@
+"""Whether a model gives a sequence one score: whenever it is asked, and whatever else is in the batch."""
+
+from __future__ import annotations
+
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable
+
+import numpy as np
+
+from crossdna_interpret.arguments import level_of_caller
+
+__all__ = ["UnstableModelWarning", "check_stability"]
+
+_SHARE = 1e-3  # of the differences between sequences, which a score may be off by
+_ROUNDINGS = 64  # of the scores, in units of the last place, that batches of other sizes may differ by
+
+
+class UnstableModelWarning(UserWarning):
+    """A model gives one sequence different scores, so that differences between sequences are partly made up.
+
+    Example:
+        >>> import warnings, crossdna_interpret as cdi
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("error", cdi.UnstableModelWarning)  # stop, rather than go on with such scores
+        ...     r = cdi.ism("ACGTACGTACGT", end=2)
+    """
+
+
+# Shares of A, C, G and T in the sequences of a batch, unlike, so that what they have in common shows.
+_COMPOSITIONS = ((0.4, 0.1, 0.1, 0.4), (0.1, 0.4, 0.4, 0.1), (0.7, 0.1, 0.1, 0.1))
+_REMEMBERED = 256
+_checked: OrderedDict[tuple[str, int], dict[str, float]] = OrderedDict()  # by digest and length
+
+
+def check_stability(
+    name: str,
+    ids: np.ndarray,
+    score: Callable[[np.ndarray], np.ndarray],
+    *,
+    digest: str,
+    eps: float,
+    in_batches: bool,
+) -> dict[str, float]:
+    """Score a sequence alone, alone once more, and in a batch with others, and warn where that makes a difference.
+
+    It is done once for a model in one state and a length.
+
+    Args:
+        name: of the model.
+        ids: (L,) the sequence.
+        score: scores (n, T) of ids (n, L).
+        digest: of the model's state.
+        eps: of the numbers that the model computes with.
+        in_batches: whether sequences are scored together at all.
+
+    Returns:
+        The largest difference between two calls, and between alone and in a batch, for a certificate.
+
+    Warns:
+        UnstableModelWarning: with the size of the difference, beside that of differences between sequences.
+    """
+    key = digest, len(ids)
+    found = _checked.get(key)
+    if found is None:
+        rng = np.random.default_rng(0)
+        batch = np.stack([ids, *(rng.choice(4, len(ids), p=shares) for shares in _COMPOSITIONS)])
+        first, again, others = score(ids[None])[0], score(ids[None])[0], score(batch).astype(np.float64)
+        found = _checked[key] = {
+            "difference_between_calls": float(np.abs(first - again).max()),
+            "difference_in_a_batch": float(np.abs(first - others[0]).max()),
+            "difference_between_sequences": float(np.ptp(others, axis=0).max()),
+            "largest_score": float(np.abs(others).max()),
+        }
+        while len(_checked) > _REMEMBERED:
+            _checked.popitem(last=False)
+    between = found["difference_between_sequences"]
+    allowed = _SHARE * between + _ROUNDINGS * eps * found["largest_score"]
+    beside = f"scores of different sequences differ by {between:.2g}"
+    calls, together = found["difference_between_calls"], found["difference_in_a_batch"]
+    if calls > allowed:
+        warnings.warn(
+            f"{name} gives one sequence scores that differ by {calls:.2g} from call to "
+            f"call; {beside}. Is there dropout that is always on, or other chance?",
+            UnstableModelWarning,
+            stacklevel=level_of_caller(),
+        )
+    elif in_batches and together > allowed:
+        warnings.warn(
+            f"{name} gives one sequence scores that differ by {together:.2g} between alone and in "
+            f"a batch of 4; {beside}. It depends on what else is in a batch, as a BatchNorm without running "
+            "statistics does. `batch_size`=1 scores each sequence by itself.",
+            UnstableModelWarning,
+            stacklevel=level_of_caller(),
+        )
+    return {check: found[check] for check in ("difference_between_calls", "difference_in_a_batch")}
