@@ -13,6 +13,7 @@ from torch import Tensor
 from crossdna_interpret import alphabet, strand
 from crossdna_interpret.arguments import integer
 from crossdna_interpret.averaging import ReverseComplemented, averaged
+from crossdna_interpret.parallel import for_each
 from crossdna_interpret.progress import progress
 from crossdna_interpret.results import Attribution, CompletenessWarning
 from crossdna_interpret.scoring import (
@@ -26,6 +27,8 @@ from crossdna_interpret.scoring import (
     resolve_model,
     resolve_target,
     score_channels,
+    stability,
+    threads_for,
 )
 from crossdna_interpret.shuffling import dinucleotide_shuffles
 from crossdna_interpret.training_range import warn_outside_training
@@ -34,6 +37,7 @@ __all__ = ["input_gradient", "integrated_gradients"]
 
 BaselineName = Literal["shuffle", "zeros", "uniform"]
 Baseline = BaselineName | np.ndarray
+_ROUNDINGS = 8  # of a score, in units of the last place, that a forward pass may be off by
 
 
 @overload
@@ -91,7 +95,8 @@ def integrated_gradients(
         model: a model, a name or path for `load_model`, or None for the bundled one.
         target: name or number of the target; may be left out when there is one.
         baseline: "shuffle" (mean over several dinucleotide shuffles), "zeros" (no base at all), "uniform" (a quarter of
-            each base), or an array (L, 4) or (K, L, 4) of ACGT channels.
+            each base), or an array (L, 4) or (K, L, 4) of ACGT channels. All dinucleotide shuffles have the first and
+            the last base of each stretch between Ns, so that these get exactly 0 from them.
         shuffles: number of dinucleotide shuffles.
         seed: of the shuffles. The global random state is neither read nor changed.
         steps: quadrature points at first.
@@ -109,7 +114,10 @@ def integrated_gradients(
         MemoryError: a sequence too long for the memory at hand, with the estimate.
 
     Warns:
-        CompletenessWarning: `max_steps` did not reach `tolerance`; the message gives the error that is left.
+        CompletenessWarning: `max_steps` did not reach `tolerance` (the message gives the error that is left), or
+            rounding hides the change in prediction, so that nobody can tell.
+        ShuffleWarning: the sequence has no other dinucleotide shuffle than itself, so that all is 0.
+        OutsideTrainingWarning: the sequence is unlike what the model was trained on.
 
     Example:
         >>> a = integrated_gradients("ACGTACGTAC", baseline="uniform")
@@ -126,18 +134,20 @@ def integrated_gradients(
         raise ValueError(f"`tolerance` must be above 0, but got {tolerance!r}.")
     sequences = alphabet.normalize_many(seq, name="seq")
     warn_outside_training(resolved, sequences, level_of_caller())
-    asked = (resolved, ReverseComplemented(resolved)) if rc_average else (resolved,)
     results = []
-    with evaluation_mode(resolved):
+    with evaluation_mode(resolved) as evaluated:
+        asked = (evaluated, ReverseComplemented(evaluated)) if rc_average else (evaluated,)
         for sequence in sequences:
             size = resolve_batch_size(resolved, len(sequence), batch_size, gradients=True)
-            require_memory(resolved, size, len(sequence), gradients=True)
             channels, label = _baselines(sequence, baseline, shuffles, seed)
+            at_once = min(size, len(channels) * max(steps, max_steps))
+            require_memory(resolved, at_once, len(sequence), gradients=True)
+            stable = stability(evaluated, alphabet.encode(sequence), size)
             settings = {"baseline": label, "seed": seed, "tolerance": tolerance, "batch_size": size}
             paths = [_PathIntegral(each, index, sequence, channels, size) for each in asked]
-            found = [path.attribution(steps, max(steps, max_steps), tolerance, settings) for path in paths]
+            found = [path.attribution(steps, max(steps, max_steps), tolerance, settings, stable) for path in paths]
             results.append(averaged(*found) if rc_average else found[0])
-    return results[0] if isinstance(seq, str) else results
+    return results[0] if alphabet.is_single(seq) else results
 
 
 @overload
@@ -179,16 +189,19 @@ def input_gradient(
     index = resolve_target(resolved, target)
     sequences = alphabet.normalize_many(seq, name="seq")
     warn_outside_training(resolved, sequences, level_of_caller())
-    asked = (resolved, ReverseComplemented(resolved)) if rc_average else (resolved,)
     for sequence in sequences:  # all of them before any work
         require_memory(resolved, 1, len(sequence), gradients=True)
-    with evaluation_mode(resolved):
-        found = [[_slope(each, index, sequence) for each in asked] for sequence in sequences]
+    with evaluation_mode(resolved) as evaluated:
+        asked = (evaluated, ReverseComplemented(evaluated)) if rc_average else (evaluated,)
+        found = []
+        for sequence in sequences:
+            stable = stability(evaluated, alphabet.encode(sequence), 1)
+            found.append([_slope(each, index, sequence, stable) for each in asked])
     results = [averaged(*both) if rc_average else both[0] for both in found]
-    return results[0] if isinstance(seq, str) else results
+    return results[0] if alphabet.is_single(seq) else results
 
 
-def _slope(model: SequenceModel, target: int, sequence: str) -> Attribution:
+def _slope(model: SequenceModel, target: int, sequence: str, checks: dict[str, float]) -> Attribution:
     own = alphabet.one_hot(alphabet.encode(sequence), np.float64)
     x = torch.from_numpy(own[None]).to(device=model.device, dtype=model.dtype)
     score = float(score_channels(model, x)[0, target])
@@ -206,7 +219,7 @@ def _slope(model: SequenceModel, target: int, sequence: str) -> Attribution:
         prediction=score,
         baseline_prediction=score - float(forward.sum() + reverse.sum()),
         baseline="gradient",
-        certificate=certify(model, "input gradient", settings={}, checks={}),
+        certificate=certify(model, "input gradient", settings={}, checks=checks),
         by_strand=hasattr(model, "forward_strands"),
     )
 
@@ -240,17 +253,34 @@ def _baselines(sequence: str, baseline: Baseline, shuffles: int, seed: int) -> t
 
 
 def _gradients(model: SequenceModel, target: int, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradients (n, 5, L) of a target by the forward and the reverse strand's input, both in forward order."""
+    """Gradients (n, 5, L) of a target by the forward and the reverse strand's input, both in forward order.
+
+    Raises:
+        ValueError: no gradient reaches the input.
+    """
     split = getattr(model, "forward_strands", None)
-    with torch.inference_mode(False), torch.enable_grad():  # whatever the caller is in
+    with torch.inference_mode(False), torch.enable_grad():  # which belong to the thread
         forward = x.clone().requires_grad_()
         if split is None:
-            (gradient,) = torch.autograd.grad(model(forward)[:, target].sum(), forward)
+            (gradient,) = _differentiated(model, model(forward), target, [forward])
             return gradient, torch.zeros_like(gradient)
         reverse = strand.reverse_complement(x.clone()).requires_grad_()
-        total = split(forward, reverse)[:, target].sum()
-        by_forward, by_reverse = torch.autograd.grad(total, (forward, reverse))
+        by_forward, by_reverse = _differentiated(model, split(forward, reverse), target, [forward, reverse])
     return by_forward, strand.reverse_complement(by_reverse)
+
+
+def _differentiated(model: SequenceModel, scores: Tensor, target: int, inputs: list[Tensor]) -> list[Tensor]:
+    gradients: Sequence[Tensor | None] = [None]
+    if scores.requires_grad:
+        gradients = torch.autograd.grad(scores[:, target].sum(), inputs, allow_unused=True)
+    if all(gradient is None for gradient in gradients):
+        raise ValueError(
+            f"`model` {model.name} gives no gradient of its input: it turns bases into numbers of a vocabulary, or "
+            "computes without gradients. `ism`, `deletion_scan`, `insertion_scan`, `pairwise_ism` and `score_edits` "
+            "need none."
+        )
+    pairs = zip(gradients, inputs, strict=True)
+    return [torch.zeros_like(x) if gradient is None else gradient for gradient, x in pairs]
 
 
 class _PathIntegral:
@@ -263,54 +293,70 @@ class _PathIntegral:
         self.step = own.to(device=model.device, dtype=model.dtype) - self.start  # (K, 5, L)
         ends = torch.cat([self.start, self.start[:1] + self.step[:1]])
         scores = torch.cat([score_channels(model, part)[:, target] for part in ends.split(batch)]).double().cpu()
-        self.baseline_scores, self.score = scores[:-1], scores[-1]
+        # A baseline that is the sequence has its score, without what rounding makes of it in another batch.
+        same = (self.step == 0).flatten(1).all(1).cpu()
+        self.baseline_scores, self.score = torch.where(same, scores[-1], scores[:-1]), scores[-1]
 
     def integrate(self, which: Tensor, steps: int) -> Tensor:
         """Contributions (len(which), 2, 5, L), float64, of the baselines numbered `which`."""
         nodes, weights = np.polynomial.legendre.leggauss(steps)
         alpha = torch.from_numpy((nodes + 1) / 2).to(self.start)
         weight = torch.from_numpy(weights / 2)
-        total = torch.zeros(len(which), 2, *self.start.shape[1:], dtype=torch.float64)
-        points = torch.cartesian_prod(torch.arange(len(which)), torch.arange(steps))
-        with progress(len(points), f"integrated gradients, {steps} steps", "point") as bar:
-            for part in points.split(self.batch):
-                row, node = part.unbind(1)
-                k = which[row]
-                points_at = self.start[k] + alpha[node, None, None] * self.step[k]
-                gradients = _gradients(self.model, self.target, points_at)
-                stacked = torch.stack(gradients, dim=1).double().cpu()
-                total.index_add_(0, row, stacked * weight[node, None, None, None])
-                bar.update(len(part))
+        total = torch.zeros(len(which), 2, *self.start.shape[1:], dtype=torch.float64, device="cpu")
+        rows, steps_of_rows = np.divmod(np.arange(len(which) * steps), steps)
+        waiting: dict[int, Tensor] = {}
+        added = 0
+
+        def gradients_of(first: int) -> Tensor:
+            row, node = rows[first : first + self.batch], steps_of_rows[first : first + self.batch]
+            k = which[row]
+            points = self.start[k] + alpha[node, None, None] * self.step[k]
+            return torch.stack(_gradients(self.model, self.target, points), dim=1).double().cpu()
+
+        def add(first: int, gradients: Tensor) -> None:
+            """In the order of the points, so that a sum does not depend on which thread was faster."""
+            nonlocal added
+            waiting[first] = gradients
+            while added in waiting:
+                part = slice(added, added + self.batch)
+                scaled = waiting.pop(added) * weight[steps_of_rows[part], None, None, None]
+                total.index_add_(0, torch.from_numpy(rows[part]), scaled)
+                added += self.batch
+            bar.update(len(gradients))
+
+        threads = threads_for(self.model, self.batch, len(self.sequence), gradients=True)
+        with progress(len(rows), f"integrated gradients, {steps} steps", "point") as bar:
+            for_each(range(0, len(rows), self.batch), gradients_of, add, threads=threads)
         return total * self.step[which].double().cpu().unsqueeze(1)
 
-    def attribution(self, steps: int, max_steps: int, tolerance: float, settings: dict[str, Any]) -> Attribution:
+    def attribution(
+        self, steps: int, max_steps: int, tolerance: float, settings: dict[str, Any], checks: dict[str, float]
+    ) -> Attribution:
         """Refine each baseline until it is complete, and average."""
         change = self.score - self.baseline_scores  # (K,)
         # A change near zero by cancellation has no relative error of its own: the typical change is the scale then.
         scale = torch.maximum(change.abs(), change.abs().mean())
-        rounding = 32 * torch.finfo(self.model.dtype).eps * max(1.0, float(self.score.abs()))
-        allowed = tolerance * scale + rounding
-        parts = torch.zeros(len(self.start), 2, *self.start.shape[1:], dtype=torch.float64)
-        open_rows = torch.arange(len(self.start))
+        # What rounding alone makes of a difference of two scores; relative to them, whatever their size.
+        largest = torch.maximum(self.score.abs(), self.baseline_scores.abs())
+        rounding = _ROUNDINGS * torch.finfo(self.model.dtype).eps * largest
+        parts = torch.zeros(len(self.start), 2, *self.start.shape[1:], dtype=torch.float64, device="cpu")
+        open_rows = torch.arange(len(self.start), device="cpu")
         while True:
+            before = parts.clone()
             parts[open_rows] = self.integrate(open_rows, steps)
             error = (parts.sum((1, 2, 3)) - change).abs()
-            open_rows = torch.nonzero(error > allowed).flatten()
+            # Where rounding hides the change, each value must have settled instead.
+            moved = (parts - before).abs().amax((1, 2, 3))
+            settled = moved <= tolerance * parts.abs().amax((1, 2, 3))
+            good = torch.where(rounding <= tolerance * scale, error <= tolerance * scale, settled)
+            open_rows = torch.nonzero(~good).flatten()
             if len(open_rows) == 0 or steps >= max_steps:
                 break
             steps = min(2 * steps, max_steps)
-        if len(open_rows):
-            worst = float((error / scale).nan_to_num(posinf=float("inf")).max())
-            warnings.warn(
-                f"Integrated gradients with {steps} steps: the worst of {len(change)} baselines is off by {worst:.2%} "
-                f"of its change in prediction, more than `tolerance`={tolerance:.2%}. Raise `max_steps`.",
-                CompletenessWarning,
-                stacklevel=level_of_caller(),
-            )
+        self._warn(steps, tolerance, error, scale, rounding, parts.abs().sum((1, 2, 3)))
         forward, reverse = parts.mean(0)[:, :4].transpose(1, 2).numpy()
         dtype = np.float64 if self.model.dtype == torch.float64 else np.float32
-        relative = (error / scale)[scale > 0]
-        checks = {"worst_relative_completeness_error": float(relative.max()) if len(relative) else 0.0}
+        checks = {**checks, "worst_relative_completeness_error": float(_relative(error, scale).max())}
         return Attribution(
             sequence=self.sequence,
             target=self.model.targets[self.target],
@@ -324,3 +370,36 @@ class _PathIntegral:
             ),
             by_strand=hasattr(self.model, "forward_strands"),
         )
+
+    def _warn(
+        self, steps: int, tolerance: float, error: Tensor, scale: Tensor, rounding: Tensor, attributed: Tensor
+    ) -> None:
+        """Of baselines whose values do not add up, and of those where that cannot be judged; all arguments (K,)."""
+        relative = _relative(error, scale)
+        # Where all cancels, the values themselves are what an error is compared with.
+        hidden = (rounding > tolerance * torch.maximum(scale, attributed)) & (attributed > rounding)
+        incomplete = torch.where(rounding > tolerance * scale, error > tolerance * attributed, relative > tolerance)
+        incomplete &= ~hidden & (error > rounding)
+        count = len(error)
+        message = None
+        if incomplete.any():
+            message = (
+                f"Integrated gradients with {steps} steps: the worst of {count} baselines is off by "
+                f"{float(relative[incomplete].max()):.2%} of its change in prediction, more than "
+                f"`tolerance`={tolerance:.2%}. Raise `max_steps`."
+            )
+        elif hidden.any():
+            at = int((rounding / scale).nan_to_num(posinf=0).argmax())
+            message = (
+                f"Integrated gradients: for {int(hidden.sum())} of {count} baselines it cannot be judged whether the "
+                f"attributions add up to the change in prediction of {float(scale[at]):.3g}, which is lost in the "
+                f"rounding of scores of {float(self.score):.3g} in {str(self.model.dtype).removeprefix('torch.')}. "
+                "A model in float64 would tell."
+            )
+        if message is not None:
+            warnings.warn(message, CompletenessWarning, stacklevel=level_of_caller())
+
+
+def _relative(error: Tensor, scale: Tensor) -> Tensor:
+    """Errors as shares of a scale; 0 where there is none to compare with."""
+    return torch.where(scale > 0, error / scale, 0.0)

@@ -11,7 +11,15 @@ import torch
 from captum.attr import LayerIntegratedGradients
 from torch import Tensor, nn
 
-from crossdna_interpret import Attribution, CompletenessWarning, alphabet, integrated_gradients, predict
+from crossdna_interpret import (
+    Attribution,
+    CompletenessWarning,
+    alphabet,
+    input_gradient,
+    integrated_gradients,
+    predict,
+    wrap,
+)
 from crossdna_interpret.shuffling import dinucleotide_shuffles
 
 TARGETS = ("rods", "cones", "amacrine")
@@ -414,3 +422,88 @@ def test_it_works_in_inference_mode_too(model: nn.Module, make_sequence: Callabl
     with torch.inference_mode(), pytest.warns(CompletenessWarning):
         inside = integrated_gradients(sequence, model, baseline="zeros", steps=2, max_steps=2)
     assert np.array_equal(inside.values, expected.values)
+
+
+class Detector(nn.Module):
+    """Steep in its input; the scale and the offset of its score say nothing about the sequence."""
+
+    def __init__(self, scale: float, offset: float = 0.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(8, 4, 7, generator=torch.Generator().manual_seed(3)))
+        self.scale, self.offset = scale, offset
+
+    def forward(self, x: Tensor) -> Tensor:
+        matches = nn.functional.conv1d(x, self.weight).amax(2)
+        return torch.sigmoid(40 * (matches - 3)).mean(1) * self.scale + self.offset
+
+
+def test_completeness_is_judged_alike_at_any_scale(make_sequence: Callable) -> None:
+    sequence = make_sequence(60, seed=1)
+    results = {}
+    for scale in (1.0, 1e4, 1e-4, 1e-6, 1e-12):
+        result = integrated_gradients(sequence, wrap(Detector(scale)), baseline="zeros")
+        assert result.completeness_error <= 0.01 * abs(result.prediction - result.baseline_prediction)
+        results[scale] = result
+    steps = {result.certificate.settings["steps"] for result in results.values()}
+    assert len(steps) == 1
+    assert steps != {32}  # it was not enough at once
+    for scale, result in results.items():
+        np.testing.assert_allclose(result.values / scale, results[1.0].values, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("offset", [1e5, -1e6])
+def test_a_change_that_rounding_hides_cannot_be_judged_and_that_is_said(offset: float, make_sequence: Callable) -> None:
+    sequence = make_sequence(60, seed=1)
+    right = integrated_gradients(sequence, wrap(Detector(1.0)), baseline="zeros", tolerance=1e-4, max_steps=1024)
+    with pytest.warns(CompletenessWarning, match=r"cannot be judged .* lost in the rounding of scores") as caught:
+        result = integrated_gradients(sequence, wrap(Detector(1.0, offset)), baseline="zeros")
+    assert caught[0].filename == __file__
+    assert np.abs(result.values - right.values).max() < 0.03 * np.abs(right.values).max()
+    exact = wrap(Detector(1.0, offset).double())
+    assert integrated_gradients(sequence, exact, baseline="zeros").completeness_error < 0.01  # float64 does tell
+
+
+class Tokens(nn.Module):
+    """Turns bases into numbers of a vocabulary, which stops gradients."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.head = nn.Embedding(5, 8), nn.Linear(8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.embedding(x.argmax(1)).mean(1))
+
+
+class WithoutGradients(nn.Module):
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, 0].sum(1)
+
+
+class Detached(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.detach()[:, 0].sum(1)
+
+
+@pytest.mark.parametrize("module", [Tokens, WithoutGradients, Detached])
+@pytest.mark.parametrize("analysis", [integrated_gradients, input_gradient])
+@pytest.mark.parametrize("rc_average", [False, True])
+def test_where_there_is_no_gradient_the_error_says_what_works(
+    module: type[nn.Module], analysis: Callable, rc_average: bool
+) -> None:
+    model = wrap(module())
+    with pytest.raises(ValueError, match=rf"`model` {module.__name__} gives no gradient .*`ism`.*`score_edits`"):
+        analysis("ACGTTGCAAG", model, rc_average=rc_average)
+
+
+def test_sums_do_not_depend_on_the_number_of_threads(make_model: Callable, make_sequence: Callable) -> None:
+    model, sequence = make_model(targets=["y"]), make_sequence(40)
+    results, before = [], torch.get_num_threads()
+    for threads in (1, 2, 3, 2):
+        torch.set_num_threads(threads)
+        results.append(
+            integrated_gradients(sequence, model, shuffles=3, steps=8, max_steps=8, tolerance=9, batch_size=5)
+        )
+    torch.set_num_threads(before)
+    for result in results[1:]:
+        np.testing.assert_array_equal(result.values, results[0].values)
