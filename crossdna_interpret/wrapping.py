@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from crossdna_interpret import alphabet
 from crossdna_interpret.arguments import integer
-from crossdna_interpret.scoring import evaluation_mode, level_of_caller, predict
+from crossdna_interpret.scoring import SequenceModel, evaluation_mode, level_of_caller, predict
 from crossdna_interpret.statistics import pearson
 from crossdna_interpret.training_range import TrainingRange
 
@@ -57,17 +57,21 @@ class Wrapped(nn.Module):
         self.module, self.channels, self.targets, self.name = module, channels, tuple(targets), name
         self.length, self.layout, self.output, self.unknown = length, layout, output, unknown
         self.training_range = training_range
+        self.training = bool(getattr(module, "training", False))  # which a frozen TorchScript module lacks
         self._order = [alphabet.ALPHABET.index(base) for base in channels]
 
     @property
     def device(self) -> torch.device:
         """Where the module is."""
-        return next((p.device for p in self.module.parameters()), torch.device("cpu"))
+        return next((tensor.device for tensor in self._tensors()), torch.device("cpu"))
 
     @property
     def dtype(self) -> torch.dtype:
-        """In which it computes."""
-        return next((p.dtype for p in self.module.parameters() if p.is_floating_point()), torch.float32)
+        """In which it computes: that of its weights or, where it has none, of its buffers."""
+        return next((tensor.dtype for tensor in self._tensors() if tensor.is_floating_point()), torch.float32)
+
+    def _tensors(self) -> Iterator[Tensor]:
+        return itertools.chain(self.module.parameters(), self.module.buffers())
 
     def forward(self, x: Tensor) -> Tensor:
         """Scores (N, T) of channels (N, 5, L) in the order ACGTN."""
@@ -211,17 +215,17 @@ def _better_by_strands(model: Wrapped) -> str | None:
     """Which bases a model takes for complements, by how it scores random sequences turned round."""
     if model.length is None:
         return None
-    with evaluation_mode(model), torch.no_grad():
+    with evaluation_mode(model) as evaluated, torch.no_grad():
         # All of one composition: a model that counts bases would seem to know complements.
         even = np.arange(model.length) % 4
         ids = np.random.default_rng(0).permuted(np.tile(even, (_SEQUENCES, 1)), axis=1)
-        own = _first(model, ids)
+        own = _first(evaluated, ids)
         agreement = {}
         for partner in "TCG":  # of A
             others = [base for base in "CGT" if base != partner]
             pairs = {"A": partner, partner: "A", others[0]: others[1], others[1]: others[0]}
             turned = np.array([alphabet.BASES.index(pairs[base]) for base in alphabet.BASES])[ids[:, ::-1]]
-            agreement[partner] = _correlation(own, _first(model, turned))
+            agreement[partner] = _correlation(own, _first(evaluated, turned))
     best = max(agreement, key=lambda partner: agreement[partner])
     if best == "T" or agreement[best] < max(_ALIKE, agreement["T"] + _MARGIN):
         return None
@@ -233,7 +237,7 @@ def _better_by_strands(model: Wrapped) -> str | None:
     )
 
 
-def _first(model: Wrapped, ids: np.ndarray) -> np.ndarray:
+def _first(model: SequenceModel, ids: np.ndarray) -> np.ndarray:
     x = torch.from_numpy(alphabet.one_hot(ids)).to(device=model.device, dtype=model.dtype)
     return model(x)[:, 0].double().cpu().numpy()
 

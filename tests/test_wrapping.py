@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -188,3 +189,145 @@ def test_what_does_not_fit_is_said_when_it_is_asked() -> None:
         cdi.predict("ACGTACGTACGT", cdi.wrap(Pair(), targets=["a", "b"]))
     with pytest.raises(ValueError, match=r"`output` 'b' is not in what the module returns: \['a'\]"):
         cdi.predict("ACGTACGTACGT", cdi.wrap(Pair(), targets=["a", "b"], output="b"))
+
+
+class Noisy(nn.Module):
+    """Dropout that evaluation mode does not switch off, as `F.dropout` without `training=`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.dropout(x, 0.3)[:, 0].sum(1)
+
+
+class OfTheBatch(nn.Module):
+    """Scores relative to the mean of the batch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores = x[:, 0].sum(1)
+        return scores - scores.mean()
+
+
+UNSTABLE: dict[str, Callable[[str, Any], Any]] = {
+    "predict": lambda seq, model: cdi.predict([seq, seq[::-1]], model),
+    "ism": lambda seq, model: cdi.ism(seq, model, end=3),
+    "score_edits": lambda seq, model: cdi.score_edits(seq, [(0, 1, "T")], model),
+    "integrated_gradients": lambda seq, model: cdi.integrated_gradients(
+        seq, model, baseline="uniform", steps=2, max_steps=2, tolerance=1e9
+    ),
+}
+
+
+@pytest.mark.parametrize("analysis", UNSTABLE)
+def test_scores_that_differ_from_call_to_call_are_warned_of(analysis: str, make_sequence: Callable) -> None:
+    with pytest.warns(cdi.UnstableModelWarning, match=r"Noisy .* from call to call; .* dropout") as caught:
+        result = UNSTABLE[analysis](make_sequence(40), cdi.wrap(Noisy()))
+    assert {each.filename for each in caught if each.category is cdi.UnstableModelWarning} == {__file__}
+    if analysis != "predict":
+        assert result.certificate.checks["difference_between_calls"] > 0.5
+
+
+@pytest.mark.parametrize("analysis", UNSTABLE)
+def test_scores_that_depend_on_the_batch_are_warned_of(analysis: str, make_sequence: Callable) -> None:
+    model = cdi.wrap(OfTheBatch())
+    for _ in range(2):  # also where the answer is known already
+        with pytest.warns(cdi.UnstableModelWarning, match=r"OfTheBatch .* between alone and in a batch of 4"):
+            UNSTABLE[analysis](make_sequence(40), model)
+
+
+def test_one_at_a_time_such_scores_are_what_they_are(make_sequence: Callable) -> None:
+    result = cdi.ism(make_sequence(40), cdi.wrap(OfTheBatch()), end=4, batch_size=1)
+    assert not result.predictions.any()
+
+
+def test_what_is_stable_is_certified(make_sequence: Callable) -> None:
+    checks = cdi.ism(
+        make_sequence(40), cdi.wrap(Convolution(), targets=["a", "b"]), target="a", end=4
+    ).certificate.checks
+    assert checks["difference_between_calls"] == 0
+    assert checks["difference_in_a_batch"] < 1e-6
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int64, torch.bool, torch.float16, torch.bfloat16])
+def test_scores_of_any_real_type_are_differences_of_numbers(dtype: torch.dtype) -> None:
+    class Counted(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return (x[:, 0].sum(1) > 2).to(dtype) if dtype == torch.bool else x[:, 0].sum(1).to(dtype)
+
+    model = cdi.wrap(Counted())
+    result = cdi.ism("AACCGG", model)
+    scores = cdi.predict(["AACCGG", "CACCGG", "AAACGG"], model)[:, 0]
+    assert scores.dtype in (np.float32, np.float64)
+    assert result.delta[0, 1] == scores[1] - scores[0] == (0 if dtype == torch.bool else -1)
+    assert result.delta[2, 0] == scores[2] - scores[0] == 1
+    assert result.importance[0] == pytest.approx(0 if dtype == torch.bool else 1)
+
+
+def test_large_whole_numbers_are_not_rounded() -> None:
+    class Large(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x[:, 0].sum(1).long() + 2**30
+
+    assert cdi.ism("AACC", cdi.wrap(Large())).delta[0, 1] == -1
+
+
+def test_complex_scores_are_refused() -> None:
+    class Wave(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.complex(x[:, 0].sum(1), x[:, 1].sum(1))
+
+    with pytest.raises(ValueError, match=r"`model` Wave must return real scores, but returned torch\.complex64"):
+        cdi.predict("ACGT", cdi.wrap(Wave()))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_module_of_half_precision(dtype: torch.dtype, make_sequence: Callable) -> None:
+    sequence = make_sequence(30)
+    exact, half = (cdi.wrap(Convolution().to(kind), targets=["a", "b"]) for kind in (torch.float32, dtype))
+    result, right = (cdi.ism(sequence, model, target="a", end=4) for model in (half, exact))
+    assert result.certificate.dtype == str(dtype).removeprefix("torch.")
+    assert result.predictions.dtype == np.float32
+    np.testing.assert_allclose(result.predictions, right.predictions, rtol=0, atol=0.02)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_frozen_and_scripted_modules(make_sequence: Callable) -> None:
+    sequence = make_sequence(30)
+    module = Convolution(outputs=1).eval()
+    right = cdi.ism(sequence, cdi.wrap(module), end=3).predictions
+    scripted = torch.jit.script(Convolution(outputs=1))  # in training mode
+    for each in (torch.jit.freeze(torch.jit.script(module)), scripted):
+        np.testing.assert_allclose(cdi.ism(sequence, cdi.wrap(each), end=3).predictions, right, rtol=0, atol=1e-6)
+    assert scripted.training
+
+
+def test_a_module_with_buffers_alone_computes_in_their_dtype() -> None:
+    class Pwm(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("pwm", torch.from_numpy(np.random.default_rng(1).normal(size=(1, 4, 7))))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return nn.functional.conv1d(x, self.pwm).amax(2)
+
+    model = cdi.wrap(Pwm())
+    assert model.dtype == torch.float64
+    assert cdi.predict("ACGTTGCAAG", model).dtype == np.float64
+
+
+def test_tables_of_many_targets_are_small_and_can_be_chosen_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Many(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.sum(1)[:, :1] * torch.arange(300)
+
+    targets = [f"t{index}" for index in range(300)]
+    result = cdi.ism("ACGTACGTACGT", cdi.wrap(Many(), targets=targets), target="t7")
+    table = result.to_dataframe()
+    assert len(table) == 36 * 300
+    assert table.memory_usage(deep=True).sum() < 40 * len(table)
+    chosen = result.to_dataframe(["t9", "t3"])
+    assert chosen["target"].unique().tolist() == ["t9", "t3"]
+    np.testing.assert_array_equal(chosen[chosen.target == "t3"].prediction, table[table.target == "t3"].prediction)
+    with pytest.raises(ValueError, match=r"`targets` must be among the 300 of the result, but \['t300'\]"):
+        result.to_dataframe("t300")
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=50_000))
+    with pytest.raises(MemoryError, match=r"36 rows for each of 300 targets .* About 43 would fit"):
+        result.to_dataframe()
