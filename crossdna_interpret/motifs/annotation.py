@@ -6,7 +6,6 @@ n  stretches    M  motifs
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from importlib import metadata
 from typing import Any
 
@@ -151,7 +150,7 @@ def scan(
         if value is not None and not 0 < value <= 1:
             raise ValueError(f"`{name}` must be above 0 and at most 1, but got {value!r}.")
     known = read_motifs(motifs)
-    sequences, importances, target, certificate = _to_scan(seqs)
+    sequences, importances, target, certificates = _to_scan(seqs)
     by_length: dict[int, list[int]] = {}
     for index, sequence in enumerate(sequences):
         by_length.setdefault(len(sequence), []).append(index)
@@ -174,7 +173,7 @@ def scan(
         for hit in hits.itertuples()
     ]
     settings = {"motifs": _described(motifs, known), "p": p, "q": q}
-    certificate = replace(certificate, method="scan by fimo", settings=settings, checks={})
+    certificate = Certificate.merge(certificates, method="scan by fimo", settings=settings)
     return MotifSites(tuple(sequences), target, _table(rows, importances), certificate, importances=importances)
 
 
@@ -279,15 +278,16 @@ def _described(motifs: MotifsLike, known: list[Motif]) -> str:
 
 def _to_scan(
     seqs: str | Sequence[str] | Explained | Sequence[Explained],
-) -> tuple[list[str], tuple[np.ndarray, ...] | None, str, Certificate]:
-    """Sequences, their attributions if they have any, of what target, and the certificate to go on from."""
+) -> tuple[list[str], tuple[np.ndarray, ...] | None, str, list[Certificate]]:
+    """Sequences, their attributions if they have any, of what target, and their certificates."""
     of_results = isinstance(seqs, Explained) or (
         not isinstance(seqs, str) and len(seqs) > 0 and isinstance(seqs[0], Explained)
     )
     if of_results:
         results = checked_results(seqs)  # type: ignore[arg-type]
         importances = tuple(whole_importance(each) for each in results)
-        return [each.sequence for each in results], importances, results[0].target, results[0].certificate
+        certificates = [each.certificate for each in results]
+        return [each.sequence for each in results], importances, results[0].target, certificates
     versions = {"crossdna_interpret": metadata.version("crossdna_interpret"), "numpy": np.__version__}
     none = Certificate(method="", model="none", model_hash="", device="cpu", dtype="float64", versions=versions)
-    return alphabet.normalize_many(seqs), None, "", none  # type: ignore[arg-type]
+    return alphabet.normalize_many(seqs), None, "", [none]  # type: ignore[arg-type]
