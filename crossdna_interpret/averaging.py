@@ -80,9 +80,6 @@ def averaged(as_given: Result, turned: Result) -> Result:
     names: tuple[str, ...] = as_given.AVERAGED  # type: ignore[attr-defined]
     means = {name: (getattr(as_given, name) + getattr(turned, name)) / 2 for name in names}
     certificates = [each.certificate for each in both]  # type: ignore[attr-defined]
-    checks = {name for certificate in certificates for name in certificate.checks}
-    worst = {name: max(of.checks[name] for of in certificates if name in of.checks) for name in sorted(checks)}
-    certificate = dataclasses.replace(
-        certificates[0], settings={**certificates[0].settings, "rc_average": True}, checks=worst
-    )
+    method = ", and ".join(dict.fromkeys(certificate.method for certificate in certificates))
+    certificate = certificates[0].merge(certificates, method=method, settings={"rc_average": True})
     return dataclasses.replace(as_given, **means, orientations=both, certificate=certificate)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,8 @@ from crossdna_interpret.attribution.mutagenesis import ism
 from crossdna_interpret.edits import Editor, substitutions
 from crossdna_interpret.engine import Compile, run_edits
 from crossdna_interpret.exchange.maps import BridgedModel, bridged
-from crossdna_interpret.results import ExchangeMutagenesis, Mutagenesis
-from crossdna_interpret.scoring import ModelLike, certify, resolve_target
+from crossdna_interpret.results import Certificate, ExchangeMutagenesis, Mutagenesis
+from crossdna_interpret.scoring import ModelLike, resolve_target
 
 __all__ = ["exchange_ism"]
 
@@ -61,14 +62,14 @@ def exchange_ism(
         ism(sequence, each, target=index, start=start, end=end, batch_size=batch_size, compile=compile, keep=keep)
         for each in (resolved, resolved.silenced())
     )
-    worst = max(found.certificate.checks.get("reuse_worst_difference", 0.0) for found in (both, silent))
-    checks = {"reuse_worst_difference": worst}
-    received = None
+    checks, received = {}, None
     if positions:
         received = _received(resolved, index, both, batch_size)
         change = both.delta - silent.delta
         checks["worst_sum_over_positions"] = float(np.abs(received.sum(axis=2) - change).max())
-    certificate = certify(resolved, "exchange_ism", settings=both.certificate.settings, checks=checks)
+    # The silent model is this one with other weights in its bridge.
+    of_silent = replace(silent.certificate, model_hash=both.certificate.model_hash)
+    certificate = Certificate.merge([both.certificate, of_silent], method="exchange_ism", checks=checks)
     return ExchangeMutagenesis(both, silent, received=received, certificate=certificate)
 
 

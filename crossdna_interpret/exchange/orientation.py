@@ -13,10 +13,9 @@ from crossdna_interpret.arguments import integer
 from crossdna_interpret.attribution.gradients import integrated_gradients
 from crossdna_interpret.attribution.mutagenesis import ism
 from crossdna_interpret.averaging import ReverseComplemented
-from crossdna_interpret.results import Orientation
+from crossdna_interpret.results import Certificate, Orientation
 from crossdna_interpret.scoring import (
     ModelLike,
-    certify,
     evaluation_mode,
     predict,
     require_memory,
@@ -80,9 +79,8 @@ def orientation(
     turned_model = ReverseComplemented(resolved)
     forward, reverse = (predict(sequences, each)[:, index] for each in (resolved, turned_model))
     explain: Callable[..., Any] = ism if method == "ism" else integrated_gradients
-    as_given, turned = (
-        [result.importance for result in explain(sequences, each, target=index)] for each in (resolved, turned_model)
-    )
+    explained = [explain(sequences, each, target=index) for each in (resolved, turned_model)]
+    as_given, turned = ([result.importance for result in results] for results in explained)
     r = np.array([correlation(one, other)[0] for one, other in zip(as_given, turned, strict=True)])
     worst = np.array([np.abs(one - other).max() for one, other in zip(as_given, turned, strict=True)])
     exchanged, shifts = None, tuple[int, ...]()
@@ -106,7 +104,11 @@ def orientation(
         shifts=shifts,
         shifted=shifted,
         table=_table(forward, reverse, r, worst, exchanged, dict(zip(shifts, shifted.T, strict=True)), seed),
-        certificate=certify(resolved, "orientation", settings={"method": method, "seed": seed}, checks={}),
+        certificate=Certificate.merge(
+            [result.certificate for results in explained for result in results],
+            method="orientation",
+            settings={"method": method, "seed": seed},
+        ),
     )
 
 

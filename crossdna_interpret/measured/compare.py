@@ -10,7 +10,7 @@ import pandas as pd
 
 from crossdna_interpret import alphabet
 from crossdna_interpret.edits import Edit, Editor, edit_to, substitutions
-from crossdna_interpret.results import EditScan, EditScores, MeasuredComparison, Mutagenesis
+from crossdna_interpret.results import Certificate, EditScan, EditScores, MeasuredComparison, Mutagenesis
 from crossdna_interpret.statistics import correlation, ranks
 
 __all__ = ["compare_with_measured"]
@@ -83,7 +83,11 @@ def compare_with_measured(
         rho=correlation(ranks(x), ranks(y))[0],
         same_sign=float((np.sign(x) == np.sign(y))[signed].mean()) if signed.any() else math.nan,
         left_out=left_out,
-        certificate=result.certificate,
+        certificate=Certificate.merge(
+            [result.certificate],
+            method=f"{result.certificate.method}, beside measurements",
+            settings={"effect": effect},
+        ),
     )
 
 

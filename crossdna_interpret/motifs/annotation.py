@@ -6,9 +6,7 @@ n  stretches    M  motifs
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from importlib import metadata
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,34 +15,36 @@ import pandas as pd
 from crossdna_interpret import alphabet
 from crossdna_interpret.libraries import leaving_no_trace
 from crossdna_interpret.motifs.collection import Motif, MotifsLike, read_motifs
+from crossdna_interpret.motifs.matching import Matcher, Stretch
 from crossdna_interpret.motifs.seqlets import Explained, checked_results, whole_importance
 from crossdna_interpret.results import Certificate, MotifSites, Seqlets
 
 __all__ = ["annotate", "benjamini_hochberg", "scan"]
 
-_FEW_MOTIFS = 50  # fewer columns than those of so many motifs are no background to compare a match with
-_STRETCHES = 256  # compared at once
-_WIDEST = 25  # bases of a site that may have been found in two parts
+_STRETCHES = 64  # compared at once
+_BY_SIZE = 0.8  # share of the weights of stretches that is divided by their attribution; the rest they have alike
 _BIN, _EPS = 0.1, 1e-4  # bits to which fimo rounds scores, and what it adds to probabilities
-# The power of a base's importance with which it counts in the comparison. Where a model is saturated, one base of a
-# site can outweigh the others a hundredfold, which would leave too little to compare; 0 would count all bases alike.
-_EVENNESS = 1 / 3
 
 
 def annotate(seqlets: Seqlets, motifs: MotifsLike = "jaspar-vertebrates", *, q: float = 0.05) -> MotifSites:
-    """Name stretches of high attribution by the motifs that look most like them.
+    """Name stretches of high attribution by the motifs that match the sequence there.
 
-    Each is compared with every motif, in both orientations, by memelite's tomtom. A base counts the
-    less, the further its attribution is below the stretch's largest, so that bases the model does not mind do not
-    stand in the way. Two stretches next to each other are also
-    compared as one, and are one site if that matches better than either. q values are those
-    of Benjamini and Hochberg over the motifs. Many factors of a family bind the same bases: `also` lists those that
-    match as well as asked for, and no sequence can tell them apart.
+    A motif is tried in every placement that overlaps the stretch, on both strands. The p value of a match is exact: the
+    share of random words, of the dinucleotide composition of the sequence, that score as high. q values correct it for
+    everything that was tried: placements (Bonferroni, with more weight for those where the important bases lie on the
+    informative columns of the motif), motifs (Simes), and all stretches of the call (Benjamini and Hochberg, weighted
+    by their attribution). So a stretch among many needs a better match than a stretch alone, and with q = 0.05 one name
+    in twenty is expected to be chance. A name also needs a score above 0, and a word that at most one in a thousand
+    random words matches as well; motifs of four bases or fewer cannot give one. A choice of motifs, such as those of
+    factors that a tissue expresses, finds more than a whole collection.
+
+    Factors of a family bind the same bases: `also` lists the other motifs that pass, and no sequence can tell them
+    apart.
 
     Args:
         seqlets: from `find_seqlets`.
-        motifs: "jaspar-vertebrates", "jaspar-insects", "jaspar-plants", a MEME file, motifs, or a mapping of names to
-            matrices (4, W). With fewer than 50, JASPAR's vertebrate motifs serve as background for the p values.
+        motifs: "jaspar-vertebrates", "jaspar-insects", "jaspar-plants", a file in MEME's or JASPAR's format, motifs, or
+            a mapping of names to matrices (4, W).
         q: largest q value of a name.
 
     Returns:
@@ -66,22 +66,53 @@ def annotate(seqlets: Seqlets, motifs: MotifsLike = "jaspar-vertebrates", *, q: 
     if not 0 < q <= 1:
         raise ValueError(f"`q` must be above 0 and at most 1, but got {q!r}.")
     known = read_motifs(motifs)
-    spans = [(row.example, row.start, row.end) for row in seqlets]
-    pairs = _neighbours(seqlets)
-    joined = [(spans[one][0], spans[one][1], spans[other][2]) for one, other in pairs]
-    found = _best(seqlets, spans + joined, known, q)
-    named = {at: match for at, match in enumerate(found[: len(spans)]) if match is not None}
-    for (one, other), match in zip(pairs, found[len(spans) :], strict=True):
-        apart = [named[part]["p_value"] for part in (one, other) if part in named]
-        if match is not None and all(match["p_value"] < p_value for p_value in apart):
-            named |= {one: match, other: match}
-    table = _without_repeats(_table(list(named.values()), seqlets.importances))
-    settings = {"motifs": _described(motifs, known), "q": q, "seqlets": dict(seqlets.certificate.settings)}
-    certificate = replace(
-        seqlets.certificate, method="names by tomtom", settings=settings,
-        checks={"seqlets": len(seqlets), "seqlets_without_name": len(seqlets) - len(named)},
-    )  # fmt: skip
+    stretches = [_stretch(seqlets, row) for row in seqlets]
+    matcher = Matcher(known, seqlets.sequences)
+    candidates: list[tuple[np.ndarray, np.ndarray]] = []  # of each stretch: motifs, best first, and their q values
+    alone, means = np.ones((2, len(stretches)))  # q value of each stretch if there were no others
+    for first in range(0, len(stretches), _STRETCHES):
+        p_values, means[first : first + _STRETCHES] = matcher.p_values(stretches[first : first + _STRETCHES])
+        for at, row in enumerate(benjamini_hochberg(p_values)):
+            order = np.argsort(p_values[at], kind="stable")
+            order = order[(row[order] <= q) & (p_values[at, order] < 1)]
+            candidates.append((order, row[order]))
+            alone[first + at] = row.min()
+    q_values = _over_stretches(alone, np.array([stretch.size for stretch in stretches]))
+    rows = []
+    for at in np.flatnonzero(q_values <= q).tolist():
+        stretch, (order, own) = stretches[at], candidates[at]
+        if not len(order):
+            continue
+        # What is left of `q` for a single stretch after the correction for all.
+        names = dict.fromkeys(known[motif].label for motif in order[own <= q * alone[at] / q_values[at]])
+        best = known[order[0]]
+        names.pop(best.label, None)
+        start, strand, p_value = matcher.placement(stretch, int(order[0]), means[at])
+        rows.append(
+            {"example": stretch.sequence, "also": ", ".join(names)}
+            | _placed(seqlets.sequences[stretch.sequence], best, start, strand)
+            | {"p_value": p_value, "q_value": q_values[at]}
+        )
+    table = _without_repeats(_table(rows, seqlets.importances))
+    certificate = Certificate.merge(
+        [seqlets.certificate],
+        method="names by the motifs that match",
+        settings={"motifs": _described(motifs, known), "q": q},
+        checks={"seqlets": len(stretches), "seqlets_without_name": len(stretches) - len(rows)},
+    )
     return MotifSites(seqlets.sequences, seqlets.target, table, certificate, importances=seqlets.importances)
+
+
+def _stretch(seqlets: Seqlets, row: Any) -> Stretch:
+    importance = seqlets.importances[row.example][row.start : row.end]
+    return Stretch(row.example, row.start, row.end, importance * np.sign(importance.sum(dtype=np.float64)))
+
+
+def _over_stretches(p_values: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """(n,) q values of p values, by Benjamini and Hochberg with weights (Genovese, Roeder and Wasserman 2006)."""
+    share = sizes / sizes.mean() if sizes.any() else np.ones(len(sizes))
+    weights = _BY_SIZE * share + (1 - _BY_SIZE)
+    return benjamini_hochberg(np.minimum(p_values / weights, 1))
 
 
 def scan(
@@ -119,7 +150,7 @@ def scan(
         if value is not None and not 0 < value <= 1:
             raise ValueError(f"`{name}` must be above 0 and at most 1, but got {value!r}.")
     known = read_motifs(motifs)
-    sequences, importances, target, certificate = _to_scan(seqs)
+    sequences, importances, target, certificates = _to_scan(seqs)
     by_length: dict[int, list[int]] = {}
     for index, sequence in enumerate(sequences):
         by_length.setdefault(len(sequence), []).append(index)
@@ -142,65 +173,8 @@ def scan(
         for hit in hits.itertuples()
     ]
     settings = {"motifs": _described(motifs, known), "p": p, "q": q}
-    certificate = replace(certificate, method="scan by fimo", settings=settings, checks={})
+    certificate = Certificate.merge(certificates, method="scan by fimo", settings=settings)
     return MotifSites(tuple(sequences), target, _table(rows, importances), certificate, importances=importances)
-
-
-def _neighbours(seqlets: Seqlets) -> list[tuple[int, int]]:
-    """Pairs of rows that may be parts of one site: a base between them that the model minds less has cut it in two."""
-    return [
-        (at, at + 1)
-        for at, (one, other) in enumerate(pairwise(seqlets))
-        if one.example == other.example and other.end - one.start <= _WIDEST and one.attribution * other.attribution > 0
-    ]
-
-
-def _best(
-    seqlets: Seqlets, spans: list[tuple[int, int, int]], motifs: list[Motif], q: float
-) -> list[dict[str, Any] | None]:
-    """What each stretch (example, start, end) is called, as a row of a table; None where nothing is good enough."""
-    found: list[dict[str, Any] | None] = []
-    for first in range(0, len(spans), _STRETCHES):
-        part = spans[first : first + _STRETCHES]
-        p_values, offsets, strands = _tomtom([_query(seqlets, *span) for span in part], motifs)
-        q_values = benjamini_hochberg(p_values)
-        for at, (example, start, _) in enumerate(part):
-            order = np.argsort(p_values[at], kind="stable")
-            order = order[q_values[at, order] <= q]
-            if not len(order):
-                found.append(None)
-                continue
-            best = int(order[0])
-            names = dict.fromkeys(motifs[other].label for other in order)
-            del names[motifs[best].label]
-            found.append(
-                {"example": example, "also": ", ".join(names)}
-                | _placed(seqlets.sequences[example], motifs[best], start - offsets[at, best], strands[at, best])
-                | {"p_value": p_values[at, best], "q_value": q_values[at, best]}
-            )
-    return found
-
-
-def _query(seqlets: Seqlets, example: int, start: int, end: int) -> np.ndarray:
-    """(4, length): each base as sure as it matters."""
-    values = seqlets.importances[example][start:end]
-    values = values * np.sign(values.sum())
-    share = np.clip(values / max(values.max(), np.finfo(values.dtype).tiny), 0, 1) ** _EVENNESS
-    bases = alphabet.one_hot(alphabet.encode(seqlets.sequences[example][start:end]), np.float64)[:4]
-    return 0.25 + (bases - 0.25 * bases.sum(axis=0)) * share
-
-
-def _tomtom(queries: list[np.ndarray], motifs: list[Motif]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(n, M) p values, at which base of the oriented motif the stretch begins, and 1 where that is turned."""
-    from memelite.tomtom import tomtom
-
-    targets = [motif.probabilities for motif in motifs]
-    if len(motifs) < _FEW_MOTIFS:
-        targets += [motif.probabilities for motif in read_motifs("jaspar-vertebrates")]
-    with leaving_no_trace():
-        p_values, _, offsets, _, strands = tomtom(queries, targets)
-    count = len(motifs)
-    return np.minimum(p_values[:, :count], 1), offsets[:, :count].astype(int), strands[:, :count].astype(int)
 
 
 def _fimo(sequences: list[str], examples: list[int], motifs: list[Motif], p: float) -> pd.DataFrame:
@@ -304,15 +278,16 @@ def _described(motifs: MotifsLike, known: list[Motif]) -> str:
 
 def _to_scan(
     seqs: str | Sequence[str] | Explained | Sequence[Explained],
-) -> tuple[list[str], tuple[np.ndarray, ...] | None, str, Certificate]:
-    """Sequences, their attributions if they have any, of what target, and the certificate to go on from."""
+) -> tuple[list[str], tuple[np.ndarray, ...] | None, str, list[Certificate]]:
+    """Sequences, their attributions if they have any, of what target, and their certificates."""
     of_results = isinstance(seqs, Explained) or (
         isinstance(seqs, (list, tuple)) and len(seqs) > 0 and isinstance(seqs[0], Explained)
     )
     if of_results:
         results = checked_results(seqs)  # type: ignore[arg-type]
         importances = tuple(whole_importance(each) for each in results)
-        return [each.sequence for each in results], importances, results[0].target, results[0].certificate
+        certificates = [each.certificate for each in results]
+        return [each.sequence for each in results], importances, results[0].target, certificates
     versions = {"crossdna_interpret": metadata.version("crossdna_interpret"), "numpy": np.__version__}
     none = Certificate(method="", model="none", model_hash="", device="cpu", dtype="float64", versions=versions)
-    return alphabet.normalize_many(seqs), None, "", none
+    return alphabet.normalize_many(seqs), None, "", [none]

@@ -1,4 +1,4 @@
-"""Collections of motifs: JASPAR's, a MEME file, or any that are given.
+"""Collections of motifs: JASPAR's, a file in MEME's or JASPAR's format, or matrices.
 
 M  motifs    W  width of a motif
 """
@@ -9,22 +9,34 @@ import difflib
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from crossdna_interpret import alphabet
 from crossdna_interpret.caching import cache_folder
 from crossdna_interpret.libraries import leaving_no_trace
 
-__all__ = ["COLLECTIONS", "Motif", "MotifsLike", "find_motif", "jaspar", "read_meme", "read_motifs", "write_meme"]
+__all__ = [
+    "COLLECTIONS",
+    "Motif",
+    "MotifsLike",
+    "find_motif",
+    "jaspar",
+    "read_jaspar",
+    "read_meme",
+    "read_motifs",
+    "write_meme",
+]
 
 RELEASE = "JASPAR2026"
 COLLECTIONS = {"jaspar-vertebrates": "vertebrates", "jaspar-insects": "insects", "jaspar-plants": "plants"}
-_SITES = 20.0  # that a MEME file which does not say is taken to be made from, as MEME's own tools do
-_ROUNDING = 0.02  # by which a column of probabilities may fail to sum to 1
+_SITES = 20.0  # that a matrix of probabilities counts for where nothing says how many it is made from, as in MEME
+_ROUNDING = 0.02  # by which a row of a file may fail to sum to 1
+_ROUGHLY = 0.05  # by which a column of a matrix may
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,8 +99,9 @@ def read_motifs(motifs: MotifsLike) -> list[Motif]:
     """The motifs that an argument stands for.
 
     Args:
-        motifs: "jaspar-vertebrates", "jaspar-insects" or "jaspar-plants"; a MEME file; motifs; or a mapping of names to
-            probabilities or counts (4, W).
+        motifs: "jaspar-vertebrates", "jaspar-insects" or "jaspar-plants"; a file in MEME's or JASPAR's format; motifs;
+            or a mapping of names to probabilities or counts: an array (4, W), rows in the order ACGT, or a mapping of
+            A, C, G and T to W numbers each, such as the `counts` of Biopython's motifs.
 
     Returns:
         M of them, in their own order. JASPAR's are the newest version of each motif of the core collection. The first
@@ -96,8 +109,8 @@ def read_motifs(motifs: MotifsLike) -> list[Motif]:
         folder, as MEME text.
 
     Raises:
-        ValueError: no such collection (near matches are listed), no motifs, or a file that is not in MEME's format; the
-            line is named.
+        ValueError: no such collection (near matches are listed), no motifs, a matrix whose columns neither are counts
+            nor sum to 1, or a file that is in neither format; the line is named.
         FileNotFoundError: no such file.
 
     Example:
@@ -113,13 +126,13 @@ def read_motifs(motifs: MotifsLike) -> list[Motif]:
             near = difflib.get_close_matches(named, COLLECTIONS, cutoff=0.5)
             if near or (not path.suffix and len(path.parts) == 1):
                 raise ValueError(
-                    f"`motifs` must be one of {list(COLLECTIONS)}, a MEME file or motifs, but got {named!r}."
+                    f"`motifs` must be one of {list(COLLECTIONS)}, a file of motifs or motifs, but got {named!r}."
                     + (f" Did you mean {near[0]!r}?" if near else "")
                 )
             raise FileNotFoundError(f"`motifs`: there is no file {path}.")
-        return read_meme(path)
+        return _read(path)
     if isinstance(motifs, Mapping):
-        found = [Motif(str(name), str(name), _as_counts(np.asarray(matrix))) for name, matrix in motifs.items()]
+        found = [_from_matrix(str(name), str(name), matrix) for name, matrix in motifs.items()]
     else:
         found = list(motifs)
         for index, motif in enumerate(found):
@@ -130,10 +143,35 @@ def read_motifs(motifs: MotifsLike) -> list[Motif]:
     return found
 
 
-def _as_counts(matrix: np.ndarray) -> np.ndarray:
-    """Counts; probabilities count as a site each for `_SITES`."""
-    sums = matrix.sum(axis=0) if matrix.ndim == 2 else np.zeros(1)
-    return matrix * _SITES if np.allclose(sums, 1, atol=_ROUNDING) else matrix
+def _from_matrix(identifier: str, name: str, matrix: object) -> Motif:
+    """A motif from counts, or from probabilities, which count as a site each for `_SITES`."""
+    bases = list(alphabet.BASES)
+    if isinstance(matrix, Mapping) and set(bases) <= set(matrix):
+        matrix = [matrix[base] for base in bases]
+    if isinstance(matrix, pd.DataFrame):
+        if set(matrix.columns) == set(bases):
+            raise ValueError(f"`motifs`: {name} must have rows A, C, G and T, but these are its columns: transpose it.")
+        matrix = matrix.loc[bases] if set(matrix.index) == set(bases) else matrix
+    try:
+        numbers = np.asarray(matrix, dtype=float)
+    except (TypeError, ValueError):
+        raise ValueError(f"`motifs`: {name} must be a matrix (4, width) of numbers, but got {matrix!r}.") from None
+    motif = Motif(identifier, name, numbers)
+    columns, rows = motif.counts.sum(axis=0), motif.counts.sum(axis=1)
+    whole = bool((motif.counts == motif.counts.round()).all())
+    if motif.counts.max() > 1 + _ROUGHLY or (whole and (columns > 1).any()):  # counts
+        if motif.width == 4 and np.ptp(rows) < 1e-3 * rows.max() and np.ptp(columns) > _ROUGHLY * columns.max():
+            raise ValueError(
+                f"`motifs`: {name} must have rows A, C, G and T, but it is its rows that have equal sums: transpose it."
+            )
+        return motif
+    if np.abs(columns - 1).max() > _ROUGHLY:
+        turned = motif.width == 4 and np.abs(rows - 1).max() <= _ROUGHLY
+        raise ValueError(
+            f"`motifs`: the columns of {name} must be counts, or probabilities that sum to 1, but they sum to "
+            f"{', '.join(f'{total:.3g}' for total in columns)}{', and its rows to 1: transpose it' if turned else ''}."
+        )
+    return Motif(identifier, name, motif.counts / columns * _SITES)
 
 
 def find_motif(name: str, motifs: Sequence[Motif]) -> Motif:
@@ -167,7 +205,7 @@ def jaspar(tax_group: str) -> list[Motif]:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:  # another process sees the whole file or none
             written = Path(folder) / path.name
-            write_meme(written, found)
+            write_meme(written, found, whole_sites=False)
             written.replace(path)
         return read_meme(path)
     except OSError:
@@ -184,69 +222,160 @@ def from_database(tax_group: str, release: str = RELEASE) -> list[Motif]:
     return sorted(motifs, key=lambda motif: motif.id)
 
 
+def _read(path: Path) -> list[Motif]:
+    """The motifs of a file: in JASPAR's format if its first line has a ">", else in MEME's."""
+    text = path.read_text(encoding="utf-8-sig", errors="replace")
+    return read_jaspar(path) if text.lstrip().startswith(">") else read_meme(path)
+
+
+def read_jaspar(path: str | os.PathLike[str]) -> list[Motif]:
+    """The motifs of a file in JASPAR's format: a line ">id name", then counts of A, C, G and T, a row each.
+
+    Rows may begin with their base and have brackets, as in "A [ 4 19 0 ]"; otherwise they are in the order ACGT.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: no motif in it, or rows that are no counts; the line is named.
+    """
+    path = Path(path)
+    found: list[Motif] = []
+    header, rows = "", dict[str, list[float]]()
+    lines = [*path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), ">"]
+    for number, line in enumerate(lines, start=1):
+        if line.lstrip().startswith(">"):
+            if header:
+                if len(rows) != 4 or len({len(row) for row in rows.values()}) > 1:
+                    raise ValueError(f"{path}, line {number}: {header} must have four rows of as many counts.")
+                identifier, _, name = header.partition(" ")
+                found.append(_of_file(path, number - 1, identifier, name or identifier, rows))
+            header, rows = " ".join(line.lstrip()[1:].split()), {}
+        elif line.strip():
+            labelled = re.fullmatch(r"\s*([ACGTacgt])\b[\s|]*(.*)", line)
+            base = labelled[1].upper() if labelled else alphabet.BASES[len(rows) % 4]
+            fields = (labelled[2] if labelled else line).replace("[", " ").replace("]", " ").split()
+            try:
+                counts = [float(field) for field in fields]
+            except ValueError:
+                counts = []
+            if not header or not counts or base in rows or not all(0 <= count < np.inf for count in counts):
+                raise ValueError(f"{path}, line {number}: expected the counts of {base}, but got {line.strip()!r}.")
+            rows[base] = counts
+    if not found:
+        raise ValueError(f"`motifs`: {path} holds no motif in JASPAR's format.")
+    return found
+
+
+def _of_file(path: Path, number: int, identifier: str, name: str, rows: Mapping[str, list[float]]) -> Motif:
+    try:
+        return _from_matrix(identifier, name, rows)
+    except ValueError as error:
+        raise ValueError(f"{path}, line {number}: {error}") from None
+
+
 def read_meme(path: str | os.PathLike[str]) -> list[Motif]:
-    """The motifs of a file in MEME's minimal format (https://meme-suite.org/meme/doc/meme-format.html).
+    """The motifs of a file in MEME's minimal format (https://meme-suite.org/meme/doc/meme-format.html), or of MEME's
+    text output. "nsites= 0" and "nsites= 1", which memelite and TF-MoDISco write for every motif, are read as not said.
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: no motif in it, another alphabet, or a matrix that is not one; the line is named.
     """
     path = Path(path)
-    text = path.read_text(encoding="utf-8", errors="replace")
-    lines = iter(enumerate(text.splitlines(), start=1))
-    found, current = [], ("", "")
-    for number, line in lines:
-        fields = line.split()
-        if line.startswith("ALPHABET=") and fields[-1].removeprefix("ALPHABET=") != "ACGT":
-            raise ValueError(f"{path}, line {number}: the alphabet must be ACGT, but is {fields[-1]!r}.")
-        if line.startswith("MOTIF"):
-            if len(fields) < 2:
+    lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    found: list[Motif] = []
+    open_motif: tuple[int, str, str] | None = None  # line, id and name of a motif without a matrix yet
+
+    def must_be_closed() -> None:
+        if open_motif is not None:
+            raise ValueError(f"{path}, line {open_motif[0]}: MOTIF {open_motif[1]} has no letter-probability matrix.")
+
+    for number, line in enumerate(lines, start=1):
+        letters = re.match(r"ALPHABET\s*=\s*(\S+)", line)
+        if letters and letters[1].upper() != "ACGT":
+            raise ValueError(f"{path}, line {number}: the alphabet must be ACGT, but is {letters[1]!r}.")
+        if re.match(r"MOTIF(\s|$)", line):
+            must_be_closed()
+            fields = re.split(r"\s+width\s*=", line)[0].split()[1:]
+            if not fields:
                 raise ValueError(f"{path}, line {number}: MOTIF must be followed by a name.")
-            current = fields[1], " ".join(fields[2:]) or fields[1]
+            name = " ".join(fields[1:]) or fields[0]
+            open_motif = number, fields[0], f"MEME-{fields[0]}" if name == "MEME" else name
         elif line.startswith("letter-probability matrix"):
-            if not current[0]:
+            if open_motif is None:
                 raise ValueError(f"{path}, line {number}: a matrix before any MOTIF.")
-            found.append(Motif(*current, _matrix(path, number, line, lines)))
-            current = "", ""
+            found.append(Motif(*open_motif[1:], _matrix(path, number, lines)))
+            open_motif = None
+    must_be_closed()
     if not found:
-        empty = "is empty" if not text.strip() else "holds no motif in MEME's format"
+        empty = "is empty" if not any(map(str.strip, lines)) else "holds no motif in MEME's format"
         raise ValueError(f"`motifs`: {path} {empty}.")
     return found
 
 
-def _matrix(path: Path, number: int, line: str, lines: Iterator[tuple[int, str]]) -> np.ndarray:
-    """(4, W) counts from the rows that follow."""
-    width = re.search(r"\bw=\s*(\d+)", line)
-    if width is None or int(width[1]) < 1:
+def _matrix(path: Path, number: int, lines: list[str]) -> np.ndarray:
+    """(4, W) counts from the rows that follow a line of a file, which is numbered from 1."""
+    header = lines[number - 1]
+    said = re.search(r"\bw=\s*(\d+)(?!\S)", header)
+    width = int(said[1]) if said else 0
+    if width < 1:
         raise ValueError(f"{path}, line {number}: the matrix must say its width, as in w= 8.")
-    sites = re.search(r"\bnsites=\s*([\d.eE+]+)", line)
+    sites = _sites(path, number, header)
     rows = []
-    for _ in range(int(width[1])):
-        at, row = next(lines, (number, ""))
-        try:
-            values = [float(field) for field in row.split()]
-        except ValueError:
-            values = []
-        if len(values) != 4 or min(values) < 0 or abs(sum(values) - 1) > _ROUNDING:
+    for at in range(number, number + width):
+        row = lines[at] if at < len(lines) else ""
+        values = _numbers(row)
+        if len(values) != 4 or not min(values) >= 0 or not abs(sum(values) - 1) <= _ROUNDING:
             raise ValueError(
-                f"{path}, line {at}: expected the probabilities of A, C, G and T, which sum to 1, "
-                f"in each of {width[1]} rows, but got {row.strip()!r}."
+                f"{path}, line {at + 1 if at < len(lines) else number}: expected the probabilities of A, C, G and T, "
+                f"which sum to 1, in each of {width} rows, but got {row.strip()!r}."
             )
         rows.append(np.array(values) / sum(values))
-    return np.array(rows).T * (float(sites[1]) if sites and float(sites[1]) > 0 else _SITES)
+    for at, row in enumerate(lines[number + width :], start=number + width + 1):
+        if len(_numbers(row)) == 4:
+            raise ValueError(f"{path}, line {at}: more rows than the {width} of w= {width}.")
+        if row.strip():
+            break
+    return np.array(rows).T * sites
 
 
-def write_meme(path: str | os.PathLike[str], motifs: Sequence[Motif]) -> None:
-    """Write motifs in MEME's minimal format."""
+def _numbers(row: str) -> list[float]:
+    """The numbers of a row; none where it has anything else."""
+    try:
+        return [float(field) for field in row.split()]
+    except ValueError:
+        return []
+
+
+def _sites(path: Path, number: int, header: str) -> float:
+    """How many sites a matrix is made from."""
+    said = re.search(r"\bnsites=\s*(\S*)", header)
+    if said is None:
+        return _SITES
+    (sites,) = _numbers(said[1]) or [np.nan]
+    if sites in (0, 1):
+        return _SITES
+    if not 1 < sites < np.inf:
+        raise ValueError(f"{path}, line {number}: nsites= must be a number of sites, but is {said[1]!r}.")
+    return sites
+
+
+def write_meme(path: str | os.PathLike[str], motifs: Sequence[Motif], *, whole_sites: bool = True) -> None:
+    """Write motifs in MEME's minimal format, in which ids have no spaces: these become "_".
+
+    Numbers of sites are rounded to whole ones, since not every program reads others, unless `whole_sites` is False.
+    """
     parts = [
         "MEME version 4\n\nALPHABET= ACGT\n\nstrands: + -\n\n"
         "Background letter frequencies\nA 0.25 C 0.25 G 0.25 T 0.25\n"
     ]
     for motif in motifs:
         sites = float(motif.counts.sum(axis=0).mean())
+        said = f"{max(1, round(sites))}" if whole_sites else f"{sites:g}"
+        identifier = "_".join(motif.id.split()) or "motif"
+        name = " ".join(motif.name.split())
         parts.append(
-            f"\nMOTIF {motif.id} {motif.name}\n"
-            f"letter-probability matrix: alength= 4 w= {motif.width} nsites= {sites:g} E= 0\n"
+            f"\nMOTIF {identifier} {name if name != identifier else ''}".rstrip() + "\n"
+            f"letter-probability matrix: alength= 4 w= {motif.width} nsites= {said} E= 0\n"
         )
         shares = motif.counts / motif.counts.sum(axis=0)
         parts.extend(" ".join(f"{share:.6f}" for share in column) + "\n" for column in shares.T)

@@ -17,10 +17,9 @@ from crossdna_interpret.motifs.annotation import scan
 from crossdna_interpret.motifs.collection import Motif, MotifsLike, find_motif, read_motifs
 from crossdna_interpret.motifs.planting import Plantable, planted, string_of
 from crossdna_interpret.progress import progress
-from crossdna_interpret.results import Design
+from crossdna_interpret.results import Certificate, Design
 from crossdna_interpret.scoring import (
     ModelLike,
-    SequenceModel,
     certify,
     evaluation_mode,
     resolve_model,
@@ -98,12 +97,19 @@ def design(
         raise ValueError("`substitute` is False and `insert` is empty: there is nothing to try.")
     allowed = _Forbidden.of(sequence, forbid, motifs)
 
+    runs: list[Certificate] = []
+
     def nearer(path: _Path) -> Iterator[_Path]:
         """The sequence with each edit that gets nearer to the goal and is allowed, the nearest first."""
         present = path.sequences[-1]
         options = list(_substitutions(present, kept)) if substitute else []
         options += _plantings(present, inserted, kept)
-        scores = _scores(present, options, resolved, index, batch_size, compile)
+        if not options:
+            return
+        edits = [edit for edit, _ in options]
+        found = score_edits(present, edits, resolved, target=index, batch_size=batch_size, compile=compile)
+        runs.append(found.certificate)
+        scores = found.predictions[:, index].astype(np.float64)
         for at in _best_first(scores, better, better(path.scores[-1])):
             made = path.with_edit(*options[at], float(scores[at]))
             if allowed(made.sequences[-1]):
@@ -133,7 +139,9 @@ def design(
         predictions=np.array(best.scores),
         goal=goal,
         reason=reason,
-        certificate=certify(resolved, "design by the edit engine", settings=settings, checks={}),
+        certificate=Certificate.merge(
+            [certify(resolved, "", settings={}, checks={}), *runs], method="design", settings=settings
+        ),
     )
 
 
@@ -188,21 +196,6 @@ def _plantings(sequence: str, inserted: Mapping[str, str], kept: list[tuple[int,
 
 def _touches(edit: Edit, kept: list[tuple[int, int]]) -> bool:
     return any(edit.start < end and edit.end > start for start, end in kept)
-
-
-def _scores(
-    sequence: str,
-    options: list[tuple[Edit, str]],
-    model: SequenceModel,
-    target: int,
-    batch: int | None,
-    compile: Compile,
-) -> np.ndarray:
-    if not options:
-        return np.empty(0)
-    edits = [edit for edit, _ in options]
-    found = score_edits(sequence, edits, model, target=target, batch_size=batch, compile=compile)
-    return found.predictions[:, target].astype(np.float64)
 
 
 def _best_first(scores: np.ndarray, better: Callable[[float], float], than: float) -> list[int]:

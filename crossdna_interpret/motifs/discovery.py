@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +125,7 @@ def run_modisco(results: Sequence[Explained], *, max_seqlets: int = 2000, **opti
         rows.append((name, sign, len(pattern.seqlets), motifs[-1].width, motifs[-1].consensus, contributions[-1].sum()))
     columns = ["pattern", "sign", "seqlets", "width", "consensus", "contribution"]
     settings = {"max_seqlets": max_seqlets, "sequences": len(checked), **{k: str(v) for k, v in options.items()}}
-    certificate = replace(checked[0].certificate, method="TF-MoDISco", settings=settings, checks={})
+    certificate = Certificate.merge([each.certificate for each in checked], method="TF-MoDISco", settings=settings)
     return Patterns(motifs, contributions, pd.DataFrame(rows, columns=columns), certificate)
 
 

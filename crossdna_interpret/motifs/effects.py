@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -10,11 +12,11 @@ from crossdna_interpret import alphabet
 from crossdna_interpret.arguments import integer
 from crossdna_interpret.edits import Edit
 from crossdna_interpret.engine import Compile, score_edits
-from crossdna_interpret.results import MotifSites
-from crossdna_interpret.scoring import ModelLike, predict, resolve_model, resolve_target
+from crossdna_interpret.results import Certificate, MotifSites
+from crossdna_interpret.scoring import ModelLike, SequenceModel, certify, predict, resolve_model, resolve_target
 from crossdna_interpret.shuffling import dinucleotide_shuffles
 
-__all__ = ["shuffled_edits", "site_effects"]
+__all__ = ["certificate_of_sites", "shuffled_edits", "site_effects"]
 
 
 def site_effects(
@@ -60,21 +62,38 @@ def site_effects(
     integer("shuffles", shuffles, 2)
     integer("seed", seed)
     table = sites.to_dataframe()
+    runs = []
     for _, group in table.groupby("example"):
         sequence = sites.sequences[group["example"].iloc[0]]
         spans = list(zip(group["start"].tolist(), group["end"].tolist(), strict=True))
         drawn = dinucleotide_shuffles(sequence, shuffles, seed)
         edits = [edit for span in spans for edit in shuffled_edits(drawn, span)]
         found = score_edits(sequence, edits, resolved, target=index, batch_size=batch_size, compile=compile)
+        runs.append(found.certificate)
         lost = -found.delta.astype(np.float64).reshape(len(spans), shuffles)
         gained = _gained(sequence, drawn, spans, resolved, index, batch_size)
         for name, values in (("necessity", lost), ("sufficiency", gained)):
             table.loc[group.index, name] = values.mean(axis=1)
             table.loc[group.index, f"{name}_error"] = values.std(axis=1, ddof=1) / np.sqrt(shuffles)
-    settings = {**sites.certificate.settings, "shuffles": shuffles, "seed": seed}
-    return replace(
-        sites, table=table, target=resolved.targets[index], certificate=replace(sites.certificate, settings=settings)
-    )
+    settings = {"shuffles": shuffles, "seed": seed}
+    certificate = certificate_of_sites("necessity and sufficiency", resolved, sites, runs, settings)
+    return replace(sites, table=table, target=resolved.targets[index], certificate=certificate)
+
+
+def certificate_of_sites(
+    method: str, model: SequenceModel, sites: MotifSites, runs: list[Certificate], settings: Mapping[str, Any]
+) -> Certificate:
+    """The certificate of what a model was asked about sites, with how these were found among its settings.
+
+    Checks of the attributions that the sites are from count if they are of the same model.
+    """
+    asked = certify(model, method, settings={}, checks={})
+    found = sites.certificate
+    of_sites = {"method": found.method, "model": found.model, "model_hash": found.model_hash, **found.settings}
+    parts = [asked, *runs]
+    if (found.model, found.model_hash) == (asked.model, asked.model_hash):
+        parts.append(replace(found, settings={}))
+    return Certificate.merge(parts, method=method, settings={**settings, "sites": of_sites})
 
 
 def shuffled_edits(shuffles: np.ndarray, span: tuple[int, int]) -> list[Edit]:

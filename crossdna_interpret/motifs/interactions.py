@@ -13,10 +13,10 @@ from crossdna_interpret.engine import Compile, score_edits
 from crossdna_interpret.exchange.maps import bridged, has_exchange
 from crossdna_interpret.motifs.annotation import annotate
 from crossdna_interpret.motifs.collection import MotifsLike
-from crossdna_interpret.motifs.effects import shuffled_edits
+from crossdna_interpret.motifs.effects import certificate_of_sites, shuffled_edits
 from crossdna_interpret.motifs.seqlets import Explained, find_seqlets
 from crossdna_interpret.results import MotifInteractions, MotifSites
-from crossdna_interpret.scoring import ModelLike, SequenceModel, certify, resolve_model, resolve_target
+from crossdna_interpret.scoring import ModelLike, SequenceModel, model_hash, resolve_model, resolve_target
 from crossdna_interpret.shuffling import dinucleotide_shuffles
 
 __all__ = ["motif_interactions"]
@@ -88,8 +88,12 @@ def motif_interactions(
     edits = [edit for of_site in alone for edit in of_site]
     edits += [_together(sequence, *two) for one, other in pairs for two in zip(alone[one], alone[other], strict=True)]
 
+    runs, own_hash = [], model_hash(resolved)
+
     def scored(asked: SequenceModel) -> tuple[float, np.ndarray, np.ndarray]:
         found = score_edits(sequence, edits, asked, target=index, batch_size=batch_size, compile=compile)
+        # The silent model is this one with other weights in its bridge.
+        runs.append(replace(found.certificate, model_hash=own_hash))
         scores = found.predictions[:, index].astype(np.float64)
         cut = len(spans) * shuffles
         return (
@@ -109,7 +113,7 @@ def motif_interactions(
         without_both=without_both,
         silent=silent,
         tolerance=tolerance,
-        certificate=certify(resolved, "motif interactions", settings=settings, checks={}),
+        certificate=certificate_of_sites("motif interactions", resolved, sites, runs, settings),
     )
 
 

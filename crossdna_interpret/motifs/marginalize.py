@@ -70,5 +70,7 @@ def marginalize(
         target=resolved.targets[index],
         before=before,
         after=after.reshape(2, len(found), -1),
-        certificate=certify(resolved, "marginalization", settings=settings, checks={}),
+        certificate=certify(
+            resolved, "marginalization, one forward pass for each sequence", settings=settings, checks={}
+        ),
     )

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from crossdna_interpret.arguments import integer
 from crossdna_interpret.libraries import leaving_no_trace
-from crossdna_interpret.results import Attribution, ExchangeMutagenesis, Mutagenesis, Seqlets
+from crossdna_interpret.results import Attribution, Certificate, ExchangeMutagenesis, Mutagenesis, Seqlets
 
 __all__ = ["Explained", "checked_results", "find_seqlets", "whole_importance"]
 
@@ -73,9 +72,11 @@ def find_seqlets(
     found["attribution"] = [float(importances[at][start:end].sum(dtype=np.float64)) for at, start, end in stretches]
     settings = {
         "threshold": threshold, "min_length": min_length, "max_length": max_length, "flank": flank, "sign": sign,
-        "attributions": results[0].certificate.method,
+        "attributions": ", and ".join(dict.fromkeys(each.certificate.method for each in results)),
     }  # fmt: skip
-    certificate = replace(results[0].certificate, method="recursive seqlets", settings=settings, checks={})
+    certificate = Certificate.merge(
+        [each.certificate for each in results], method="recursive seqlets", settings=settings
+    )
     return Seqlets(
         sequences=tuple(each.sequence for each in results),
         target=results[0].target,
@@ -86,7 +87,7 @@ def find_seqlets(
 
 
 def checked_results(result: Explained | Sequence[Explained]) -> list[Explained]:
-    """Results as a list, all of one target."""
+    """Results as a list, all of one target and one model."""
     results = [result] if isinstance(result, Explained) else list(result)
     for index, each in enumerate(results):
         if not isinstance(each, Explained):
@@ -99,6 +100,10 @@ def checked_results(result: Explained | Sequence[Explained]) -> list[Explained]:
     targets = sorted({each.target for each in results})
     if len(targets) > 1:
         raise ValueError(f"`result` must be of one target, but got {targets}.")
+    models = {(each.certificate.model, each.certificate.model_hash): None for each in results}
+    if len(models) > 1:
+        names = [f"{name} ({digest[:8]})" for name, digest in models]
+        raise ValueError(f"`result` must be of one model, but are of {', '.join(names)}.")
     return results
 
 

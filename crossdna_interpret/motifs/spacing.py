@@ -13,8 +13,8 @@ from crossdna_interpret.engine import Compile, score_edits
 from crossdna_interpret.motifs.collection import MotifsLike
 from crossdna_interpret.motifs.planting import Plantable, backgrounds_of, planted, string_of
 from crossdna_interpret.progress import progress
-from crossdna_interpret.results import Spacing
-from crossdna_interpret.scoring import ModelLike, certify, resolve_model, resolve_target
+from crossdna_interpret.results import Certificate, Spacing
+from crossdna_interpret.scoring import ModelLike, resolve_model, resolve_target
 from crossdna_interpret.strand import reverse_complement
 
 __all__ = ["spacing"]
@@ -97,13 +97,14 @@ def spacing(
         )
     wanted = [_Arrangement.of(a, b, length, distance) for distance in apart]
     made = list(dict.fromkeys(places for each in wanted for places in (*each.both, *each.only_a, *each.only_b)))
-    reference, predictions = [], []
+    reference, predictions, runs = [], [], []
     with progress(len(found), "spacing", "background") as bar:
         for each in found:
             edits = [_as_edit(each, places) for places in made]
             scored = score_edits(each, edits, resolved, target=index, batch_size=batch_size, compile=compile)
             reference.append(scored.reference[index])
             predictions.append(scored.predictions[:, index])
+            runs.append(scored.certificate)
             bar.update(1)
     scores = dict(zip(made, np.array(predictions, dtype=np.float64).T, strict=True))
     both, only_a, only_b = (
@@ -122,7 +123,7 @@ def spacing(
         both=both.reshape(2, 2, len(apart), many),
         only_a=only_a,
         only_b=only_b.reshape(2, 2, len(apart), many),
-        certificate=certify(resolved, "spacing", settings=settings, checks={}),
+        certificate=Certificate.merge(runs, method="spacing", settings=settings),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,6 +53,57 @@ class Certificate:
     settings: Mapping[str, Any] = field(default_factory=dict)
     checks: Mapping[str, float] = field(default_factory=dict)
 
+    @classmethod
+    def merge(
+        cls,
+        parts: Iterable[Certificate],
+        *,
+        method: str,
+        settings: Mapping[str, Any] | None = None,
+        checks: Mapping[str, float] | None = None,
+    ) -> Certificate:
+        """The certificate of an analysis that consists of several runs of one model.
+
+        Each check is the worst, which is the largest figure, among those of the parts that have it; numbers of what was
+        checked (names that end in "checked") add up. Settings are those of all parts; where parts differ in one, it is
+        the list of their values.
+
+        Args:
+            parts: certificates of the runs, at least one.
+            method: name of the analysis.
+            settings, checks: further ones, of the analysis itself; they replace those of the parts.
+
+        Raises:
+            ValueError: no parts, or parts of different models.
+
+        Example:
+            >>> import crossdna_interpret as cdi
+            >>> runs = [cdi.ism(seq).certificate for seq in ("ACGTACGTAC", "TTGACCTAAT")]
+            >>> whole = cdi.Certificate.merge(runs, method="two enhancers")
+            >>> whole.checks["reuse_worst_difference"] == max(run.checks["reuse_worst_difference"] for run in runs)
+            True
+        """
+        parts = list(parts)
+        if not parts:
+            raise ValueError("`parts` must hold at least one certificate.")
+        models = {(part.model, part.model_hash): f"{part.model} ({part.model_hash[:8]})" for part in parts}
+        if len(models) > 1:
+            raise ValueError(f"`parts` must be of one model, but are of {', '.join(models.values())}.")
+        figures: dict[str, list[float]] = {}
+        for part in parts:
+            for name, figure in part.checks.items():
+                figures.setdefault(name, []).append(figure)
+        worst = {name: sum(each) if name.endswith("checked") else max(each) for name, each in figures.items()}
+        return dataclasses.replace(
+            parts[0],
+            method=method,
+            device=", ".join(dict.fromkeys(part.device for part in parts)),
+            dtype=", ".join(dict.fromkeys(part.dtype for part in parts)),
+            versions=_union([part.versions for part in parts]),
+            settings=_union([part.settings for part in parts]) | dict(settings or {}),
+            checks=worst | dict(checks or {}),
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dict."""
         return dataclasses.asdict(self)
@@ -60,6 +111,17 @@ class Certificate:
     def to_json(self) -> str:
         """The same as text, for attributes of datasets."""
         return json.dumps(self.to_dict())
+
+
+def _union(mappings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """All names; with a list of the values where they differ."""
+    values: dict[str, list[Any]] = {}
+    for mapping in mappings:
+        for name, value in mapping.items():
+            known = values.setdefault(name, [])
+            if value not in known:
+                known.append(value)
+    return {name: known[0] if len(known) == 1 else known for name, known in values.items()}
 
 
 def freeze(result: object, name: str, shape: tuple[int, ...]) -> None:

@@ -144,12 +144,13 @@ class MotifSites(_Stretches):
             - strand: "+" if the motif reads along the sequence, "-" if along its reverse complement.
             - motif, name: id and name of the motif.
             - score: bits that the bases speak for a site, against even bases.
-            - p_value, q_value: of the match, and corrected for how many motifs or places were tried.
+            - p_value: share of random words that score as high (see `annotate` and `scan` for which words).
+            - q_value: false discovery rate, corrected for all that was tried.
             - attribution: sum over the site; NaN where it is not known.
             - necessity: what the prediction loses when the site is replaced; sufficiency: what a shuffled sequence
               gains when the site is put in. Both in units of the target, with the standard error of each over shuffles;
               NaN until `site_effects` has measured them.
-            - also: further motifs with a q value as good as asked for, best first, separated by commas.
+            - also: further motifs that would give the stretch a name, best first, separated by commas.
         certificate: how they were found.
 
     Example:
