@@ -195,6 +195,7 @@ def test_ctrl_c_ends_in_one_line_and_keeps_what_is_finished(tmp_path: Path, comm
         assert lines[-1].endswith("their tables are in out)\n")
     else:
         assert lines[-1].endswith("they are in r.html)\n")
+        assert "crossdna-interpret: one is finished, 1 of 2\n" in lines
         assert set(pd.read_csv("r.tsv", sep="\t")["name"]) == {"one"}
         assert "This page has 1 of 2 sequences" in (tmp_path / "r.html").read_text(encoding="utf-8")
 

@@ -216,7 +216,9 @@ class Explorer(ipywidgets.VBox):
             f"Outside of what the model was trained on: {html.escape(problem)}.</div>"
         )  # fmt: skip
         # Two lines at any time: what is below must not move away from under the pointer.
-        said = "<div class='cdi-said' aria-live='polite' style='min-height:54px;line-height:22px'>"
+        said = (
+            "<div class='cdi-said' aria-live='polite' style='min-height:54px;line-height:22px;overflow-wrap:anywhere'>"
+        )
         if session.prediction is None or found.reverse_prediction is None:
             return f"{said}<div style='min-height:30px'>predicting…</div>{outside}</div>"
         turned = float(found.reverse_prediction[session.target])
