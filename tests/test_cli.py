@@ -73,7 +73,7 @@ def test_a_sequence_of_any_length_is_no_file_name(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.filterwarnings("ignore::crossdna_interpret.CompletenessWarning")
 def test_a_file_named_like_bases_is_read(tmp_path: Path) -> None:
-    (tmp_path / "ACGT").write_text(">inside\nTTTTGGGGAA\n")
+    (tmp_path / "ACGT").write_text(f">inside\n{SEQUENCE}\n")
     assert cli.main(["report", "ACGT", "-o", "r.html"]) == 0
     assert set(pd.read_csv("r.tsv", sep="\t")["name"]) == {"inside"}
 
@@ -195,20 +195,21 @@ def test_ctrl_c_ends_in_one_line_and_keeps_what_is_finished(tmp_path: Path, comm
         assert lines[-1].endswith("their tables are in out)\n")
     else:
         assert lines[-1].endswith("they are in r.html)\n")
+        assert "crossdna-interpret: one is finished, 1 of 2\n" in lines
         assert set(pd.read_csv("r.tsv", sep="\t")["name"]) == {"one"}
         assert "This page has 1 of 2 sequences" in (tmp_path / "r.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.filterwarnings("ignore::crossdna_interpret.CompletenessWarning")
 def test_sequences_outside_of_the_training_range_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    inside, problem = cdi.example().sequence, cdi.outside_training(cdi.load_model(), "ACG")
-    (tmp_path / "x.fa").write_text(f">in\n{inside}\n>out\nACG\n")
+    inside, problem = cdi.example().sequence, cdi.outside_training(cdi.load_model(), SEQUENCE)
+    (tmp_path / "x.fa").write_text(f">in\n{inside}\n>out\n{SEQUENCE}\n")
     said = f"crossdna-interpret: out: {problem}. retina-enhancer extrapolates.\n"
     assert cli.main(["ism", "x.fa", "-o", "out"]) == 0
     assert capsys.readouterr().err == said
     assert set(pd.read_csv("out/out.tsv", sep="\t")["outside_training"]) == {problem}
     assert pd.read_csv("out/in.tsv", sep="\t")["outside_training"].isna().all()
-    assert cli.main(["report", "ACG", "-o", "r.html"]) == 0
+    assert cli.main(["report", SEQUENCE, "-o", "r.html"]) == 0
     assert capsys.readouterr().err == said.replace(" out: ", " sequence: ")
     assert f"{problem}." in (tmp_path / "r.html").read_text(encoding="utf-8")
 

@@ -19,7 +19,7 @@ SEQUENCE = "GATTACAGCCATTGACCGTATCAG"
 
 
 class Counting(nn.Module):
-    """Counts A; knows neither strands nor a bridge. Can be made to wait, and says how often it was asked."""
+    """Counts A; knows neither strands nor a bridge. Can be made to wait, and says what it was asked."""
 
     targets, name, device, dtype = ("count",), "counting", torch.device("cpu"), torch.float64
 
@@ -31,10 +31,10 @@ class Gated(Counting):
     """Waits at a gate for as long as it is shut."""
 
     gate = threading.Event()
-    asked: list[int] = []  # noqa: RUF012  # of the copy that the session works on, too
+    asked: list[str] = []  # noqa: RUF012  # sequences; of the copy that the session works on, too
 
     def forward(self, x: Tensor) -> Tensor:
-        self.asked.append(len(x))
+        self.asked += ["".join("ACGTN"[base] for base in row) for row in x.argmax(1).tolist()]
         assert self.gate.wait(20)
         return super().forward(x)
 
@@ -226,7 +226,8 @@ def test_the_newest_request_wins(gated: Gated) -> None:
     gated.gate.set()
     session.wait(20)
     assert session.prediction == 1
-    assert len(gated.asked) <= 2  # what had begun, and of the rest only the newest
+    # What had begun, and of the rest only the newest.
+    assert {"C" * done + "A" * (10 - done) for done in range(10)} & set(gated.asked) <= {"A" * 10, "C" * 9 + "A"}
     assert session.undo().wait(20).prediction == 2
 
 

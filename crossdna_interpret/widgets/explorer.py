@@ -216,9 +216,11 @@ class Explorer(ipywidgets.VBox):
             f"Outside of what the model was trained on: {html.escape(problem)}.</div>"
         )  # fmt: skip
         # Two lines at any time: what is below must not move away from under the pointer.
-        said = "<div class='cdi-said' aria-live='polite' style='min-height:3.6em'>"
+        said = (
+            "<div class='cdi-said' aria-live='polite' style='min-height:54px;line-height:22px;overflow-wrap:anywhere'>"
+        )
         if session.prediction is None or found.reverse_prediction is None:
-            return f"{said}<div>predicting…</div>{outside}</div>"
+            return f"{said}<div style='min-height:30px'>predicting…</div>{outside}</div>"
         turned = float(found.reverse_prediction[session.target])
         alike = found.symmetric is not None and found.symmetric[session.target]
         gap = "equal by construction" if alike else f"gap {turned - session.prediction:+.3f}"
@@ -231,7 +233,7 @@ class Explorer(ipywidgets.VBox):
         ]
         if session.comparison is not None:
             parts.append(f"<span class='cdi-comparison'>{html.escape(str(session.comparison))}</span>")
-        return f"{said}<div style='min-height:26px'>{' · '.join(parts)} {self._history_svg()}</div>{outside}</div>"
+        return f"{said}<div style='min-height:30px'>{' · '.join(parts)} {self._history_svg()}</div>{outside}</div>"
 
     def _history_svg(self) -> str:
         """The predictions of the states up to the present one, as a line."""

@@ -103,7 +103,7 @@ def page_of(title: str, views: Sequence[Drawn], head: str = "") -> str:
         "body { margin: 1.2em; color: #222; background: #fff; font: 14px/1.4 system-ui, sans-serif; }\n"
         "#views > div { margin-bottom: 1em; }\n"
         f"{style()}\n</style>\n</head>\n<body>\n"
-        f"<h1 style='font-size: 1.3em'>{html.escape(title)}</h1>\n"
+        f"<h1 style='font-size: 1.3em; overflow-wrap: anywhere'>{html.escape(title)}</h1>\n"
         f"{head}\n<div id='views'></div>\n"
         f"<script type='module'>\n{script_of({'views': views})}\n</script>\n</body>\n</html>\n"
     )

@@ -252,6 +252,21 @@ def test_the_window_stays_where_one_works(lab: Lab, explorer: Any) -> None:
     assert ast.literal_eval(lab.ask(explorer, view + " for _, state in views]")) == [[first, last + 1]] * 3
 
 
+def test_a_sequence_outside_of_the_training_range_is_marked(lab: Lab, explorer: Any) -> None:
+    assert explorer.locator(".cdi-outside").count() == 0
+    below = explorer.locator(".cdi-logo svg").bounding_box()["y"]
+    sequence = SEQUENCE[:40]
+    load(explorer, sequence)
+    wait_for_prediction(explorer, sequence)
+    problem = cdi.outside_training(cdi.load_model(), sequence)
+    assert problem in explorer.locator(".cdi-outside").inner_text()
+    settled(lab, explorer)
+    assert explorer.locator(".cdi-logo svg").bounding_box()["y"] == pytest.approx(below, abs=1)  # nothing moves away
+    press(explorer, "Undo")
+    wait_for_prediction(explorer, SEQUENCE)
+    assert explorer.locator(".cdi-outside").count() == 0
+
+
 def test_typing_edits_the_sequence_and_not_the_notebook(lab: Lab, explorer: Any) -> None:
     """In command mode, as after Run All, letters are commands to the notebook: A inserts a cell, X cuts one."""
     cells = "() => window.jupyterapp.shell.currentWidget.content.widgets.length"

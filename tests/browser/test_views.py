@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
@@ -138,6 +139,28 @@ def test_the_wild_type_is_shown_where_it_was_edited(show: Callable) -> None:
     page.mouse.move(*np.add(pixel(page, 2, "svg"), (0, 60)))
     drawn(page)
     assert readout(page).startswith("T at 2, wild type C:")
+
+
+@pytest.mark.parametrize("window", [[0, 0], [3, 12]])
+@pytest.mark.parametrize(
+    "name", ["CHIP:HNF4A:" + "liver_tissue_male_adult_" * 20, "<b>A & B</b><script>alert(1)</script>"]
+)
+def test_names_of_targets_have_room_and_are_text(name: str, window: list[float], show: Callable) -> None:
+    page = show(LogoView(dataclasses.replace(attribution(), target=name), view=window))
+    note = page.locator("svg > g > text.cdi-note").last
+    right = page.evaluate("(node) => node.getBoundingClientRect().right", note.element_handle())
+    strands = [
+        box for box in page.locator(".cdi-note:has-text('forward strand')").all() if "strand" in box.inner_html()
+    ]
+    assert right < strands[0].bounding_box()["x"]
+    whole = note.locator("title") if len(name) > 100 else note
+    assert whole.text_content().startswith(f"attribution, {name}")
+    if window[1]:
+        assert "3 to 11 of 20 positions" in note.text_content()
+    assert page.locator("b, svg script").count() == 0
+    page = show(MutagenesisMap(dataclasses.replace(mutagenesis(), targets=(name,), target=name)))
+    assert name in readout(page)
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
 def test_motifs_are_named_above(show: Callable) -> None:

@@ -92,7 +92,12 @@ function render({ model, el }) {
     const zoomed = scale.shown.length < sequence.length;
     const [start, end] = windowOf(model);
     const part = zoomed ? ` · ${start} to ${end - 1} of ${sequence.length} positions` : "";
-    group.append(svg("text", { x: LEFT, y: top - 6, class: "cdi-note" }, labelOf(model, forward.length > 0) + part));
+    const words = labelOf(model, forward.length > 0);
+    const room = Math.floor((width - LEFT - RIGHT - 90) / 6.2) - part.length; // letters, clear of a strand's name
+    const long = words.length > room;
+    const label = svg("text", { x: LEFT, y: top - 6, class: "cdi-note" }, (long ? `${words.slice(0, room - 1)}…` : words) + part);
+    if (long) label.append(svg("title", {}, words));
+    group.append(label);
     canvas.replaceChildren(group);
     canvas.style.opacity = model.get("stale") ? "0.55" : "1";
     canvas.setAttribute("aria-label", `${sequence.length} bases, ${labelOf(model, forward.length > 0)}`);
