@@ -41,6 +41,14 @@ def numbers(result: Any) -> list[np.ndarray]:
     return [value for value in vars(result).values() if isinstance(value, (np.ndarray, float))]
 
 
+MOTIF = {"m": np.eye(4)[[0, 2, 3, 1]].T}
+
+
+def sites(result: Any) -> np.ndarray:
+    """Where they are, and how sure that is."""
+    return result.table[["start", "end", "p_value"]].to_numpy(dtype=float)
+
+
 ANALYSES: dict[str, Callable[[str, Any], Any]] = {
     "predict": lambda s, m: cdi.predict([s, s[:40], s[::-1]], m),
     "ism": lambda s, m: cdi.ism(s, m, end=12),
@@ -60,6 +68,9 @@ ANALYSES: dict[str, Callable[[str, Any], Any]] = {
     "orientation": lambda s, m: cdi.orientation([s, s[::-1]], m).forward,
     "design": lambda s, m: np.array(cdi.design(s[:30], m, max_edits=2).predictions),
     "marginalize": lambda s, m: cdi.marginalize("TAATCC", m, backgrounds=[s[:40]] * 2),
+    "spacing": lambda s, m: cdi.spacing("TAAT", "CAGA", m, distances=[0, 4], backgrounds=[s[:40]]),
+    "site_effects": lambda s, m: cdi.site_effects(cdi.scan(s, MOTIF, p=1e-2), m, shuffles=2).table.necessity.to_numpy(),
+    "annotate": lambda s, m: sites(cdi.annotate(cdi.find_seqlets(cdi.input_gradient(s, m), threshold=0.5), MOTIF)),
 }
 
 
