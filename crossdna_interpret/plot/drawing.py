@@ -14,6 +14,7 @@ from matplotlib.textpath import TextPath
 from matplotlib.ticker import MaxNLocator
 
 from crossdna_interpret import alphabet
+from crossdna_interpret.plot.labels import y_label
 
 __all__ = [
     "INK",
@@ -161,7 +162,7 @@ def two_strands(
     values = values[(values >= low) & (values <= high)]
     ax.set_yticks([base + value for base in baselines.values() for value in values])
     ax.set_yticklabels([f"{value:.3g}" for _ in baselines for value in values])
-    ax.set_ylabel(ylabel)
+    y_label(ax, ylabel)
     ends = {"forward": ("5′", "3′"), "reverse": ("3′", "5′")}
     margin = 0.018 * len(letters)  # room for 5′ and 3′ inside the frame, clear of the tick labels
     ax.set_xlim(part.start - 0.6 - margin, part.stop - 0.4 + margin)

@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from crossdna_interpret.plot.drawing import INK, Palette, draw_letters, dress, new_axes, part_of, two_strands
+from crossdna_interpret.plot.labels import y_label
 from crossdna_interpret.results import Attribution, ExchangeMutagenesis, Mutagenesis
 
 __all__ = ["logo", "strand_logo"]
@@ -53,7 +54,7 @@ def logo(
     kind = "attribution" if isinstance(result, Attribution) else "mutagenesis"
     if isinstance(result, ExchangeMutagenesis):
         kind = "mutagenesis\nof exchange"
-    ax.set_ylabel(f"{kind},\n{result.target}")
+    y_label(ax, f"{kind},\n{result.target}")
     return ax
 
 

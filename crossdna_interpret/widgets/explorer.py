@@ -276,7 +276,9 @@ class Explorer(ipywidgets.VBox):
         else:
             plot.logo(session.attribution, ax=axes[0])
         score = "" if session.prediction is None else f", predicted {session.target_name} {session.prediction:.3f}"
-        axes[0].set_title(f"{session.name or 'sequence'} ({session.step.label}){score}", loc="left", fontsize=10)
+        axes[0].set_title(
+            f"{session.name or 'sequence'} ({session.step.label}){score}", loc="left", fontsize=10, parse_math=False
+        )
         plot.mutagenesis_map(found.mutagenesis, ax=axes[1])
         if found.exchange is not None:
             plot.exchange_arcs(found.exchange, ax=axes[2])
