@@ -15,7 +15,6 @@ from matplotlib.patches import PathPatch
 
 from crossdna_interpret import plot
 from crossdna_interpret.edits import Edit
-from crossdna_interpret.plot.drawing import in_lines
 from crossdna_interpret.results import (
     Attribution,
     Certificate,
@@ -259,21 +258,6 @@ def test_names_of_targets_are_shown_whole_and_are_no_mathematics(
         assert -1 <= box.x0 <= box.x1 <= figure.bbox.x1 + 1
         assert -1 <= box.y0 <= box.y1 <= figure.bbox.y1 + 1
         plt.close(figure)
-
-
-@pytest.mark.parametrize(
-    ("name", "lines"),
-    [
-        ("activity", "activity"),
-        ("GM12878_H3K27ac_rep1_log2FC", "GM12878_H3K27ac_\nrep1_log2FC"),
-        ("a b", "a b"),
-        ("x" * 20, "x" * 18 + "\nxx"),
-        ("", ""),
-        ("n" * 200, "\n".join(["n" * 18] * 4 + ["n" * 17 + "…"])),
-    ],
-)
-def test_a_name_is_broken_where_it_can_be(name: str, lines: str) -> None:
-    assert in_lines(name) == lines
 
 
 def test_a_letter_fills_its_box_in_its_colour() -> None:

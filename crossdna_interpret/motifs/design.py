@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -65,7 +66,7 @@ def design(
         substitute: whether single bases may be changed too.
         keep: windows (start, end), 0-based half-open, that must stay as they are, such as sites of interest.
         forbid: what must not come to be more often than it is in `seq`, on either strand: DNA, such as a restriction
-            site; or motifs, by a match of p below 1e-4.
+            site, in which N is any base; or motifs, by a match of p below 1e-4.
         motifs: where names are looked up, as in `annotate`.
         beam: sequences to carry on from each step; 1 is greedy.
         batch_size, compile: as in `score_edits`.
@@ -218,7 +219,7 @@ class _Forbidden:
     def of(cls, sequence: str, forbid: Sequence[Plantable], motifs: MotifsLike) -> _Forbidden:
         strings, found = {}, []
         for at, each in enumerate(forbid):
-            if isinstance(each, str) and each and set(each.upper()) <= set("ACGTU"):
+            if isinstance(each, str) and each and set(each.upper()) <= set("ACGTUN"):
                 string = string_of(f"forbid[{at}]", each)[1]
                 strings[string] = _count(sequence, string)
             else:
@@ -243,9 +244,9 @@ def _motif_of(at: int, given: Plantable, motifs: MotifsLike) -> Motif:
 
 
 def _count(sequence: str, string: str) -> int:
-    """Occurrences on both strands, overlapping ones included."""
+    """Occurrences on both strands, overlapping ones included; an N of the string is any base."""
     ways = {string, reverse_complement(string)}
-    return sum(sequence.startswith(way, at) for way in ways for at in range(len(sequence)))
+    return sum(len(re.findall(f"(?={way.replace('N', '.')})", sequence)) for way in ways)
 
 
 def _sites(sequence: str, motifs: list[Motif]) -> int:

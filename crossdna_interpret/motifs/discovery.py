@@ -59,7 +59,8 @@ def export_modisco(results: Sequence[Explained], folder: str | os.PathLike[str])
 
     Returns:
         Both paths; arrays "arr_0" of shape (N, 4, L), float32. Then
-        ``modisco motifs -s sequences.npz -a attributions.npz -n 2000 -w L -o modisco.h5``.
+        ``modisco motifs -s sequences.npz -a attributions.npz -n 2000 -w L -o modisco.h5``, where `-w` takes an even
+        number: L, or L - 1 if L is odd.
 
     Raises:
         ValueError, TypeError: no results, several targets or lengths, or windows.

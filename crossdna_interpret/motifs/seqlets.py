@@ -40,10 +40,10 @@ def find_seqlets(
         sign: 1 or -1 for stretches that raise, or lower, the prediction; both if not given.
 
     Returns:
-        Seqlets, strongest p value first within each sequence's order of start.
+        Seqlets, by sequence and start.
 
     Raises:
-        ValueError, TypeError: no result, results of several targets, or a bad option.
+        ValueError, TypeError: no result, results of several targets or models, or a bad option.
 
     Example:
         >>> import crossdna_interpret as cdi
@@ -132,6 +132,8 @@ def _of_one_width(
     results: list[Explained], rows: list[int], way: int, threshold: float, shortest: int, longest: int
 ) -> pd.DataFrame:
     values = np.stack([way * results[row].importance for row in rows]).astype(np.float64)
+    # A stretch with a value this low cannot sum to more than 0. Lower ones would only take up bins of the histogram.
+    values = np.maximum(values, -longest * max(values.max(), 0.0))
     columns = {"example": int, "start": int, "end": int, "attribution": float, "p_value": float}
     if longest < shortest or not values.any():
         return pd.DataFrame({name: np.empty(0, dtype=kind) for name, kind in columns.items()})
@@ -142,6 +144,7 @@ def _of_one_width(
         found = recursive_seqlets(
             torch.from_numpy(values), threshold=threshold, min_seqlet_len=shortest, max_seqlet_len=longest
         )
+    found = found[found["attribution"] > 0]
     examples = np.array(rows)[found["example_idx"].to_numpy(dtype=int)]
     first = np.array([_window(each)[0] for each in results])[examples]
     table = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 from typing import Literal
 
 import numpy as np
@@ -15,6 +14,7 @@ from matplotlib.textpath import TextPath
 from matplotlib.ticker import MaxNLocator
 
 from crossdna_interpret import alphabet
+from crossdna_interpret.plot.labels import y_label
 
 __all__ = [
     "INK",
@@ -25,7 +25,6 @@ __all__ = [
     "colors_of",
     "draw_letters",
     "dress",
-    "in_lines",
     "new_axes",
     "open_frame",
     "part_of",
@@ -101,22 +100,6 @@ def new_axes(ax: Axes | None, positions: int, height: float) -> Axes:
     return axes_of(ax, min(max(6.0, 0.085 * positions + 1.5), 60.0), height)
 
 
-def in_lines(name: str, width: int = 18, most: int = 5) -> str:
-    """A name broken into lines of so many letters, where it can be at "_", "-", ".", ":", "/" or a space.
-
-    A label beside an Axes is cut off where it is longer than the Axes is high. Draw it with `parse_math=False`: names
-    may hold "$".
-    """
-    pieces = re.findall(rf"[^_\-.:/ ]{{1,{width}}}[_\-.:/ ]?|[_\-.:/ ]", name)
-    lines = [""]
-    for piece in pieces:
-        if lines[-1] and len(lines[-1]) + len(piece.rstrip()) > width:
-            lines.append("")
-        lines[-1] += piece
-    lines = [line.strip() for line in lines]
-    return "\n".join(lines if len(lines) <= most else [*lines[: most - 1], f"{lines[most - 1][: width - 1]}…"])
-
-
 def shortened(name: str, width: int = 40) -> str:
     """A name cut to so many letters, for a title that has other words too."""
     return name if len(name) <= width else f"{name[: width - 1]}…"
@@ -185,7 +168,7 @@ def two_strands(
     values = values[(values >= low) & (values <= high)]
     ax.set_yticks([base + value for base in baselines.values() for value in values])
     ax.set_yticklabels([f"{value:.3g}" for _ in baselines for value in values])
-    ax.set_ylabel(ylabel, parse_math=False)
+    y_label(ax, ylabel)
     ends = {"forward": ("5′", "3′"), "reverse": ("3′", "5′")}
     margin = 0.018 * len(letters)  # room for 5′ and 3′ inside the frame, clear of the tick labels
     ax.set_xlim(part.start - 0.6 - margin, part.stop - 0.4 + margin)

@@ -7,7 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import TwoSlopeNorm
 
 from crossdna_interpret import alphabet
-from crossdna_interpret.plot.drawing import INK, axes_of, bound_of, dress, in_lines, new_axes
+from crossdna_interpret.plot.drawing import INK, axes_of, bound_of, dress, new_axes
+from crossdna_interpret.plot.labels import color_scale, y_label
 from crossdna_interpret.results import EditScan, EditScores, ExchangeMutagenesis, Mutagenesis, PairwiseMutagenesis
 
 __all__ = ["edit_effects", "interaction_map", "mutagenesis_map"]
@@ -52,8 +53,7 @@ def mutagenesis_map(
     ax.set_ylabel("mutated to")
     if colorbar:
         through = "\nthrough exchange" if isinstance(result, ExchangeMutagenesis) else ""
-        bar = ax.figure.colorbar(image, ax=ax, pad=0.01, aspect=12)
-        bar.set_label(f"change in\n{in_lines(result.target, 14)}{through}", parse_math=False)
+        color_scale(ax, image, f"change in\n{result.target}{through}", pad=0.01, aspect=12)
     return ax
 
 
@@ -82,7 +82,7 @@ def edit_effects(result: EditScores | EditScan, ax: Axes | None = None, *, color
         ax.plot(middle, scores.delta, linestyle="", marker="o", markersize=3, color=color)
         what = f"{len(scores.edits)} edits"
     dress(ax, 0, len(scores.sequence))
-    ax.set_ylabel(f"change in\n{in_lines(result.target)}", parse_math=False)
+    y_label(ax, f"change in\n{result.target}")
     ax.set_title(f"{what}, {'window kept by flanks' if result.window == 'kept' else 'length changes'}", fontsize=9)
     return ax
 
@@ -129,6 +129,5 @@ def interaction_map(
     ax.set_xlabel("first position")
     ax.set_ylabel("second position")
     if colorbar:
-        bar = ax.figure.colorbar(image, ax=ax, pad=0.02, shrink=0.7)
-        bar.set_label(f"strongest interaction in\n{in_lines(result.target)}", parse_math=False)
+        color_scale(ax, image, f"strongest interaction in\n{result.target}", pad=0.02, shrink=0.7)
     return ax

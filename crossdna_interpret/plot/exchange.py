@@ -18,13 +18,12 @@ from crossdna_interpret.plot.drawing import (
     bound_of,
     colors_of,
     dress,
-    in_lines,
     new_axes,
     open_frame,
     part_of,
-    shortened,
     two_strands,
 )
+from crossdna_interpret.plot.labels import color_scale, title, y_label
 from crossdna_interpret.results import DIRECTIONS, Direction, StrandExchange
 
 __all__ = ["exchange_arcs", "exchange_effects", "exchange_logo", "exchange_map", "gate_track"]
@@ -118,11 +117,11 @@ def exchange_arcs(
     kept = float(sizes[chosen].sum()) / total if total else 1.0
     of = "" if source is None else f" of {source}"
     mirrored = "; senders lie at the mirror locus" if result.mirrored else ""
-    ax.set_title(
-        f"the {len(chosen)} largest terms{of}, {kept:.0%} of all by size, in {shortened(result.target)}: "
+    title(
+        ax,
+        f"the {len(chosen)} largest terms{of}, {kept:.0%} of all by size, in {result.target}: "
         f"orange raises it, blue lowers it (widest: {largest:.2g}){mirrored}",
-        fontsize=9,
-        parse_math=False,
+        9,
     )
     return ax
 
@@ -207,8 +206,7 @@ def exchange_map(
     ax.set_ylabel(f"received by the {receiver} strand at (bp)")
     ax.set_title(_NAMES[direction] + ("" if source is None else f", {source}"), fontsize=9)
     if colorbar:
-        bar = ax.figure.colorbar(image, ax=ax, shrink=0.8, extend="both")
-        bar.set_label(f"contribution to\n{in_lines(result.target)}", parse_math=False)
+        color_scale(ax, image, f"contribution to\n{result.target}", shrink=0.8, extend="both")
     return ax
 
 
@@ -241,7 +239,7 @@ def exchange_logo(
     part = part_of(len(result.sequence), start, end)
     # The forward strand receives in the first direction and sends in the second.
     forward, reverse = result.received if what == "received" else result.sent[::-1]
-    ylabel = f"{what} by exchange,\n{in_lines(result.target)}"
+    ylabel = f"{what} by exchange,\n{result.target}"
     return two_strands(result.sequence, forward, reverse, part, ax, ylabel=ylabel, palette=palette)
 
 
@@ -293,7 +291,7 @@ def exchange_effects(result: StrandExchange, ax: Axes | None = None, *, color: s
     ax.axhline(0, color=INK, linewidth=0.6)
     ax.margins(y=0.15)
     open_frame(ax)
-    ax.set_ylabel(f"predicted\n{in_lines(result.target)}", parse_math=False)
+    y_label(ax, f"predicted\n{result.target}")
     ax.set_xlabel("messages")
     ax.set_title(
         f"exchange adds {effects.total:+.2f}, of which interaction of directions {effects.interaction:+.2f}", fontsize=9

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.axes import Axes
 
-from crossdna_interpret.plot.drawing import INK, Palette, draw_letters, dress, in_lines, new_axes, part_of, two_strands
+from crossdna_interpret.plot.drawing import INK, Palette, draw_letters, dress, new_axes, part_of, two_strands
+from crossdna_interpret.plot.labels import y_label
 from crossdna_interpret.results import Attribution, ExchangeMutagenesis, Mutagenesis
 
 __all__ = ["logo", "strand_logo"]
@@ -53,7 +54,7 @@ def logo(
     kind = "attribution" if isinstance(result, Attribution) else "mutagenesis"
     if isinstance(result, ExchangeMutagenesis):
         kind = "mutagenesis\nof exchange"
-    ax.set_ylabel(f"{kind},\n{in_lines(result.target)}", parse_math=False)
+    y_label(ax, f"{kind},\n{result.target}")
     return ax
 
 
@@ -86,5 +87,5 @@ def strand_logo(
         return logo(result, ax, start=start, end=end, palette=palette)
     part = part_of(len(result.sequence), start, end)
     forward, reverse = result.forward.sum(axis=1), result.reverse.sum(axis=1)
-    ylabel = f"attribution,\n{in_lines(result.target)}"
+    ylabel = f"attribution,\n{result.target}"
     return two_strands(result.sequence, forward, reverse, part, ax, ylabel=ylabel, palette=palette)

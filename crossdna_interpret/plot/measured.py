@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.axes import Axes
 
-from crossdna_interpret.plot.drawing import INK, axes_of, in_lines, open_frame
+from crossdna_interpret.plot.drawing import INK, axes_of, open_frame
+from crossdna_interpret.plot.labels import x_label
 from crossdna_interpret.results import MeasuredComparison
 
 __all__ = ["measured_scatter"]
@@ -34,7 +35,7 @@ def measured_scatter(
         row = result.table.iloc[at]
         name = f"{row['ref'] or '+'}{row['start']}{row['alt'] or '-'}"
         ax.annotate(name, (x[at], y[at]), xytext=(4, 3), textcoords="offset points", fontsize=7.5)
-    ax.set_xlabel(f"predicted change in\n{in_lines(result.target, 30)}", parse_math=False)
+    x_label(ax, f"predicted change in {result.target}")
     ax.set_ylabel("measured effect")
     ax.set_title(f"r = {result.r:.2f} ({result.low:.2f} to {result.high:.2f}), n = {len(result)}", fontsize=9)
     open_frame(ax)

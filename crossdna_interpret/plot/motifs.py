@@ -21,6 +21,7 @@ from crossdna_interpret.plot.drawing import (
     open_frame,
     part_of,
 )
+from crossdna_interpret.plot.labels import LITERAL, color_scale, legend_label, tick_label, title, x_label, y_label
 from crossdna_interpret.results import Design, Marginalization, MotifInteractions, MotifSites, Seqlets, Spacing
 
 __all__ = [
@@ -85,10 +86,12 @@ def annotated_logo(
             [first - 0.4, first - 0.4, last - 0.6, last - 0.6], [y - 0.25 * step, y, y, y - 0.25 * step],
             color=INK, linewidth=1.0, solid_joinstyle="miter",
         )  # fmt: skip
-        ax.text((first + last - 1) / 2, y + 0.06 * step, name, ha="center", va="bottom", fontsize=7.5, color=INK)
+        ax.text(
+            (first + last - 1) / 2, y + 0.06 * step, name, ha="center", va="bottom", fontsize=7.5, color=INK, **LITERAL
+        )
     top = high + step * (0.4 + (max(lanes, default=-1) + 1))
     ax.set_ylim(low - 0.05 * ((high - low) or 1.0), top)
-    ax.set_ylabel(f"attribution,\n{shown.target}" if shown.importances is not None else "")
+    y_label(ax, f"attribution,\n{shown.target}" if shown.importances is not None else "")
     if shown.importances is None:
         ax.set_yticks([])
     return ax
@@ -140,10 +143,14 @@ def interaction_graph(
         height = 0.35 * value / (tallest or 1.0)
         color = _FORWARD if row.strand == "+" else _REVERSE
         ax.add_patch(Rectangle((row.start - 0.5, 0), row.end - row.start, height, facecolor=color, alpha=0.85))
+        # The place of a site that is not necessary is to be seen, too.
+        ax.plot([row.start - 0.5, row.end - 0.5], [0, 0], color=color, linewidth=3, solid_capstyle="butt")
     names = [(row.start, row.end, f"{row.name} {'→' if row.strand == '+' else '←'}") for row in rows]
     lanes = _lanes(names)
     for (first, last, name), lane in zip(names, lanes, strict=True):
-        ax.text((first + last - 1) / 2, -0.42 - 0.14 * lane, name, ha="center", va="top", fontsize=7.5, color=INK)
+        ax.text(
+            (first + last - 1) / 2, -0.42 - 0.14 * lane, name, ha="center", va="top", fontsize=7.5, color=INK, **LITERAL
+        )
     linked = [pair for pair, kind in zip(result.pairs.tolist(), result.kinds, strict=True) if kind != "additive"]
     middles = [(row.start + row.end - 1) / 2 for row in rows]
     widest = max((abs(middles[one] - middles[other]) for one, other in linked), default=1.0)
@@ -163,8 +170,8 @@ def interaction_graph(
     ax.set_ylim(-0.6 - 0.14 * (max(lanes, default=0) + 1), 1.7)
     ax.set_yticks([])
     ax.spines["left"].set_visible(False)
-    ax.figure.colorbar(ScalarMappable(norm, cmap), ax=ax, label=f"interaction in\n{result.target}", pad=0.01, aspect=16)
-    ax.set_title("solid: synergistic; dashed: redundant; boxes: necessity (blue + strand, red - strand)", fontsize=8)
+    color_scale(ax, ScalarMappable(norm, cmap), f"interaction in\n{result.target}", pad=0.01, aspect=16)
+    ax.set_title("solid: synergistic; dashed: redundant; boxes: necessity (blue + strand, orange - strand)", fontsize=8)
     return ax
 
 
@@ -203,12 +210,12 @@ def interaction_matrix(
     ax = axes_of(ax, 2.6 + 0.34 * count, 1.8 + 0.34 * count)
     bound = bound_of(shown, limit) if np.isfinite(shown).any() else 1.0
     image = ax.imshow(shown, cmap=cmap, norm=TwoSlopeNorm(0.0, -bound, bound), interpolation="nearest")
-    labels = [f"{row.name} {row.start}" for row in result.sites]
-    ax.set_xticks(range(count), labels, rotation=90)
-    ax.set_yticks(range(count), labels)
+    labels = [tick_label(ax, f"{row.name} {row.start}", 7.5) for row in result.sites]
+    ax.set_xticks(range(count), labels, rotation=90, **LITERAL)
+    ax.set_yticks(range(count), labels, **LITERAL)
     ax.tick_params(labelsize=7.5)
     what = "interaction through\nexchange in" if through_exchange else "interaction in"
-    ax.figure.colorbar(image, ax=ax, label=f"{what} {result.target}", pad=0.02, shrink=0.8)
+    color_scale(ax, image, f"{what} {result.target}", pad=0.02, shrink=0.8)
     return ax
 
 
@@ -242,13 +249,15 @@ def spacing_curves(
         x = group["distance"].to_numpy()
         mean, low, high = (group[name].to_numpy() for name in (show, f"{show}_low", f"{show}_high"))
         style = "-" if order == "a-b" else "--"
+        label = legend_label(ax, label, 7.5)
         ax.plot(x, mean, color=color, linestyle=style, linewidth=1.4, marker="o", markersize=2.5, label=label)
         if np.isfinite(low).all():
             ax.fill_between(x, low, high, color=color, alpha=0.12, linewidth=0)
     ax.set_xlabel("distance between the motifs (bp)")
     what = "effect of both" if show == "effect" else "beyond the sum of each"
-    ax.set_ylabel(f"{what},\n{result.target}")
-    ax.legend(fontsize=7.5, frameon=False, ncols=2)
+    y_label(ax, f"{what},\n{result.target}")
+    for text in ax.legend(fontsize=7.5, frameon=False, ncols=2).get_texts():
+        text.set_parse_math(False)
     open_frame(ax)
     return ax
 
@@ -272,8 +281,8 @@ def marginal_effects(result: Marginalization, ax: Axes | None = None, *, color: 
     ax.axhline(0, color=INK, linewidth=0.6)
     ax.set_xlim(-0.6, 1.6)
     ax.set_xticks([0, 1], ["+ strand", "- strand"])
-    ax.set_ylabel(f"change in {result.target}")
-    ax.set_title(f"{result.motif} in {len(result.backgrounds)} backgrounds", fontsize=9)
+    y_label(ax, f"change in {result.target}")
+    title(ax, f"{result.motif} in {len(result.backgrounds)} backgrounds", 9)
     open_frame(ax)
     return ax
 
@@ -307,9 +316,10 @@ def necessity_sufficiency(result: MotifSites, ax: Axes | None = None, *, labels:
     ax.plot(ends, ends, color=INK, linewidth=0.8, linestyle=(0, (2, 2)))
     for at in np.argsort(-np.hypot(x, y))[:labels]:
         ax.annotate(
-            str(table["name"].iloc[at]), (x[at], y[at]), xytext=(4, 4), textcoords="offset points", fontsize=7.5
-        )
-    ax.set_xlabel(f"necessity: lost without the site, {result.target}")
+            str(table["name"].iloc[at]), (x[at], y[at]), xytext=(4, 4), textcoords="offset points", fontsize=7.5,
+            **LITERAL,
+        )  # fmt: skip
+    x_label(ax, f"necessity: lost without the site, {result.target}")
     ax.set_ylabel("sufficiency: brought to shuffled sequences")
     return ax
 
@@ -331,7 +341,8 @@ def design_path(result: Design, ax: Axes | None = None, *, color: str = _FORWARD
     if not isinstance(result.goal, str):
         ax.axhline(result.goal, color=INK, linewidth=0.8, linestyle=(0, (4, 2)))
         ax.text(0, result.goal, "goal", va="bottom", fontsize=8, color=INK)
-    ax.set_xticks(range(steps), ["start", *result.labels], rotation=60, ha="right", fontsize=8)
-    ax.set_ylabel(f"predicted\n{result.target}")
+    labels = [tick_label(ax, label, 8) for label in result.labels]
+    ax.set_xticks(range(steps), ["start", *labels], rotation=60, ha="right", fontsize=8, **LITERAL)
+    y_label(ax, f"predicted\n{result.target}")
     open_frame(ax)
     return ax

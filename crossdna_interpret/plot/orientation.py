@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from matplotlib.axes import Axes
 
-from crossdna_interpret.plot.drawing import INK, axes_of, in_lines
+from crossdna_interpret.plot.drawing import INK, axes_of
+from crossdna_interpret.plot.labels import x_label, y_label
 from crossdna_interpret.results import Orientation
 
 __all__ = ["orientation_scatter"]
@@ -30,8 +31,8 @@ def orientation_scatter(result: Orientation, ax: Axes | None = None, *, color: s
     ax.set_xlim(low - pad, high + pad)
     ax.set_ylim(low - pad, high + pad)
     ax.set_aspect("equal")
-    ax.set_xlabel(f"{in_lines(result.target, 30)},\nsequence as given", parse_math=False)
-    ax.set_ylabel(f"{in_lines(result.target, 30)},\nreverse complement", parse_math=False)
+    x_label(ax, f"{result.target}, sequence as given")
+    y_label(ax, f"{result.target}, reverse complement")
     r, low_r, high_r = result.table.loc[0, ["value", "low", "high"]]
     ax.set_title(f"r = {r:.3f} ({low_r:.3f} to {high_r:.3f}), n = {len(result.sequences)}", fontsize=9)
     return ax

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import crossdna_interpret as cdi
-from crossdna_interpret import Edit, Motif
+from crossdna_interpret import Edit, Motif, reverse_complement
 from crossdna_interpret.edits import Editor, substitutions
 from crossdna_interpret.models.crossdna.model import CrossDNA
 from crossdna_interpret.motifs.collection import find_motif
@@ -116,6 +117,23 @@ def test_what_is_forbidden_does_not_come_up(make_sequence: Callable) -> None:
     found = cdi.design("T" * 24, model, max_edits=30, forbid=["GGTCTC"])
     assert not any(site in found.sequence for site in ("GAGACC", "GGTCTC"))
     assert found.predictions[-1] > 0.7 * free.predictions[-1]
+
+
+@pytest.mark.parametrize("site", ["GGTNACC", "ggtnacc", "GGNTC", "GANTC", "CCTNNNNNAGG"])
+def test_an_n_of_a_forbidden_site_is_any_base(site: str) -> None:
+    """The best sequence has the site at every place that is a multiple of its length."""
+    length = 3 * len(site)
+    model = Weights(length)
+    model.worth[:] = 0
+    for at, base in enumerate(site.upper() * 3):
+        model.worth["ACGT".index("ACGT"[at % 4] if base == "N" else base), at] = 1 + 0.01 * at
+    pattern = re.compile(
+        "|".join(each.replace("N", "[ACGT]") for each in (site.upper(), reverse_complement(site.upper())))
+    )
+    assert pattern.search(cdi.design("T" * length, model, max_edits=2 * length).sequence)
+    found = cdi.design("T" * length, model, max_edits=2 * length, forbid=[site])
+    assert not pattern.search(found.sequence)
+    assert found.change > 0
 
 
 def test_forbidden_motifs_do_not_come_up(vertebrates: list[Motif], make_sequence: Callable) -> None:

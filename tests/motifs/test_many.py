@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,11 +46,23 @@ def test_what_is_exported_is_what_modisco_reads(results: list[cdi.Mutagenesis], 
         predictions = results[row].predictions[..., 0]
         expected = predictions - predictions.mean(axis=1, keepdims=True)
         np.testing.assert_allclose(hypothetical[row].T, expected, rtol=0, atol=1e-5)
-    out = tmp_path / "modisco.h5"
+    run_cli(sequences, attributions, 100)
+
+
+def run_cli(sequences: Path, attributions: Path, width: int) -> None:
+    out = sequences.parent / "modisco.h5"
     with pytest.raises(SystemExit) as ended:
-        cli(["motifs", "-s", str(sequences), "-a", str(attributions), "-n", "200", "-w", "100", "-o", str(out)])
+        cli(["motifs", "-s", str(sequences), "-a", str(attributions), "-n", "200", "-w", str(width), "-o", str(out)])
     assert not ended.value.code
     assert out.stat().st_size > 0
+
+
+def test_the_command_of_the_documentation_runs_for_odd_lengths(results: list[cdi.Mutagenesis], tmp_path: Path) -> None:
+    assert "L - 1 if L is odd" in str(cdi.export_modisco.__doc__)
+    odd = [
+        dataclasses.replace(each, sequence=each.sequence[:-1], predictions=each.predictions[:-1]) for each in results
+    ]
+    run_cli(*cdi.export_modisco(odd, tmp_path), 98)
 
 
 def test_modisco_finds_the_motif_and_its_name(results: list[cdi.Mutagenesis], vertebrates: list[Motif]) -> None:

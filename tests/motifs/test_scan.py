@@ -164,6 +164,42 @@ def test_negative_stretches_are_found_and_give_way() -> None:
     assert all(row.attribution > 0 for row in cdi.find_seqlets(result, sign=1, threshold=0.01))
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_huge_stretch_of_the_other_sign_changes_no_p_value(sign: int) -> None:
+    """Chance, from convolving the values themselves: what is far below zero cannot be part of a large sum."""
+    values = np.random.default_rng(0).normal(scale=0.5, size=150)
+    values[30:40] = 3
+    values[90:100] = -1e4
+    found = cdi.find_seqlets(of_importance(sign * values), sign=sign)
+    (site,) = [row for row in found if row.start <= 32 and row.end >= 38]
+    near = np.round(values[values > -1e3] / 0.01).astype(int)
+    shares = np.bincount(near - near.min(), minlength=1) / len(values)
+    sums = np.ones(1)
+    for _ in range(site.end - site.start):
+        sums = np.convolve(sums, shares)
+    total = round(abs(site.attribution) / 0.01) - (site.end - site.start) * near.min()
+    assert np.log10(site.p_value) == pytest.approx(np.log10(sums[total:].sum()), abs=1)  # of bins of 0.08
+    assert site.p_value < 1e-8
+
+
+def test_stretches_have_the_sign_that_was_asked_for() -> None:
+    """Where all is negative, what is least so does not raise the prediction."""
+    values = -np.ones(60)
+    values[20:28] = -0.1
+    assert len(cdi.find_seqlets(of_importance(values), sign=1)) == 0
+    assert (cdi.find_seqlets(of_importance(values)).table["attribution"] < 0).all()
+    assert (cdi.find_seqlets(of_importance(-values)).table["attribution"] > 0).all()
+
+
+def test_stretches_are_sorted_by_place() -> None:
+    values = np.random.default_rng(1).normal(scale=0.05, size=(2, 120))
+    values[:, 30:38] += 1
+    values[:, 70:78] -= 2
+    table = cdi.find_seqlets([of_importance(row) for row in values], threshold=0.01).table
+    assert len(table) >= 4
+    assert table.equals(table.sort_values(["example", "start"]))
+
+
 def test_windows_and_several_lengths() -> None:
     values = np.random.default_rng(2).normal(scale=0.05, size=80)
     values[30:38] += 1
