@@ -5,11 +5,12 @@ N  sequences    L  positions    T  targets
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -18,11 +19,17 @@ from torch import Tensor
 
 from crossdna_interpret import alphabet, strand
 from crossdna_interpret.training.packed import Packed, packed
+from crossdna_interpret.training.tsv import read_pieces
 
-__all__ = ["Batch", "LeakWarning", "Table", "read_table"]
+__all__ = ["PADDING", "Batch", "LeakWarning", "Table", "Task", "read_table"]
 
+PADDING = 255  # an id behind the end of a sequence, where a batch holds longer ones
 _PIECE = 256  # rows read at once
+# How R and pandas write a missing value. Of these, "NA" and "NaN" could be read as bases.
+_MISSING = {"na", "nan", "n/a", "<na>", "null", "none"}
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
+Task = Literal["regression", "classification"]
 
 
 class LeakWarning(UserWarning):
@@ -79,11 +86,27 @@ class Table:
         return offsets
 
     def batch(self, index: Sequence[int] | np.ndarray) -> Batch:
-        """Rows of equal length as tensors: ids (n, L), targets (n, T), weight (n,), level (n,)."""
+        """Rows as tensors: ids (n, L), targets (n, T), weight (n,), level (n,).
+
+        L is the longest length. A shorter row ends with `PADDING`, which is no base: a model must not see it.
+        """
         at = np.asarray(index, dtype=np.int64)
-        columns = np.stack([self.ids[i] for i in at]), self.targets[at], self.weight[at], self.level[at]
-        ids, targets, weight, level = map(torch.from_numpy, columns)
-        return ids, targets, weight, level
+        rows = [self.ids[i] for i in at]
+        ids = np.full((len(rows), max(map(len, rows))), PADDING, dtype=np.uint8)
+        for padded, row in zip(ids, rows, strict=True):
+            padded[: len(row)] = row
+        columns = self.targets[at], self.weight[at], self.level[at]
+        targets, weight, level = map(torch.from_numpy, columns)
+        return torch.from_numpy(ids), targets, weight, level
+
+    def content_hash(self) -> str:
+        """SHA-256 of everything that the table holds, hexadecimal; it tells whether a file has changed."""
+        content = hashlib.sha256(repr((len(self), self.target_names, self.levels)).encode())
+        for ids in self.ids:
+            content.update(len(ids).to_bytes(8, "little") + ids.astype(np.uint8).tobytes())
+        for column in (self.targets, self.weight, self.level):
+            content.update(column.tobytes())
+        return content.hexdigest()
 
 
 def read_table(
@@ -94,6 +117,7 @@ def read_table(
     covariate: str | None = None,
     weight: str | None = None,
     split: str | None = None,
+    task: Task = "regression",
 ) -> dict[str, Table]:
     """Read a table of tab-separated values, plain or gzipped, with a header.
 
@@ -107,14 +131,15 @@ def read_table(
         covariate: column whose levels get an offset of their own, such as the library of a measurement.
         weight: column with how much a row counts, numbers of at least 0.
         split: column that tells the split of a row.
+        task: "classification" for targets that are labels or probabilities, from 0 to 1.
 
     Returns:
         A table for each split, in the order of the file; under "train" if there is no such column.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: no rows, a missing column, or a value that cannot be; the message names the column and the first row
-            (1-based, without the header).
+        ValueError: no rows, rows that do not fit the header, a column that is missing or occurs twice, or a value that
+            cannot be; the message names the column and the first row (1-based, without the header and blank lines).
 
     Warns:
         LeakWarning: a sequence or its reverse complement is in two splits.
@@ -124,20 +149,25 @@ def read_table(
         raise FileNotFoundError(f"`path` must be a table, but there is no file {path}.")
     if isinstance(targets, str) or not targets:
         raise ValueError(f"`targets` must be a list of at least one column, but got {targets!r}.")
+    if len(set(targets)) < len(targets):
+        raise ValueError(f"`targets` must be different columns, but got {list(targets)}.")
     wanted = [sequence, *targets, *(name for name in (covariate, weight, split) if name is not None)]
-    numbers: dict[str, list[np.ndarray]] = {name: [] for name in (*targets, *([] if weight is None else [weight]))}
+    limits = dict.fromkeys(targets, (0.0, 1.0) if task == "classification" else (-np.inf, np.inf))
+    if weight is not None:
+        limits[weight] = (0.0, limits.get(weight, (0.0, np.inf))[1])
+    numbers: dict[str, list[np.ndarray]] = {name: [] for name in limits}
     texts = {name: _Codes() for name in (covariate, split) if name is not None}
 
     def encoded() -> Iterator[list[np.ndarray]]:
-        for piece in _pieces(path, wanted):
+        for piece in read_pieces(path, wanted, _PIECE):
+            where = _Where(path, piece.first)
             for name, values in numbers.items():
-                values.append(_numbers(path, piece[name], least=0 if name == weight else -np.inf))
+                values.append(_numbers(where, name, piece.columns[name], *limits[name]))
             for name, codes in texts.items():
-                codes.add(path, piece[name])
-            yield [
-                alphabet.encode(alphabet.normalize(seq, name=f"{path}, row {row}")).astype(np.uint8)
-                for row, seq in piece[sequence].items()
-            ]
+                codes.add(where, name, piece.columns[name])
+            yield [_ids(where.row(at), sequence, text) for at, text in enumerate(piece.columns[sequence])]
+            if piece.problem is not None:
+                raise ValueError(piece.problem)
 
     ids = packed(encoded())
     measured = np.stack([np.concatenate(numbers[name]) for name in targets], axis=1)
@@ -151,31 +181,35 @@ def read_table(
     return {name: whole.rows(np.flatnonzero(of_row == code)) for name, code in texts[split].known.items()}
 
 
-def _pieces(path: Path, wanted: list[str]) -> Iterator[pd.DataFrame]:
-    """The wanted columns as they are written, some rows at a time; the index is the number of the row, from 1 on."""
-    how: dict[str, Any] = {"sep": "\t", "dtype": str, "keep_default_na": False}
-    try:
-        there = list(pd.read_csv(path, nrows=0, **how).columns)
-        missing = [column for column in wanted if column not in there]
-        if missing:
-            raise ValueError(f"{path} lacks the columns {missing}; it has {there}.")
-        with pd.read_csv(path, chunksize=_PIECE, usecols=list(dict.fromkeys(wanted)), **how) as pieces:
-            for piece in pieces:
-                if piece.empty:
-                    raise ValueError(f"{path} has no rows.")
-                piece.index += 1
-                yield piece.fillna("")  # what a row lacks that ends early
-    except (OSError, EOFError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise ValueError(f"{path} cannot be read as tab-separated values: {error}") from error
+@dataclass(frozen=True)
+class _Where:
+    """Names the rows of a piece in errors."""
+
+    path: Path
+    first: int
+
+    def row(self, at: int) -> str:
+        return f"{self.path}, row {self.first + at}"
 
 
-def _numbers(path: Path, column: pd.Series, least: float) -> np.ndarray:
+def _ids(row: str, column: str, text: str) -> np.ndarray:
+    if text.strip().lower() in _MISSING:
+        raise ValueError(f"{row}: {column} must be a DNA sequence, but is {text!r}, a missing value.")
+    return alphabet.encode(alphabet.normalize(text, name=row)).astype(np.uint8)
+
+
+def _numbers(where: _Where, name: str, column: list[str], least: float, most: float) -> np.ndarray:
     """float32."""
-    values = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64)
-    for bad, expected in ((~np.isfinite(values), "a finite number"), (values < least, f"at least {least:g}")):
+    values = pd.to_numeric(np.array(column, dtype=object), errors="coerce").astype(np.float64)
+    within = f"from {least:g} to {most:g}" if most < np.inf else f"at least {least:g}"
+    for bad, expected in (
+        (~np.isfinite(values), "a finite number"),
+        (np.abs(values) > _FLOAT32_MAX, f"within {_FLOAT32_MAX:.1e}, the range of float32"),
+        ((values < least) | (values > most), within),
+    ):
         if bad.any():
-            row = column.index[int(bad.argmax())]
-            raise ValueError(f"{path}, row {row}: {column.name} must be {expected}, but is {column[row]!r}.")
+            at = int(bad.argmax())
+            raise ValueError(f"{where.row(at)}: {name} must be {expected}, but is {column[at]!r}.")
     return values.astype(np.float32)
 
 
@@ -186,11 +220,10 @@ class _Codes:
         self.known: dict[str, int] = {}
         self.codes: list[np.ndarray] = []
 
-    def add(self, path: Path, column: pd.Series) -> None:
-        empty = (column == "").to_numpy()
-        if empty.any():
-            raise ValueError(f"{path}, row {column.index[int(empty.argmax())]}: {column.name} is empty.")
-        codes, names = pd.factorize(column)
+    def add(self, where: _Where, name: str, column: list[str]) -> None:
+        if "" in column:
+            raise ValueError(f"{where.row(column.index(''))}: {name} is empty.")
+        codes, names = pd.factorize(np.array(column, dtype=object))
         self.codes.append(np.array([self.known.setdefault(name, len(self.known)) for name in names])[codes])
 
     def in_order(self) -> tuple[list[str], np.ndarray]:
