@@ -1,4 +1,4 @@
-"""Batches that depend on the seed and the step alone, of rows that are of one length."""
+"""Batches that depend on the seed and the step alone, of rows that are of nearly the same length."""
 
 from __future__ import annotations
 
@@ -19,23 +19,34 @@ class Rows(Protocol):
         """(N,) bases of each row."""
         ...
 
+    def __len__(self) -> int: ...
+
     def batch(self, index: np.ndarray) -> Any:
-        """Rows of equal length, as a module's training step takes them."""
+        """Rows as a module's training step takes them."""
+        ...
+
+    def content_hash(self) -> str:
+        """A hash of everything that the rows hold."""
         ...
 
 
 class Batches(IterableDataset[Any]):
     """Batches of rows, the n-th of which depends on the seed and n alone.
 
-    So a run that was stopped after n steps goes on with the batches that it would have seen. Rows in a batch are of one
-    length. In each pass all rows are shown but for those that do not fill a batch of their length.
+    So a run that was stopped after n steps continues with the batches that it would have seen. Every pass shows every
+    row. Rows of one length stand together, and the batches of a pass differ in size by one row at most, so that none is
+    too small to learn from. Where several processes take turns and the batches do not divide evenly, the last processes
+    repeat the first batches of the pass.
 
     Args:
         rows: what there is; each batch is what its `batch` gives.
-        size: rows of a batch.
-        seed: of the order; None for their own order, in which no row is left out.
+        size: rows of a batch at most.
+        seed: of the order; None for their own order, in batches of one length each.
         first: number of the batch to start with.
-        share: (number of this process, number of processes) that take turns; each gets as many batches.
+        share: (number of this process, number of processes) that take turns. With a seed each gets as many batches.
+
+    Raises:
+        ValueError: a size below 1, or no rows.
     """
 
     def __init__(
@@ -43,34 +54,42 @@ class Batches(IterableDataset[Any]):
     ) -> None:
         if size < 1:
             raise ValueError(f"`size` must be at least 1, but got {size}.")
+        if not len(rows):
+            raise ValueError("`rows` must hold at least one row.")
         self.rows, self.size, self.seed, self.first, self.share = rows, size, seed, first, share
-        lengths = rows.lengths
-        self._by_length = [np.flatnonzero(lengths == length) for length in np.unique(lengths)]
-        if seed is not None and not len(self):
-            raise ValueError(
-                f"`size` is {size}, but there are no {size * share[1]} rows of one length, which one step takes."
-            )
+        self._lengths = rows.lengths
 
     def __len__(self) -> int:
         """Batches that this process has in one pass."""
+        own, processes = self.share
         if self.seed is None:
-            return len(self.order(0)[self.share[0] :: self.share[1]])
-        return sum(len(rows) // self.size for rows in self._by_length) // self.share[1]
+            return len(self.order(0)[own::processes])
+        return -(-self._batches // processes)
+
+    @property
+    def _batches(self) -> int:
+        """Batches of a pass of all processes, with a seed."""
+        return -(-len(self.rows) // self.size)
 
     def order(self, epoch: int) -> list[np.ndarray]:
         """Rows of each batch of a pass."""
         if self.seed is None:
-            return [rows[i : i + self.size] for rows in self._by_length for i in range(0, len(rows), self.size)]
+            by_length = [np.flatnonzero(self._lengths == length) for length in np.unique(self._lengths)]
+            return [rows[i : i + self.size] for rows in by_length for i in range(0, len(rows), self.size)]
         random = np.random.default_rng([self.seed, epoch])
-        batches = []
-        for rows in self._by_length:
-            mixed = random.permutation(rows)
-            batches += [mixed[i : i + self.size] for i in range(0, len(mixed) - self.size + 1, self.size)]
+        mixed = random.permutation(len(self.rows))
+        mixed = mixed[np.argsort(self._lengths[mixed], kind="stable")]
+        batches = np.array_split(mixed, self._batches)
         return [batches[i] for i in random.permutation(len(batches))]
 
     def __iter__(self) -> Iterator[Any]:
         """The rest of the pass that `first` lies in."""
         own, processes = self.share
-        epoch, begin = divmod(self.first, len(self)) if len(self) else (0, 0)
-        for rows in self.order(epoch)[own::processes][begin : len(self)]:
+        epoch, begin = divmod(self.first, max(1, len(self)))
+        order = self.order(epoch)
+        if self.seed is None:
+            turns = order[own::processes]
+        else:
+            turns = [order[at % len(order)] for at in range(own, len(self) * processes, processes)]
+        for rows in turns[begin:]:
             yield self.rows.batch(rows)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -39,7 +40,7 @@ class Distillation(Finetuning):
         settings: those of `Finetuning`.
 
     Raises:
-        ValueError: several targets.
+        ValueError: several targets, or sequences of several lengths.
     """
 
     def __init__(
@@ -55,6 +56,8 @@ class Distillation(Finetuning):
         super().__init__(model, **settings)
         if len(model.targets) != 1:
             raise ValueError(f"`model` must have one target, but has {', '.join(model.targets)}.")
+        if len(np.unique(table.lengths)) > 1:
+            raise ValueError(f"`table` must have sequences of one length, but has {np.unique(table.lengths)[:5]}.")
         self.teacher, self.of_measured, self.of_motifs = teacher, of_measured, of_motifs
         chosen = table.rows(range(0, len(table), max(1, len(table) // 2048)))
         ids = chosen.batch(range(len(chosen)))[0]
@@ -87,7 +90,7 @@ class Distillation(Finetuning):
         ids = torch.cat([ids[:half], recombined(ids)[half:]])
         features = self.teacher.scan.features(ids.cpu())
         said = self.teacher(ids.cpu(), features).to(self.device)
-        pooled = self.pooled(self.encode(ids))
+        pooled = self.centred(self.features(self.encode(ids)))
         scores = self.head.linear(pooled)
         measured = self.loss(scores[:half] + self.offset(level[:half]), targets[:half], weight[:half])
         wanted = (_unplaced(features).to(self.device) - self.usual) / self.spread

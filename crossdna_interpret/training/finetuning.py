@@ -46,7 +46,8 @@ class Finetuning(Supervised):
     While it trains, the pooled representation is centred over the batch: what all positions and sequences have in
     common is many times what they have not, and its noise drowns the gradient, so that without this nothing is learned
     for thousands of steps. It is not divided by its deviation, or nothing would keep that from fading. `fold` moves the
-    centring into the head, which is linear.
+    centring into the head, which is linear. A batch of a single row has nothing that it does not share, so it teaches
+    nothing.
 
     Args:
         model: with a head.
@@ -56,6 +57,8 @@ class Finetuning(Supervised):
     Raises:
         ValueError: the model has no head, or offsets of another number of targets.
     """
+
+    smallest_batch = 2
 
     def __init__(self, model: CrossDNA, *, offsets: Tensor, **settings: Any) -> None:
         if model.head is None:
@@ -74,13 +77,12 @@ class Finetuning(Supervised):
         assert self.model.head is not None
         return self.model.head
 
-    def pooled(self, x: Tensor) -> Tensor:
-        """Representation (N, H) of channels (N, 5, L), centred."""
-        centred: Tensor = self.centred(self.model.represent(x, strand.reverse_complement(x)).mean(1))
-        return centred
+    def features(self, x: Tensor) -> Tensor:
+        """Pooled representation (N, H) of channels (N, 5, L)."""
+        return self.model.represent(x, strand.reverse_complement(x)).mean(1)
 
-    def score(self, x: Tensor) -> Tensor:
-        scores: Tensor = self.head.linear(self.pooled(x))
+    def readout(self, features: Tensor) -> Tensor:
+        scores: Tensor = self.head.linear(self.centred(features))
         return scores
 
     @torch.no_grad()
@@ -105,7 +107,7 @@ class Finetuning(Supervised):
         for ids, *_ in Batches(chosen, 64, seed=None):
             x = self.encode(ids.to(self.device))
             for turned in (x, strand.reverse_complement(x)):
-                pooled = self.model.represent(turned, strand.reverse_complement(turned)).mean(1)
+                pooled = self.features(turned)
                 total += pooled.sum(0, dtype=torch.float64)
                 count += len(pooled)
         self.centred.mean.copy_(total / count)

@@ -6,13 +6,21 @@ from collections.abc import Sequence
 from typing import Any
 
 import lightning
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crossdna_interpret import alphabet
+from crossdna_interpret.training.batches import Rows
 
-__all__ = ["SeededModule", "channels", "decayed"]
+__all__ = ["SeededModule", "UndefinedMeasureWarning", "channels", "decayed", "require_seed"]
+
+_SEEDS = 2**32  # PyTorch's generator for the CPU uses 32 bits of a seed and ignores the others
+
+
+class UndefinedMeasureWarning(UserWarning):
+    """A measure of validation is not a number, such as a correlation with something that does not vary."""
 
 
 class SeededModule(lightning.LightningModule):
@@ -23,13 +31,50 @@ class SeededModule(lightning.LightningModule):
     Attributes:
         seed: of the whole run.
         total_steps: optimizer steps of the whole run, for the schedule of the learning rate; `run.fit` sets it.
+        measures: what validation measures and what is better the larger it is.
+        smallest_batch: rows that a step needs to teach the model anything.
     """
 
     seed: int
     total_steps: int
+    measures: tuple[str, ...] = ()
+    smallest_batch: int = 1
+
+    def check(self, train: Rows, valid: Rows | None, *, batch: int, monitor: str | None) -> None:
+        """Find out before a run begins whether this module can learn from rows and be measured on others.
+
+        Args:
+            train, valid: the rows.
+            batch: rows of a step.
+            monitor: the measure that decides when to stop, if one does.
+
+        Raises:
+            ValueError: it cannot.
+        """
+        for name, count in (("batch", batch), ("train", len(train))):
+            if count < self.smallest_batch:
+                raise ValueError(f"`{name}` must be at least {self.smallest_batch} rows, but got {count}.")
+        if monitor is None:
+            return
+        if valid is None:
+            raise ValueError("`patience` needs rows for validation, but there are none.")
+        if monitor not in self.measures:
+            raise ValueError(f"`monitor` must be one of {', '.join(self.measures)}, but is {monitor!r}.")
 
     def on_train_batch_start(self, batch: Any, batch_index: int) -> None:
-        torch.manual_seed((self.seed << 32) + self.global_step * self.trainer.world_size + self.global_rank)
+        step = np.random.SeedSequence([self.seed, self.global_step, self.global_rank])
+        torch.manual_seed(int(step.generate_state(1, np.uint64)[0]))
+
+
+def require_seed(seed: int) -> int:
+    """The seed.
+
+    Raises:
+        ValueError: PyTorch would take it for another one.
+    """
+    if not 0 <= seed < _SEEDS:
+        raise ValueError(f"`seed` must be from 0 to {_SEEDS - 1:,}, but is {seed}.")
+    return seed
 
 
 def channels(ids: Tensor, dtype: torch.dtype) -> Tensor:

@@ -6,6 +6,7 @@ N  sequences    L  positions    H  channels
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import Tensor
 from crossdna_interpret import strand
 from crossdna_interpret.hooks import Activations, capture
 from crossdna_interpret.models.crossdna.model import CrossDNA
-from crossdna_interpret.training.module import SeededModule, channels, decayed
+from crossdna_interpret.training.module import SeededModule, channels, decayed, require_seed
 from crossdna_interpret.training.objective import (
     EMA_DECAY,
     SEMANTIC_WEIGHT,
@@ -75,8 +76,10 @@ class Pretraining(SeededModule):
         seed: of masks, dropout and orientation.
 
     Raises:
-        ValueError: the model has a head.
+        ValueError: the model has a head, or the seed is out of range.
     """
+
+    measures = ("valid_accuracy",)
 
     def __init__(
         self,
@@ -93,7 +96,7 @@ class Pretraining(SeededModule):
         self.model = model
         self.teacher = copy.deepcopy(model).requires_grad_(False).eval()
         self.objective = objective or Objective()
-        self.learning_rate, self.weight_decay, self.seed = learning_rate, weight_decay, seed
+        self.learning_rate, self.weight_decay, self.seed = learning_rate, weight_decay, require_seed(seed)
         side = "bridge.out_{}" if model.bridge is not None else "branch_{}.out"
         self._features = [side.format(branch) for branch in "ab"]
 
@@ -162,10 +165,8 @@ class Pretraining(SeededModule):
 
     def on_validation_epoch_end(self) -> None:
         loss, right, count = self._sums.tolist()
-        if count:
-            self.log_dict(
-                {"valid_masked": loss / count, "valid_accuracy": right / count}, prog_bar=True, sync_dist=True
-            )
+        masked, accuracy = (loss / count, right / count) if count else (math.nan, math.nan)  # nothing was masked
+        self.log_dict({"valid_masked": masked, "valid_accuracy": accuracy}, prog_bar=True, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.AdamW(decayed(self.model, self.weight_decay), lr=self.learning_rate)

@@ -7,22 +7,28 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from crossdna_interpret import alphabet, strand
 from crossdna_interpret.statistics import pearson
+from crossdna_interpret.training.batches import Rows
 from crossdna_interpret.training.metrics import auroc
-from crossdna_interpret.training.module import SeededModule, channels, decayed
-from crossdna_interpret.training.tables import Batch
+from crossdna_interpret.training.module import (
+    SeededModule,
+    UndefinedMeasureWarning,
+    channels,
+    decayed,
+    require_seed,
+)
+from crossdna_interpret.training.tables import PADDING, Batch, Table, Task
 
-__all__ = ["Plain", "Supervised", "Task", "shifted"]
-
-Task = Literal["regression", "classification"]
+__all__ = ["Plain", "Supervised", "Task", "by_length", "require_labels", "shifted", "varies"]
 
 
 class Supervised(SeededModule):
@@ -40,7 +46,10 @@ class Supervised(SeededModule):
         seed: of dropout and augmentation.
         symmetric: the model scores both orientations alike. Otherwise each training sequence is shown as it is or as
             its reverse complement, by a coin.
-        shift: positions by which a batch is moved at most, either way; the gap is filled with N.
+        shift: positions by which sequences are moved at most, either way; the gap is filled with N.
+
+    Raises:
+        ValueError: a seed that is out of range, or a negative shift.
     """
 
     def __init__(
@@ -55,15 +64,82 @@ class Supervised(SeededModule):
         shift: int = 0,
     ) -> None:
         super().__init__()
+        if shift < 0:
+            raise ValueError(f"`shift` must be at least 0, but is {shift}.")
         self.task = task
         self.offset = nn.Embedding.from_pretrained(offsets, freeze=len(offsets) == 1)
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
-        self.seed, self.symmetric, self.shift = seed, symmetric, shift
+        self.seed, self.symmetric, self.shift = require_seed(seed), symmetric, shift
         self._validated: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
 
     @abstractmethod
+    def features(self, x: Tensor) -> Tensor:
+        """(N, H) of channels (N, 5, L): what depends on each sequence alone."""
+
+    @abstractmethod
+    def readout(self, features: Tensor) -> Tensor:
+        """(N, T) scores of the features (N, H) of a whole batch."""
+
     def score(self, x: Tensor) -> Tensor:
         """(N, T) of channels (N, 5, L)."""
+        return self.readout(self.features(x))
+
+    @property
+    def measures(self) -> tuple[str, ...]:  # type: ignore[override]
+        """What validation measures and is better the larger it is."""
+        if self.task == "classification":
+            return ("valid_auroc",)
+        return "valid_r", "valid_r_both_strands", "valid_r_both_strands_with_covariate"
+
+    def check(self, train: Rows, valid: Rows | None, *, batch: int, monitor: str | None) -> None:
+        super().check(train, valid, batch=batch, monitor=monitor)
+        if isinstance(train, Table):
+            self._check_training(train)
+        if isinstance(valid, Table):
+            self._check_validation(valid, monitor)
+
+    def _check_training(self, table: Table) -> None:
+        if self.task == "classification":
+            require_labels(table, name="train")
+        if self.shift >= table.lengths.min():
+            raise ValueError(
+                f"`shift` must be less than the shortest sequence, which has {table.lengths.min()} bases, but is "
+                f"{self.shift}."
+            )
+        counted = table.weight > 0
+        if not counted.any():
+            raise ValueError("`train` must have rows with a weight above 0.")
+        targets = table.targets[counted]
+        constant = [name for name, column in zip(table.target_names, targets.T, strict=True) if _constant(column)]
+        if len(constant) == len(table.target_names):
+            raise ValueError(
+                f"`train` must have targets that vary, but {', '.join(constant)} has one value in all {len(targets)} "
+                "rows: there is nothing to learn."
+            )
+        if constant:
+            rank_zero_warn(f"{', '.join(constant)} has one value in all training rows.", category=UserWarning)
+
+    def _check_validation(self, table: Table, monitor: str | None) -> None:
+        if self.task == "classification":
+            require_labels(table, name="valid")
+        undefined = [
+            name
+            for name, column in zip(table.target_names, table.targets.T, strict=True)
+            if not varies(column, self.task)
+        ]
+        if not undefined:
+            return
+        needed = "two different values" if self.task == "regression" else "labels on both sides of 0.5"
+        problem = (
+            f"The {len(table)} rows for validation do not have {needed} of {', '.join(undefined)}, so "
+            f"{', '.join(self.measures)} cannot be measured"
+        )
+        if len(undefined) < len(table.target_names):
+            rank_zero_warn(f"{problem} there and are means of the other targets.", category=UndefinedMeasureWarning)
+        elif monitor is None:
+            rank_zero_warn(f"{problem}.", category=UndefinedMeasureWarning)
+        else:
+            raise ValueError(f"{problem}. Without them `patience` cannot tell when to stop.")
 
     def loss(self, scores: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
         """Mean over targets of the weighted mean over rows, of scores and targets (N, T) and weights (N,)."""
@@ -71,17 +147,23 @@ class Supervised(SeededModule):
             each = (scores - targets).square()
         else:
             each = F.binary_cross_entropy_with_logits(scores, targets, reduction="none")
-        return (weight.unsqueeze(1) * each).sum() / (weight.sum() * targets.shape[1])
+        total = weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)  # rows without weight have no loss
+        return (weight.unsqueeze(1) * each).sum() / (total * targets.shape[1])
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         ids, targets, weight, level = batch
-        x = self.encode(shifted(ids, self.shift))
-        if not self.symmetric:
-            turned = torch.rand(len(x), 1, 1, device=x.device) < 0.5
-            x = torch.where(turned, strand.reverse_complement(x), x)
-        loss = self.loss(self.score(x) + self.offset(level), targets, weight)
+        features = torch.cat([self.features(self._augmented(rows)) for rows in by_length(ids)])
+        loss = self.loss(self.readout(features) + self.offset(level), targets, weight)
         self.log("train_loss", loss, prog_bar=True)
         return loss
+
+    def _augmented(self, ids: Tensor) -> Tensor:
+        """Channels (N, 5, L) of ids (N, L), shifted; by a coin those of the reverse complement, unless `symmetric`."""
+        x = self.encode(shifted(ids, self.shift))
+        if self.symmetric:
+            return x
+        reverse = torch.rand(len(x), 1, 1, device=x.device) < 0.5
+        return torch.where(reverse, strand.reverse_complement(x), x)
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         ids, targets, _, level = batch
@@ -96,20 +178,19 @@ class Supervised(SeededModule):
         self._validated.clear()
         both = (forward + reverse) / 2
         self.log("valid_loss", self.loss(both + offset, targets, torch.ones_like(targets[:, 0])), sync_dist=True)
-        if len(targets) < 2:
-            return
-        found: dict[str, tuple[Callable[..., float], Tensor, Tensor]] = {
-            "valid_r": (pearson, forward, targets),
-            "valid_r_both_strands": (pearson, both, targets),
-            "valid_r_both_strands_with_covariate": (pearson, both + offset, targets),
-            "valid_r_between_strands": (pearson, forward, reverse),
+        pairs: dict[str, tuple[Callable[..., float], Tensor, Tensor]] = {
+            "valid_r": (_r, forward, targets),
+            "valid_r_both_strands": (_r, both, targets),
+            "valid_r_both_strands_with_covariate": (_r, both + offset, targets),
+            "valid_r_between_strands": (_r, forward, reverse),
         }
         if self.task == "classification":
-            found = {"valid_auroc": (auroc, both, targets > 0.5)}
-        for name, (measure, x, y) in found.items():
-            of_targets = [measure(x[:, t].numpy(), y[:, t].numpy()) for t in range(x.shape[1])]
+            pairs = {"valid_auroc": (auroc, both, targets > 0.5)}
+        measured = [t for t, column in enumerate(targets.T) if varies(column.numpy(), self.task)]
+        for name, (measure, x, y) in pairs.items():
+            of_targets = [measure(x[:, t].numpy(), y[:, t].numpy()) for t in measured]
             shown = name in ("valid_r_both_strands", "valid_auroc")
-            self.log(name, float(np.mean(of_targets)), prog_bar=shown, sync_dist=True)
+            self.log(name, float(np.mean(of_targets or np.nan)), prog_bar=shown, sync_dist=True)
 
     def undecayed(self) -> list[Tensor]:
         """Matrices without weight decay."""
@@ -141,9 +222,55 @@ class Plain(Supervised):
         super().__init__(**settings)
         self.model = model
 
-    def score(self, x: Tensor) -> Tensor:
+    def features(self, x: Tensor) -> Tensor:
         scores: Tensor = self.model(x)
         return scores
+
+    def readout(self, features: Tensor) -> Tensor:
+        return features
+
+
+def by_length(ids: Tensor) -> list[Tensor]:
+    """Rows (n, L) of one length each and without padding, in their order, from ids (N, L) as `Table.batch` gives them.
+
+    Rows of one length should stand together; otherwise there are more parts than lengths.
+
+    Example:
+        >>> [rows.tolist() for rows in by_length(torch.tensor([[0, 1, 255], [2, 3, 255], [0, 1, 2]]))]
+        [[[0, 1], [2, 3]], [[0, 1, 2]]]
+    """
+    lengths, counts = torch.unique_consecutive((ids != PADDING).sum(1), return_counts=True)
+    parts = ids.split(counts.tolist())
+    return [rows[:, :length] for rows, length in zip(parts, lengths.tolist(), strict=True)]
+
+
+def require_labels(table: Table, *, name: str) -> None:
+    """Require that a table's targets are from 0 to 1.
+
+    Raises:
+        ValueError: one is not; the message names its column and its row (1-based).
+    """
+    bad = np.argwhere((table.targets < 0) | (table.targets > 1))
+    if len(bad):
+        row, column = bad[0]
+        raise ValueError(
+            f"`{name}` must have labels from 0 to 1 for classification, but {table.target_names[column]} is "
+            f"{table.targets[row, column]:g} in row {row + 1}."
+        )
+
+
+def varies(targets: np.ndarray, task: Task) -> bool:
+    """Whether there is something to predict in targets (N,): two values, or labels on both sides of 0.5."""
+    return not _constant(targets > 0.5 if task == "classification" else targets)
+
+
+def _constant(values: np.ndarray) -> bool:
+    return bool((values == values[0]).all())
+
+
+def _r(x: np.ndarray, y: np.ndarray) -> float:
+    """Pearson correlation of two (N,) arrays; NaN where one of them does not vary."""
+    return float("nan") if _constant(x) or _constant(y) else pearson(x, y)
 
 
 def shifted(ids: Tensor, most: int) -> Tensor:

@@ -29,6 +29,7 @@ _TREES = {
     "deterministic": True, "force_row_wise": True, "verbose": -1,
 }  # fmt: skip
 _KEPT = "motifs.json"
+_LAST_SEED = 2**31 - 1
 
 
 class MotifTeacher:
@@ -70,8 +71,10 @@ class MotifTeacher:
             threads: CPU threads.
 
         Raises:
-            ValueError: rows of several lengths.
+            ValueError: rows of several lengths, or seeds that LightGBM would take for others.
         """
+        if not 0 <= seed <= _LAST_SEED - members:
+            raise ValueError(f"`seed` must be from 0 to {_LAST_SEED - members:,}, but is {seed}.")
         if len(np.unique(table.lengths)) > 1:
             raise ValueError(f"`table` must have sequences of one length, but has {np.unique(table.lengths)[:5]}.")
         y = table.targets[:, 0] - table.level_offsets()[table.level, 0]

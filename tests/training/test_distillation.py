@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -212,3 +213,17 @@ def test_recombined_sequences_begin_as_others_and_are_mutated() -> None:
 
 def test_a_scan_of_nothing_but_n_is_finite() -> None:
     assert MotifScan(MOTIFS).features(torch.full((1, LENGTH), 4, dtype=torch.uint8)).isfinite().all()
+
+
+def test_sequences_of_several_lengths_are_an_error(teacher: MotifTeacher, table: Table, make_model: Callable) -> None:
+    mixed = replace(table, ids=[table.ids[0][:-1], *table.ids[1:]])
+    with pytest.raises(ValueError, match="`table` must have sequences of one length"):
+        Distillation(
+            make_model(), teacher, mixed, offsets=torch.zeros(2, 1), learning_rate=1e-3, weight_decay=0.0, seed=0
+        )
+
+
+@pytest.mark.parametrize("seed", [-1, 2**31 - 2, 2**31])
+def test_a_seed_that_lightgbm_would_take_for_another_is_an_error(table: Table, seed: int) -> None:
+    with pytest.raises(ValueError, match=r"`seed` must be from 0 to 2,147,483,645"):
+        MotifTeacher.fit(table, MOTIFS, members=2, seed=seed)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gzip
 import itertools
+import math
 import re
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,8 @@ import pytest
 
 from crossdna_interpret import alphabet, cli
 from crossdna_interpret.training.batches import Batches
-from crossdna_interpret.training.tables import LeakWarning, Table, read_table
+from crossdna_interpret.training.supervised import by_length
+from crossdna_interpret.training.tables import PADDING, LeakWarning, Table, read_table
 
 GOOD = """\
 sequence\tactivity\tlibrary\tbarcodes\tsplit
@@ -71,6 +74,13 @@ def test_a_gzipped_table_without_any_further_columns_is_all_for_training(tmp_pat
         ("activity", "signal", r"lacks the columns \['activity'\]"),
         (GOOD.split("\n", 1)[1], "", "has no rows"),
         (GOOD, "", "cannot be read"),
+        ("1.5", "1e39", r"row 1: activity must be within 3\.4e\+38, the range of float32, but is '1e39'"),
+        ("-2", "-1e300", "row 2: activity must be within"),
+        ("1.5", "1e400", "row 1: activity must be a finite number"),
+        ("1.5", "1_5", "row 1: activity must be a finite number"),
+        ("\t3\t", "\t1e39\t", "row 1: barcodes must be within"),
+        ("\t0\tvalid", "\tNA\tvalid", "row 2: barcodes must be a finite number, but is 'NA'"),
+        ("valid", "valid\tx", "row 2: expected 5 fields, as in the header, but got 6"),
     ],
 )
 def test_a_bad_table_is_an_error_that_names_the_place(tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -79,12 +89,78 @@ def test_a_bad_table_is_an_error_that_names_the_place(tmp_path: Path, old: str, 
         read_table(path, **COLUMNS)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    "missing", ["NA", "NaN", "nan", "NAN", "Na", "NULL", "None", "<NA>", "N/A", " NA ", '"NA"', ""]
+)
+def test_a_missing_sequence_is_not_taken_for_bases(tmp_path: Path, missing: str) -> None:
+    path = write(tmp_path, GOOD.replace("GGCC", missing))
+    with pytest.raises(ValueError, match=r"row 3.*(missing|empty)"):
+        read_table(path, **COLUMNS)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("short", ["N", "AN", "NNA", "A"])
+def test_short_sequences_are_read(tmp_path: Path, short: str) -> None:
+    train = read_table(write(tmp_path, GOOD.replace("GGCC", short)), **COLUMNS)["train"]  # type: ignore[arg-type]
+    assert alphabet.decode(train.ids[1]) == short
+
+
+def test_quotation_marks_and_row_ends_change_nothing(tmp_path: Path) -> None:
+    quoted = "name\t" + GOOD.replace("\n", "\nx\t", 3).replace("x", '"unclosed', 1).replace("x", 'end"', 1)
+    plain = read_table(write(tmp_path, GOOD), **COLUMNS)  # type: ignore[arg-type]
+    for text in (quoted, GOOD.replace("\n", "\r\n"), GOOD.replace("ACGT", '"ACGT"'), GOOD.replace("\n", "\n\n")):
+        splits = read_table(write(tmp_path, text), **COLUMNS)  # type: ignore[arg-type]
+        assert {name: split.content_hash() for name, split in splits.items()} == {
+            name: split.content_hash() for name, split in plain.items()
+        }
+
+
+@pytest.mark.parametrize("label", ["2", "-1", "1.001", "-1e-6"])
+def test_a_label_that_is_not_from_0_to_1_is_named(tmp_path: Path, label: str) -> None:
+    text = f"sequence\ta\tb\nACGT\t0\t1\nACGG\t1\t0.3\nACGA\t0\t{label}\n"
+    path = write(tmp_path, text)
+    assert read_table(path, targets=["a", "b"])["train"].targets[2, 1] == np.float32(label)
+    with pytest.raises(ValueError, match=f"row 3: b must be from 0 to 1, but is '{label}'"):
+        read_table(path, targets=["a", "b"], task="classification")
+    labels = read_table(path, targets=["a"], weight="a", task="classification")["train"]
+    assert labels.targets[:, 0].tolist() == labels.weight.tolist() == [0, 1, 0]
+
+
+def test_a_row_that_ends_early_is_an_error_though_all_that_is_read_is_there(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD.replace("GGCC\t0\tb\t1\ttrain", "GGCC\t0"))
+    with pytest.raises(ValueError, match="row 3: expected 5 fields, as in the header, but got 2"):
+        read_table(path, targets=["activity"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"ids": [np.array([0, 1]), np.array([2, 3, 3])]},
+        {"ids": [np.array([0]), np.array([1, 2, 3])]},  # the same bases, cut elsewhere
+        {"targets": np.array([[1.0], [2.5]], np.float32)},
+        {"weight": np.array([1, 2], np.float32)},
+        {"level": np.array([1, 0])},
+        {"target_names": ("z",)},
+        {"levels": ("a", "c")},
+    ],
+)
+def test_the_hash_of_a_table_tells_of_any_change(change: dict[str, object]) -> None:
+    table = Table(
+        [np.array([0, 1]), np.array([2, 3])], np.array([[1.0], [2.0]], np.float32), np.array([1, 1], np.float32),
+        np.array([0, 1]), ("y",), ("a", "b"),
+    )  # fmt: skip
+    assert replace(table).content_hash() == table.content_hash()
+    assert table.rows([1, 0]).content_hash() != table.content_hash()
+    assert replace(table, **change).content_hash() != table.content_hash()  # type: ignore[arg-type]
+
+
 def test_no_file_and_no_targets_are_errors(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"`path`.*none\.tsv"):
         read_table(tmp_path / "none.tsv", targets=["activity"])
     for targets in ([], "activity"):
         with pytest.raises(ValueError, match="`targets` must be a list"):
             read_table(write(tmp_path, GOOD), targets=targets)
+    with pytest.raises(ValueError, match="`targets` must be different columns"):
+        read_table(write(tmp_path, GOOD), targets=["activity", "activity"])
 
 
 @pytest.mark.parametrize("repeat", ["GGCC", "ggcc", "AACC"])
@@ -169,12 +245,41 @@ def seen(batches: Batches) -> list[list[int]]:
     return [targets[:, 0].int().tolist() for _, targets, _, _ in batches]
 
 
-def test_batches_are_of_one_length_and_show_every_row_once() -> None:
-    table = numbered([5, 7] * 6)
-    batches = seen(Batches(table, 3, seed=0))
-    assert sorted(itertools.chain(*batches)) == list(range(12))
-    assert all(len({row % 2 for row in batch}) == 1 for batch in batches)
-    assert len(batches) == len(Batches(table, 3, seed=0)) == 4
+@pytest.mark.parametrize(
+    "lengths", [[5, 7] * 6, [4] * 33, list(range(3, 40)), [4] * 40 + [5, 5, 5, 6] * 9, [8], [8, 9]]
+)
+@pytest.mark.parametrize("size", [1, 3, 16, 1000])
+def test_every_row_is_shown_once_in_each_pass(lengths: list[int], size: int) -> None:
+    batches = Batches(numbered(lengths), size, seed=0)
+    for epoch in range(2):
+        order = batches.order(epoch)
+        assert sorted(np.concatenate(order).tolist()) == list(range(len(lengths)))
+        sizes = [len(rows) for rows in order]
+        assert max(sizes) <= size
+        assert max(sizes) - min(sizes) <= 1  # none is so small that it teaches little
+        assert len(order) == len(batches) == math.ceil(len(lengths) / size)
+    assert sorted(itertools.chain(*seen(batches))) == list(range(len(lengths)))
+
+
+@pytest.mark.parametrize("lengths", [[5, 7] * 6, list(range(3, 40)), [4] * 40 + [5, 5, 5, 6] * 9])
+def test_rows_of_one_length_stand_together(lengths: list[int]) -> None:
+    table = numbered(lengths)
+    of_batches = [table.lengths[rows] for rows in Batches(table, 6, seed=0).order(0)]
+    assert all((np.diff(each) >= 0).all() for each in of_batches)
+    parts = sum(len(np.unique(each)) for each in of_batches)
+    assert parts <= len(of_batches) + len(set(lengths))  # passes through a model
+
+
+def test_a_batch_of_several_lengths_is_split_into_its_sequences() -> None:
+    table = Table(
+        [np.array(ids, np.uint8) for ids in ([0, 1, 4], [2, 3, 4], [0, 1, 2, 3])], np.zeros((3, 1), np.float32),
+        np.ones(3, np.float32), np.zeros(3, np.int64), ("y",),
+    )  # fmt: skip
+    ids, *_ = table.batch([0, 1, 2])
+    assert ids.tolist() == [[0, 1, 4, PADDING], [2, 3, 4, PADDING], [0, 1, 2, 3]]
+    assert [part.tolist() for part in by_length(ids)] == [[[0, 1, 4], [2, 3, 4]], [[0, 1, 2, 3]]]
+    ids, *_ = table.batch([1, 2, 0])  # in whatever order
+    assert [part.tolist() for part in by_length(ids)] == [[[2, 3, 4]], [[0, 1, 2, 3]], [[0, 1, 4]]]
 
 
 def test_the_order_depends_on_the_seed_and_the_pass() -> None:
@@ -189,17 +294,27 @@ def test_the_order_depends_on_the_seed_and_the_pass() -> None:
 
 def test_a_run_goes_on_with_the_batches_it_would_have_seen() -> None:
     table = numbered([4] * 10 + [6] * 7)
-    for first in range(8):
-        epoch, begin = divmod(first, 8)
-        assert seen(Batches(table, 2, seed=3, first=first)) == seen(Batches(table, 2, seed=3, first=8 * epoch))[begin:]
+    for first in range(18):
+        epoch, begin = divmod(first, 9)
+        assert seen(Batches(table, 2, seed=3, first=first)) == seen(Batches(table, 2, seed=3, first=9 * epoch))[begin:]
 
 
-def test_processes_share_the_batches_evenly() -> None:
-    table = numbered([4] * 21)
+@pytest.mark.parametrize(("rows", "processes"), [(21, 3), (22, 2), (3, 2), (2, 4), (1, 3)])
+def test_processes_share_the_batches_evenly(rows: int, processes: int) -> None:
+    table = numbered([4] * rows)
     whole = seen(Batches(table, 2, seed=0))
-    shares = [seen(Batches(table, 2, seed=0, share=(i, 3))) for i in range(3)]
-    assert [len(share) for share in shares] == [3, 3, 3]  # ten batches: one is left out
-    assert [batch for turn in zip(*shares, strict=True) for batch in turn] == whole[:9]
+    shares = [seen(Batches(table, 2, seed=0, share=(i, processes))) for i in range(processes)]
+    turns = [batch for turn in zip(*shares, strict=True) for batch in turn]
+    assert turns[: len(whole)] == whole
+    assert all(batch in whole for batch in turns)  # what is left of the last turn repeats some
+    assert len(turns) - len(whole) < processes
+
+
+def test_each_of_several_processes_continues_with_the_batches_it_would_have_seen() -> None:
+    table = numbered([4] * 11)
+    for own in range(2):
+        whole = seen(Batches(table, 2, seed=0, share=(own, 2)))
+        assert seen(Batches(table, 2, seed=0, first=2, share=(own, 2))) == whole[2:]
 
 
 def test_without_a_seed_the_order_is_the_tables_and_nothing_is_left_out() -> None:
@@ -210,9 +325,9 @@ def test_without_a_seed_the_order_is_the_tables_and_nothing_is_left_out() -> Non
     assert [seen(Batches(table, 2, seed=None, share=(i, 2))) for i in range(2)] == [[[0, 1], [4]], [[2, 3], [5]]]
 
 
-def test_too_few_rows_for_a_batch_are_an_error() -> None:
-    with pytest.raises(ValueError, match="`size` is 4, but there are no 4 rows of one length"):
-        Batches(numbered([3, 3, 3, 5, 5]), 4, seed=0)
+def test_no_rows_and_no_size_are_errors() -> None:
+    with pytest.raises(ValueError, match="`rows` must hold at least one row"):
+        Batches(numbered([]), 4, seed=0)
     with pytest.raises(ValueError, match="`size` must be at least 1"):
         Batches(numbered([3]), 0, seed=None)
 
