@@ -6,8 +6,9 @@ N  windows    L  positions of a window
 from __future__ import annotations
 
 import gzip
+import hashlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from crossdna_interpret import alphabet
 __all__ = ["Interval", "ShortWarning", "Windows", "open_windows", "read_bed"]
 
 _PIECE = 1 << 20  # bases read at once
+_LAYOUT = "All lines of a record but the last must be of one length, without empty lines or spaces."
 _AMBIGUOUS = str.maketrans("RYSWKMBDHV", "NNNNNNNNNN")
 Interval = tuple[str, int, int]  # contig, start, end; 0-based, end not included
 
@@ -39,6 +41,7 @@ class Windows:
         contigs: names.
         contig: (N,) int64, which of them a window is on.
         start: (N,) int64, its first base.
+        hashes: SHA-256 of the bases of each contig that windows were made of.
     """
 
     fasta: pyfaidx.Fasta
@@ -46,6 +49,7 @@ class Windows:
     contigs: tuple[str, ...]
     contig: np.ndarray
     start: np.ndarray
+    hashes: Mapping[str, str]
 
     def __len__(self) -> int:
         return len(self.start)
@@ -63,6 +67,18 @@ class Windows:
         """
         return torch.from_numpy(np.stack([_encoded(self.fasta, *self.where(int(at))) for at in index]))
 
+    def content_hash(self) -> str:
+        """SHA-256 of where the windows are and of the contigs they are on; it tells whether a file has changed."""
+        used = {name: self.hashes[name] for name in (self.contigs[at] for at in np.unique(self.contig))}
+        content = hashlib.sha256(repr((self.length, self.contigs, used)).encode())
+        for column in (self.contig, self.start):
+            content.update(column.astype(np.int64).tobytes())
+        return content.hexdigest()
+
+    def sequences(self) -> Iterator[np.ndarray]:
+        """(L,) ids of each window, read one at a time."""
+        return (_encoded(self.fasta, *self.where(at)) for at in range(len(self)))
+
     def where(self, at: int) -> Interval:
         """Contig, first base and end of a window."""
         start = int(self.start[at])
@@ -73,24 +89,29 @@ class Windows:
 
         Args:
             contigs: hold out those on these.
-            share: otherwise hold out this share of all, at random.
+            share: or hold out this share of all, at random.
             seed: of the choice.
 
         Raises:
-            ValueError: no such contig, a share that is not from 0 to less than 1, or nothing left to train on.
+            ValueError: no such contig, a share that is not from 0 to less than 1, both contigs and a share, or one of
+                the two parts empty although something was to be held out.
         """
         if not 0 <= share < 1:
             raise ValueError(f"`share` must be from 0 to less than 1, but is {share}.")
         unknown = [name for name in contigs if name not in self.contigs]
         if unknown:
             raise ValueError(f"`contigs` must be in the FASTA and at least a window long, but {unknown} are not.")
+        if contigs and share:
+            raise ValueError(f"`contigs` and `share` both say what to hold out: {list(contigs)} and {share}. Give one.")
         if contigs:
             held = np.isin(self.contig, [self.contigs.index(name) for name in contigs])
         else:
             held = np.zeros(len(self), dtype=bool)
             held[np.random.default_rng(seed).permutation(len(self))[: round(share * len(self))]] = True
+        what = f"`contigs` {list(contigs)}" if contigs else f"`share` {share}"
+        if (contigs or share) and not held.any():
+            raise ValueError(f"{what} would hold none of the {len(self)} windows.")
         if held.all():
-            what = f"`contigs` {list(contigs)}" if contigs else f"`share` {share}"
             raise ValueError(f"{what} would hold every window; there is none left to train on.")
         return tuple(replace(self, contig=self.contig[rows], start=self.start[rows]) for rows in (~held, held))  # type: ignore[return-value]
 
@@ -98,7 +119,10 @@ class Windows:
 def _encoded(fasta: pyfaidx.Fasta, name: str, start: int, end: int) -> np.ndarray:
     """(end - start,) uint8; an ambiguity code, of which genomes have a few, is an N."""
     text = fasta[name][start:end].upper().translate(_AMBIGUOUS)
-    return alphabet.encode(alphabet.normalize(text, name=f"{name}:{start}-{end}")).astype(np.uint8)
+    where = f"{fasta.filename}, {name}:{start}-{end}"
+    if len(text) != end - start:  # as with an empty line before the bases of a record and Windows line ends
+        raise ValueError(f"{where} has {end - start} bases by the index, but {len(text)} were read. {_LAYOUT}")
+    return alphabet.encode(alphabet.normalize(text, name=where)).astype(np.uint8)
 
 
 def _tiles(first: int, last: int, length: int, size: int, *, whole: bool) -> range:
@@ -185,8 +209,11 @@ def open_windows(
             gzi_indexname=None if index is None else f"{index}.gzi",
             as_raw=True,
         )
-    except (pyfaidx.FastaIndexingError, pyfaidx.UnsupportedCompressionFormat, ValueError, OSError) as error:
+    except (pyfaidx.UnsupportedCompressionFormat, ValueError, OSError) as error:
         raise ValueError(f"{path} cannot be read as FASTA, plain or compressed by bgzip: {error}") from error
+    except (pyfaidx.FastaIndexingError, RuntimeError) as error:  # an error that pyfaidx did not expect, too
+        problem = str(error).partition("Please report")[0].rstrip(". ")
+        raise ValueError(f"{path} cannot be read as FASTA at random places: {problem}. {_LAYOUT}") from error
     sizes = {name: len(record) for name, record in fasta.items()}
     intervals = read_bed(bed) if bed is not None else [(name, 0, size) for name, size in sizes.items()]
     for name, start, end in intervals:
@@ -207,17 +234,26 @@ def open_windows(
         if name in starts:
             starts[name] += _tiles(first, last, length, sizes[name], whole=bed is None)
     kept: dict[str, np.ndarray] = {}
+    hashes: dict[str, str] = {}
     for name in names:
         if not starts[name]:
             continue
-        pieces = range(0, sizes[name], _PIECE)
-        # Past the end of a contig, pyfaidx gives less from a plain file and an error from a compressed one.
-        unknown = np.concatenate(
-            [_encoded(fasta, name, at, min(at + _PIECE, sizes[name])) == alphabet.N_ID for at in pieces]
-        )
+        unknown, hashes[name] = _read_whole(fasta, name, sizes[name])
         known = [at for at in dict.fromkeys(starts[name]) if unknown[at : at + length].mean() <= most_unknown]
         kept[name] = np.array(known, dtype=np.int64)
     if not any(map(len, kept.values())):
         raise ValueError(f"{path} gives no window of {length} bases with at most {most_unknown:.0%} N.")
     contig = np.concatenate([np.full(len(known), names.index(name)) for name, known in kept.items()])
-    return Windows(fasta, length, names, contig, np.concatenate(list(kept.values())))
+    return Windows(fasta, length, names, contig, np.concatenate(list(kept.values())), hashes)
+
+
+def _read_whole(fasta: pyfaidx.Fasta, name: str, size: int) -> tuple[np.ndarray, str]:
+    """Where a contig has N (size,) bool, and the SHA-256 of its bases."""
+    unknown = np.empty(size, dtype=bool)
+    content = hashlib.sha256()
+    for start in range(0, size, _PIECE):
+        # Past the end of a contig, pyfaidx gives less from a plain file and an error from a compressed one.
+        ids = _encoded(fasta, name, start, min(start + _PIECE, size))
+        unknown[start : start + len(ids)] = ids == alphabet.N_ID
+        content.update(ids.tobytes())
+    return unknown, content.hexdigest()

@@ -156,6 +156,69 @@ def test_what_cannot_be_read_is_an_error(tmp_path: Path, fasta: Path) -> None:
         open_windows(tmp_path / "bad.fa", 4)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        ">a\nACGT\nACGT\n\n\n>b\nGGCC\nGGCC\n",
+        ">a\nACGT\nACGT\n\n>b\nGGCC\nGGCC\n",
+        ">a\nACGT\nACGT\n>b\nGGCC\nGGCC\n\n\n\n",
+        "\n\n>a\nACGT\nACGT\n>b\nGGCC\nGGCC",
+        ">a\n\nACGT\nACGT\n>b\nGGCC\nGGCC\n",
+        ">a\n\nACGTACGT\n>b\nGGCCGGCC\n",
+        ">a\nACGT\n\nACGT\n>b\nGGCC\nGGCC\n",
+        ">a\nACGT\nACGT\n \n>b\nGGCC\nGGCC\n",
+        ">a\nACGT \nACGT\n>b\nGGCC\nGGCC\n",
+        ">a\nACG\nTACGT\n>b\nGGCC\nGGCC\n",
+        ";note\n>a\nACGT\nACGT\n\n\n\n\n>b\nGGCC\nGGCC\n",
+        ">a\nACGT\nACGT\n>b\nGGCC\nGGCC\n>\nACGT\n",
+    ],
+)
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_empty_lines_are_read_over_or_a_clear_error(tmp_path: Path, text: str, end: str) -> None:
+    (tmp_path / "x.fa").write_bytes(text.replace("\n", end).encode())
+    problem = ""
+    try:
+        read = [alphabet.decode(ids) for ids in open_windows(tmp_path / "x.fa", 8).sequences()]
+    except ValueError as error:
+        problem = str(error)
+    if problem:
+        assert "x.fa" in problem
+        assert "pyfaidx" not in problem
+        assert "of one length, without empty lines or spaces" in problem or "has ' ' at position" in problem
+    else:
+        assert read == ["ACGTACGT", "GGCCGGCC"]
+
+
+def test_the_hash_tells_of_other_bases_and_of_other_windows(tmp_path: Path) -> None:
+    def opened(one: str, two: str, *, share: float = 0.0) -> Windows:
+        folder = tmp_path / f"{one}-{two}-{share}"
+        folder.mkdir(exist_ok=True)
+        (folder / "x.fa").write_text(f">one\n{one}\n>two\n{two}\n")
+        return open_windows(folder / "x.fa", 4)
+
+    windows = opened("ACGTACGT", "GGCCGGCC")
+    assert windows.content_hash() == opened("ACGTACGT", "GGCCGGCC").content_hash()
+    assert windows.content_hash() != opened("ACGTACGA", "GGCCGGCC").content_hash()
+    assert windows.content_hash() != opened("GGCCGGCC", "ACGTACGT").content_hash()
+    first, second = windows.split(contigs=["two"])
+    other = opened("ACGTACGT", "GGCCGGCA").split(contigs=["two"])
+    assert len({each.content_hash() for each in (windows, first, second)}) == 3
+    assert first.content_hash() == other[0].content_hash()  # of contigs that are used
+    assert second.content_hash() != other[1].content_hash()
+
+
+@pytest.mark.filterwarnings("ignore::crossdna_interpret.training.windows.ShortWarning")
+def test_what_is_to_be_held_out_must_be_there(fasta: Path, tmp_path: Path) -> None:
+    windows = open_windows(fasta, 8)
+    with pytest.raises(ValueError, match=r"`contigs` and `share` both say what to hold out: \['chr2'\] and 0\.3"):
+        windows.split(contigs=["chr2"], share=0.3)
+    with pytest.raises(ValueError, match=r"`share` 0\.1 would hold none of the 4 windows"):
+        windows.split(share=0.1)
+    of_one = open_windows(fasta, 8, bed=bed(tmp_path, "chr1 0 16"))
+    with pytest.raises(ValueError, match=r"`contigs` \['chr2'\] would hold none of the 2 windows"):
+        of_one.split(contigs=["chr2"])
+
+
 def test_batches_of_windows_are_of_ids(fasta: Path) -> None:
     from crossdna_interpret.training.batches import Batches
 
@@ -163,5 +226,5 @@ def test_batches_of_windows_are_of_ids(fasta: Path) -> None:
         windows = open_windows(fasta, 5)
     seen = np.concatenate([batch.numpy() for batch in Batches(windows, 2, seed=0)])
     expected = windows.batch(range(len(windows))).numpy()
-    assert len(seen) == len(expected) - len(expected) % 2
-    assert {row.tobytes() for row in seen} <= {row.tobytes() for row in expected}
+    assert sorted(row.tobytes() for row in seen) == sorted(row.tobytes() for row in expected)
+    assert [row.tobytes() for row in windows.sequences()] == [row.tobytes() for row in expected]
