@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import torch
 from scipy import stats
 
 from crossdna_interpret import strand
+from crossdna_interpret.evaluation import in_evaluation_mode
 from crossdna_interpret.models.crossdna.model import CrossDNA
 from crossdna_interpret.statistics import correlation
 from crossdna_interpret.training.batches import Batches
 from crossdna_interpret.training.metrics import auroc
-from crossdna_interpret.training.module import channels
-from crossdna_interpret.training.supervised import Task
-from crossdna_interpret.training.tables import Table
+from crossdna_interpret.training.module import UndefinedMeasureWarning, channels
+from crossdna_interpret.training.supervised import require_labels, varies
+from crossdna_interpret.training.tables import Table, Task
 
 __all__ = ["evaluate", "score_table"]
 
@@ -22,18 +25,14 @@ __all__ = ["evaluate", "score_table"]
 @torch.no_grad()
 def score_table(model: CrossDNA, table: Table, *, batch: int = 64) -> tuple[np.ndarray, np.ndarray]:
     """Scores (N, T) of a table's rows as given, and of their reverse complements, in evaluation mode."""
-    training = model.training
-    model.eval()
-    try:
-        scores = [np.empty((len(table), len(model.targets)), dtype=np.float32) for _ in range(2)]
-        batches = Batches(table, batch, seed=None)
-        for rows, (ids, *_) in zip(batches.order(0), batches, strict=True):
-            x = channels(ids.to(model.device), model.dtype)
-            for kept, turned in zip(scores, (x, strand.reverse_complement(x)), strict=True):
-                kept[rows] = model(turned).float().cpu().numpy()
-        return scores[0], scores[1]
-    finally:
-        model.train(training)
+    evaluated = in_evaluation_mode(model)
+    scores = [np.empty((len(table), len(model.targets)), dtype=np.float32) for _ in range(2)]
+    batches = Batches(table, batch, seed=None)
+    for rows, (ids, *_) in zip(batches.order(0), batches, strict=True):
+        x = channels(ids.to(model.device), model.dtype)
+        for kept, oriented in zip(scores, (x, strand.reverse_complement(x)), strict=True):
+            kept[rows] = evaluated(oriented).float().cpu().numpy()
+    return scores[0], scores[1]
 
 
 def evaluate(model: CrossDNA, table: Table, *, task: Task = "regression", batch: int = 64) -> pd.DataFrame:
@@ -42,7 +41,7 @@ def evaluate(model: CrossDNA, table: Table, *, task: Task = "regression", batch:
     Args:
         model: with the table's targets, in any order.
         table: rows; the covariate is not used.
-        task: "regression", or "classification" for targets of 0 and 1.
+        task: "regression", or "classification" for targets from 0 to 1, of which those above 0.5 are positive.
         batch: rows at once.
 
     Returns:
@@ -52,11 +51,16 @@ def evaluate(model: CrossDNA, table: Table, *, task: Task = "regression", batch:
         `r_between_strands` of the scores of the two orientations.
 
     Raises:
-        ValueError: the model lacks one of the table's targets.
+        ValueError: the model lacks one of the table's targets, or a label is not from 0 to 1.
+
+    Warns:
+        UndefinedMeasureWarning: a target does not vary, so that most measures of it are NaN.
     """
     missing = [name for name in table.target_names if name not in model.targets]
     if missing:
         raise ValueError(f"`model` {model.name} has the targets {list(model.targets)}, but not {missing}.")
+    if task == "classification":
+        require_labels(table, name="table")
     forward, reverse = score_table(model, table, batch=batch)
     rows = []
     for column, name in enumerate(table.target_names):
@@ -64,10 +68,18 @@ def evaluate(model: CrossDNA, table: Table, *, task: Task = "regression", batch:
         one, other, y = forward[:, at], reverse[:, at], table.targets[:, column]
         both = (one + other) / 2
         row: dict[str, object] = {"target": name, "n": len(y)}
+        if not varies(y, task):
+            needed = "two different values" if task == "regression" else "labels on both sides of 0.5"
+            warnings.warn(
+                f"The {len(y)} rows do not have {needed} of {name}, so how well it is predicted cannot be measured.",
+                UndefinedMeasureWarning,
+                stacklevel=2,
+            )
         if task == "regression":
             r, low, high = correlation(both, y)
             row |= {"r": correlation(one, y)[0], "r_both_strands": r, "low": low, "high": high}
-            row |= {"spearman": float(stats.spearmanr(both, y).statistic) if len(y) > 2 else float("nan")}
+            ranked = len(y) > 2 and varies(both, task) and varies(y, task)
+            row |= {"spearman": float(stats.spearmanr(both, y).statistic) if ranked else float("nan")}
             row |= {"rmse": float(np.sqrt(np.mean((both - y) ** 2)))}
         else:
             row |= {"auroc": auroc(one, y > 0.5), "auroc_both_strands": auroc(both, y > 0.5)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from scipy import stats
 import crossdna_interpret as cdi
 from crossdna_interpret import alphabet, strand
 from crossdna_interpret.training.evaluation import evaluate, score_table
+from crossdna_interpret.training.module import UndefinedMeasureWarning
 from crossdna_interpret.training.tables import Table
 
 
@@ -55,6 +57,37 @@ def test_classification_is_measured_by_the_area_under_the_curve(make_model: Call
     positive = labels.targets[:, 0] > 0.5
     wins = [(x > y) + 0.5 * (x == y) for x in forward[positive, 1] for y in forward[~positive, 1]]
     assert found["auroc"][0] == pytest.approx(np.mean(wins))
+
+
+@pytest.mark.parametrize("label", [2.0, -1.0, 1.5])
+def test_labels_must_be_from_0_to_1(make_model: Callable, table: Table, label: float) -> None:
+    targets = (table.targets > 0).astype(np.float32)
+    targets[3, 1] = label
+    labels = replace(table, targets=targets)
+    with pytest.raises(ValueError, match=f"`table` must have labels from 0 to 1 .* a is {label:g} in row 4"):
+        evaluate(make_model(targets=("a", "b")), labels, task="classification")
+
+
+@pytest.mark.parametrize(("task", "column"), [("regression", "r_both_strands"), ("classification", "auroc")])
+def test_a_target_that_does_not_vary_is_warned_of(make_model: Callable, table: Table, task: str, column: str) -> None:
+    targets = (table.targets > 0).astype(np.float32)
+    targets[:, 1] = 0.25
+    with pytest.warns(UndefinedMeasureWarning, match="The 14 rows do not have .* of a, so how well it is predicted"):
+        found = evaluate(make_model(targets=("a", "b")), replace(table, targets=targets), task=task)
+    assert np.isfinite(found[column][0])
+    assert np.isnan(found[column][1])
+
+
+def test_the_model_stays_as_it_is(make_model: Callable, table: Table) -> None:
+    model = make_model(targets=("a",), dropout=0.5).train()
+    model.branch_a.eval()  # as one that is frozen
+    before = [module.training for module in model.modules()]
+    during: list[bool] = []
+    model.head.register_forward_hook(lambda *_: during.extend(module.training for module in model.modules()))
+    first, second = (score_table(model, table)[0] for _ in range(2))
+    np.testing.assert_array_equal(first, second)  # without dropout
+    assert during == before * (len(during) // len(before))
+    assert [module.training for module in model.modules()] == before
 
 
 def test_a_target_that_the_model_lacks_is_an_error(make_model: Callable, table: Table) -> None:
