@@ -31,6 +31,7 @@ from crossdna_interpret.training.finetuning import Finetuning
 from crossdna_interpret.training.retina_enhancer import CONFIG, TARGET
 from crossdna_interpret.training.retina_mpra import read_split
 from crossdna_interpret.training.run import RunOptions, fit
+from crossdna_interpret.training.settings import keep_settings, require_settings
 from crossdna_interpret.training.supervised import Plain, Supervised
 from crossdna_interpret.training.tables import Table
 
@@ -100,13 +101,22 @@ def _ridge(train: Table, valid: Table) -> dict[str, float]:
 def compare(
     name: str, seed: int, train: Table, valid: Table, folder: Path, *, epochs: int, batch: int, threads: int
 ) -> dict[str, float]:
-    """Train one model with one seed, or go on with it, or read what it reached; scores are of both strands' mean."""
+    """Train one model with one seed, or continue to, or read what it reached; scores are of both strands' mean.
+
+    Raises:
+        ValueError: what was reached before is of other rows, or of other epochs or batches.
+    """
+    settings = {
+        "model": name, "epochs": epochs, "batch": batch, "content_train": train.content_hash(),
+        "content_valid": valid.content_hash(),
+    }  # fmt: skip
     done = folder / _RESULT
     if done.is_file():
+        require_settings(folder, settings, progress=_RESULT)
         result: dict[str, float] = json.loads(done.read_text(encoding="utf-8"))
         return result
     if name == RIDGE:
-        folder.mkdir(parents=True, exist_ok=True)
+        keep_settings(folder, settings, progress=_RESULT, notes={})
         reached = _ridge(train, valid)
     else:
         with torch.random.fork_rng():
@@ -122,7 +132,7 @@ def compare(
         # Batch normalisation keeps statistics of the weights as they are, which do not fit their average.
         average = 0.0 if name == "residual CNN" else 0.999
         how = RunOptions(epochs=epochs, batch=batch, seed=seed, threads=threads, average=average)
-        facts = fit(module, train, valid, folder, how, {"model": name})
+        facts = fit(module, train, valid, folder, how, settings)
         reached = {
             "r": facts["valid_r_both_strands"],
             "r_with_library": facts["valid_r_both_strands_with_covariate"],
@@ -157,6 +167,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads (%(default)s)")
     parser.add_argument("--rows", type=int, help="use only the first rows, to try the script out")
     options = parser.parse_args(argv)
+    if options.rows is not None and options.rows < 2:
+        parser.error(f"--rows must be at least 2, but is {options.rows}")
     train, valid = (read_split(options.data, split) for split in ("train", "valid"))
     if options.rows is not None:
         train, valid = (part.rows(np.arange(min(options.rows, len(part)))) for part in (train, valid))

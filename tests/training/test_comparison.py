@@ -44,6 +44,27 @@ def test_every_model_is_trained_once_for_each_seed(
     assert pd.read_csv(tmp_path / "run" / "results.tsv", sep="\t")["r"].eq(0.5).sum() == 1
 
 
+@pytest.mark.parametrize("name", ["5-mer ridge", "residual CNN"])
+def test_what_was_reached_with_other_rows_is_not_shown_for_these(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    first = mpra_table(16).assign(n_barcodes=3)
+    write_split(tmp_path, "train", first)
+    write_split(tmp_path, "valid", mpra_table(12, seed=1).assign(n_barcodes=3))
+    words = ["--data", str(tmp_path), "--run", str(tmp_path / "run"), "--epochs", "1", "--batch", "8", "--seeds", "1"]
+    words += ["--only", name]
+    assert main(words) == 0
+    shown = capsys.readouterr().out
+    write_split(tmp_path, "train", first.assign(log2_activity=-first["log2_activity"]))
+    with pytest.raises(ValueError, match=r"holds a run with other settings: content_train\."):
+        main(words)
+    write_split(tmp_path, "train", first)
+    with pytest.raises(ValueError, match=r"other settings: epochs\. epochs: was 1 and is 2\."):
+        main([*words, "--epochs", "2"])
+    assert main(words) == 0
+    assert capsys.readouterr().out == shown
+
+
 def test_one_strand_reads_the_forward_strand_alone(make_sequence) -> None:  # type: ignore[no-untyped-def]
     torch.manual_seed(0)
     model = OneStrand(CONFIG, targets=["y"]).eval()
