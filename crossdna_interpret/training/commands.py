@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import shlex
 import sys
 from collections.abc import Sequence
@@ -10,8 +11,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
 
 from crossdna_interpret.models.crossdna.checkpoint import save_crossdna
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
@@ -23,8 +26,9 @@ from crossdna_interpret.training.finetuning import Finetuning
 from crossdna_interpret.training.flags import parse
 from crossdna_interpret.training.pretraining import Objective, Pretraining
 from crossdna_interpret.training.run import RunOptions, fit
-from crossdna_interpret.training.tables import read_table
-from crossdna_interpret.training.windows import open_windows
+from crossdna_interpret.training.tables import Table, read_table
+from crossdna_interpret.training.windows import Windows, open_windows
+from crossdna_interpret.training_range import TrainingRange
 
 __all__ = ["main"]
 
@@ -71,9 +75,20 @@ def _started_from(name: str, targets: Sequence[str]) -> CrossDNA:
     """A model with the weights of another, all but the head's, which it may not have."""
     source = load_model(name)
     model = CrossDNA(source.config, targets)
-    kept = {key: value for key, value in source.state_dict().items() if not key.startswith("head.")}
-    model.load_state_dict({**model.state_dict(), **kept})
+    model.load_state_dict({**model.state_dict(), **_body(source)})
     return model
+
+
+def _body(model: CrossDNA) -> dict[str, Tensor]:
+    """All weights but the head's."""
+    return {key: value for key, value in model.state_dict().items() if not key.startswith("head.")}
+
+
+def _body_hash(model: CrossDNA) -> str:
+    content = hashlib.sha256()
+    for key, value in sorted(_body(model).items()):
+        content.update(key.encode() + value.detach().cpu().numpy().tobytes())
+    return content.hexdigest()
 
 
 def _how(options: argparse.Namespace, monitor: str) -> RunOptions:
@@ -88,6 +103,7 @@ def _how(options: argparse.Namespace, monitor: str) -> RunOptions:
 def _facts(options: argparse.Namespace, model: CrossDNA) -> dict[str, Any]:
     return {
         "command": "crossdna-interpret train " + shlex.join(options.words), "started_from": options.model,
+        "content_started_from": _body_hash(model) if options.model else None,
         "parameters": sum(p.numel() for p in model.parameters()), "config": model.config.to_dict(),
     }  # fmt: skip
 
@@ -100,10 +116,9 @@ def _export(model: CrossDNA, folder: Path, card: str, facts: dict[str, Any]) -> 
 
 
 def _pretrain(options: argparse.Namespace) -> None:
-    options.run_folder.mkdir(parents=True, exist_ok=True)
-    windows = open_windows(options.fasta, options.length, bed=options.bed, index=options.run_folder / "index.fai")
-    train, valid = windows.split(contigs=options.valid_contigs, share=options.valid_share, seed=options.seed)
+    train, valid = _windows(options)
     model = _model((), options, gate_freeze=options.gate_freeze)
+    model.training_range = TrainingRange.of(train.sequences())
     objective = Objective(
         semantic=options.semantic, warm_up=options.warm_up, gate=options.gate,
         reverse_complement=options.reverse_complement,
@@ -118,19 +133,24 @@ def _pretrain(options: argparse.Namespace) -> None:
     facts = fit(
         module, train, valid if len(valid) else None, options.run_folder, _how(options, "valid_accuracy"), facts
     )
-    _export(model.cpu(), options.run_folder / "model", pretraining_card(model.name, facts), facts)
+    _export(model.cpu(), options.run_folder / "model", pretraining_card(model, facts), facts)
+
+
+def _windows(options: argparse.Namespace) -> tuple[Windows, Windows]:
+    options.run_folder.mkdir(parents=True, exist_ok=True)
+    index = None
+    if options.fasta.is_file():
+        # An index belongs to one state of one file: with that of another, other bases would be read.
+        state = options.fasta.stat()
+        index = options.run_folder / f"{options.fasta.name}.{state.st_size}.{state.st_mtime_ns}.fai"
+    windows = open_windows(options.fasta, options.length, bed=options.bed, index=index)
+    return windows.split(contigs=options.valid_contigs, share=options.valid_share, seed=options.seed)
 
 
 def _finetune(options: argparse.Namespace) -> None:
-    splits = read_table(
-        options.table, targets=options.targets, sequence=options.sequence, covariate=options.covariate,
-        weight=options.weight, split=options.split,
-    )  # fmt: skip
-    wanted = options.train_split if options.split else "train"
-    if wanted not in splits:
-        raise ValueError(f"`--train-split` {wanted!r} is not in {options.table}; it has {', '.join(splits)}.")
-    train, valid = splits[wanted], splits.get(options.valid_split)
+    train, valid, left_out = _splits(options)
     model = _model(options.targets, options)
+    model.training_range = TrainingRange.of(train.ids)
     assert model.head is not None
     with torch.no_grad():
         mean = torch.from_numpy(train.targets.mean(0))
@@ -144,16 +164,52 @@ def _finetune(options: argparse.Namespace) -> None:
     module = Finetuning(model, task=options.task, offsets=offsets, seed=options.seed, **settings)
     facts = {
         **_facts(options, model), "task": options.task, "targets": list(options.targets), "table": options.table.name,
-        "train": len(train), "valid": 0 if valid is None else len(valid), "settings": settings,
+        "train": len(train), "left_out": left_out, "valid": 0 if valid is None else len(valid),
+        "settings": settings,
     }  # fmt: skip
     facts = fit(module, train, valid, options.run_folder, how, facts)
     module.cpu().recentre(train)
     module.fold()
-    _export(model, options.run_folder / "model", finetuning_card(model.name, facts), facts)
+    _export(model, options.run_folder / "model", finetuning_card(model, facts), facts)
+
+
+def _splits(options: argparse.Namespace) -> tuple[Table, Table | None, int]:
+    """Rows to train on, rows for validation if there are any, and how many were left out since they have no weight."""
+    splits = _read(options, covariate=options.covariate, weight=options.weight)
+    train_split, valid_split = options.train_split or "train", options.valid_split or "valid"
+    for flag, name in (("--train-split", options.train_split), ("--valid-split", options.valid_split)):
+        if name is not None and options.split is None:
+            raise ValueError(f"`{flag}` {name!r} is a name in the split column: name that column with `--split`.")
+    there = f"is not in {options.table}; it has {', '.join(splits)}"
+    if train_split not in splits:
+        raise ValueError(f"`--train-split` {train_split!r} {there}.")
+    if options.validation and train_split == valid_split:
+        raise ValueError(f"`--train-split` and `--valid-split` must be different, but both are {train_split!r}.")
+    valid = splits.get(valid_split) if options.validation else None
+    expected = options.valid_split is not None or options.patience is not None or len(splits) > 1
+    if valid is None and options.split is not None and options.validation and expected:
+        raise ValueError(f"`--valid-split` {valid_split!r} {there}. To train without validation, add --no-validation.")
+    train = splits[train_split]
+    counted = np.flatnonzero(train.weight)
+    if not len(counted):
+        raise ValueError(f"`--weight` {options.weight}: all {len(train)} rows to train on have the weight 0.")
+    return train.rows(counted), valid, len(train) - len(counted)
+
+
+def _read(options: argparse.Namespace, **columns: str | None) -> dict[str, Table]:
+    return read_table(
+        options.table, targets=options.targets, sequence=options.sequence, split=options.split, task=options.task,
+        **columns,
+    )  # fmt: skip
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    splits = read_table(options.table, targets=options.targets, sequence=options.sequence, split=options.split)
+    if options.rows is not None and options.split is None:
+        raise ValueError(
+            f"`--rows` {options.rows!r} is a name in the split column: name that column with `--split`, or leave out "
+            "--rows to measure all rows."
+        )
+    splits = _read(options)
     name = options.rows or next(iter(splits))
     if options.rows is None and len(splits) > 1:
         raise ValueError(f"`--rows` must say which rows: {', '.join(splits)}.")

@@ -64,8 +64,10 @@ def _parser() -> argparse.ArgumentParser:
         "finetune", parents=[_config_flag(), table, _model_flags(block_size=256), _fitting_flags(2e-3, 0.05, 0.999)],
         help="fit a model to a table of sequences and measurements", epilog=resumes,
     )  # fmt: skip
-    tune.add_argument("--train-split", default="train", help="name in the split column (%(default)s)")
-    tune.add_argument("--valid-split", default="valid", help="name in the split column (%(default)s)")
+    tune.add_argument("--train-split", metavar="NAME", help="name in the split column (train)")
+    tune.add_argument("--valid-split", metavar="NAME", help="name in the split column (valid)")
+    tune.add_argument("--validation", action=argparse.BooleanOptionalAction, default=True,
+                      help="measure the rows of the validation split after each pass")  # fmt: skip
     tune.add_argument("--covariate", metavar="COLUMN", help="column whose levels get an offset, dropped at inference")
     tune.add_argument("--weight", metavar="COLUMN", help="column with how much a row counts")
     tune.add_argument("--symmetric", action=argparse.BooleanOptionalAction, default=True,
@@ -115,7 +117,7 @@ def _fitting_flags(learning_rate: float, weight_decay: float, average: float) ->
     parser = argparse.ArgumentParser(add_help=False)
     fitting = parser.add_argument_group("training")
     fitting.add_argument("--epochs", type=int, default=10, help="passes at most (%(default)s)")
-    fitting.add_argument("--batch", type=int, default=32, help="rows of a step and process (%(default)s)")
+    fitting.add_argument("--batch", type=int, default=32, help="rows of a step and process at most (%(default)s)")
     fitting.add_argument("--learning-rate", type=float, default=learning_rate, help="peak (%(default)s)")
     fitting.add_argument("--weight-decay", type=float, default=weight_decay, help="(%(default)s)")
     fitting.add_argument("--average", type=float, default=average,

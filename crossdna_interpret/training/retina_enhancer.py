@@ -28,6 +28,7 @@ from crossdna_interpret.models.crossdna.model import CrossDNA
 from crossdna_interpret.motifs.collection import from_database
 from crossdna_interpret.statistics import correlation
 from crossdna_interpret.training.allocation import keep_freed_memory
+from crossdna_interpret.training.card import described
 from crossdna_interpret.training.contrasts import Contrasting, Contrasts
 from crossdna_interpret.training.distillation import Distillation
 from crossdna_interpret.training.finetuning import Finetuning
@@ -35,6 +36,7 @@ from crossdna_interpret.training.retina_mpra import read_contrasts, read_split
 from crossdna_interpret.training.run import LAST, RunOptions, TrainingError, fit
 from crossdna_interpret.training.tables import Table
 from crossdna_interpret.training.teacher import MotifTeacher
+from crossdna_interpret.training_range import TrainingRange
 
 TARGET = "log2_activity"
 CONFIG = CrossDNAConfig(
@@ -61,7 +63,7 @@ def finished(module: Finetuning) -> CrossDNA:
 def teacher_of(train: Table, folder: Path, seed: int, threads: int) -> MotifTeacher:
     """That of an earlier start of the same run, or one that is fitted now."""
     motifs = from_database("vertebrates")
-    made_from = {"rows": len(train), "seed": seed}
+    made_from = {"rows": len(train), "content": train.content_hash(), "seed": seed}
     teacher = MotifTeacher.load(folder, motifs, made_from)
     if teacher is None:
         teacher = MotifTeacher.fit(train, motifs, seed=seed, threads=threads)
@@ -183,7 +185,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
     parser.add_argument("--rows", type=int, default=None, help="use only the first rows, to try the script out")
     options = parser.parse_args(argv)
-
+    if options.rows is not None and options.rows < 2:
+        parser.error(f"--rows must be at least 2, but is {options.rows}")
     train, valid = (read_split(options.data, split) for split in ("train", "valid"))
     if options.rows is not None:
         train, valid = (table.rows(range(min(options.rows, len(table)))) for table in (train, valid))
@@ -192,6 +195,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         torch.manual_seed(options.seed)
         model = CrossDNA(CONFIG, targets=[TARGET])
     model.name = "retina-enhancer"
+    model.training_range = training_range = TrainingRange.of(train.ids)
     assert model.head is not None
     with torch.no_grad():
         model.head.linear.bias.fill_(overall)
@@ -234,7 +238,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     reached = must_be_finite(facts, options.run / "contrasts")
     model = finished(module)
     facts |= against_the_laboratory(model, options.data)
-    card = filled(CARD.read_text(encoding="utf-8"), facts)
+    card = filled(CARD.read_text(encoding="utf-8"), {**facts, "trained_on": described(training_range)})
     folder = save_crossdna(model, options.run / "model", card=card, provenance=facts)
     parser.exit(message=json.dumps({"model": str(folder), **reached}, indent=1) + "\n")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 import crossdna_interpret as cdi
-from crossdna_interpret import strand
+from crossdna_interpret import cli, strand
 from crossdna_interpret.models.crossdna.model import CrossDNA
 from crossdna_interpret.training.commands import main
 from crossdna_interpret.training.objective import fusion_gate_loss, masked_bases, masked_language_loss, semantic_loss
@@ -146,6 +147,102 @@ def test_the_command_leaves_a_language_model_that_has_learned(tmp_path: Path, wi
     (tmp_path / "t.tsv").write_text("sequence\ty\n" + "".join(f"{'ACGT' * 8}\t{i}\n" for i in range(4)))
     assert main(tune) == 0
     assert cdi.load_model(tmp_path / "tuned" / "model").targets == ("y",)
+
+
+def pretrain(folder: Path, fasta: Path, *more: str) -> list[str]:
+    return [
+        "pretrain", "--fasta", str(fasta), "--length", "16", "--run-folder", str(folder / "run"), "--width", "16",
+        "--depth", "1", "--block-size", "16", "--epochs", "1", "--warm-up", "1", *more,
+    ]  # fmt: skip
+
+
+def fasta_of(path: Path, seed: int, bases: int = 16 * 9, between: str = "") -> Path:
+    """Two contigs of random bases, the second of twice as many Gs and Cs, with lines between them."""
+    random = np.random.default_rng(seed)
+    one, two = ("".join(random.choice(list("ACGT"), bases, p=p)) for p in ([0.3, 0.2, 0.2, 0.3], [0.1, 0.4, 0.4, 0.1]))
+    path.write_text(f">one\n{one}\n{between}>two\n{two}\n")
+    return path
+
+
+def test_every_window_is_shown_and_the_model_knows_their_range(tmp_path: Path) -> None:
+    fasta = fasta_of(tmp_path / "x.fa", 0)
+    assert main(pretrain(tmp_path, fasta, "--batch", "8", "--valid-contigs", "two")) == 0
+    folder = tmp_path / "run" / "model"
+    facts = json.loads((folder / "config.json").read_text())["provenance"]
+    assert (facts["train"], facts["valid"], facts["steps"]) == (9, 9, 2)  # nine windows, eight at once
+    one = fasta.read_text().split("\n")[1]
+    known = cdi.load_model(folder).training_range
+    assert known == cdi.TrainingRange.of([one[at : at + 16] for at in range(0, len(one), 16)])
+    assert "trained on: 16 bases, " in (folder / "README.md").read_text()
+    assert "2 steps of at most 8 rows" in (folder / "README.md").read_text()
+
+
+def test_two_empty_lines_between_records_are_one_clear_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fasta = fasta_of(tmp_path / "x.fa", 0, between="\n\n")
+    assert cli.main(["train", *pretrain(tmp_path, fasta)]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "without empty lines" in error
+    assert "pyfaidx" not in error
+
+
+def test_a_run_does_not_continue_with_a_genome_that_has_changed(tmp_path: Path) -> None:
+    fasta = fasta_of(tmp_path / "x.fa", 0)
+    words = pretrain(tmp_path, fasta, "--checkpoint-every", "1")
+    assert main(words) == 0
+    before = fasta.read_text()
+    fasta_of(fasta, 1)
+    with pytest.raises(ValueError, match=r"other settings: content_train\. content_train: what was read is not"):
+        main(words)
+    fasta.write_text(before)
+    assert main(words) == 0
+
+
+def test_an_index_is_not_used_for_another_file(tmp_path: Path) -> None:
+    """The second file is older than the index of the first, as after `cp -p`."""
+    first, second = fasta_of(tmp_path / "a.fa", 0, 16 * 40), fasta_of(tmp_path / "b.fa", 1, 16 * 9)
+    old = first.stat().st_mtime - 1000
+    os.utime(second, (old, old))
+    assert main(pretrain(tmp_path, first)) == 0
+    (tmp_path / "run" / "last.ckpt").unlink(missing_ok=True)
+    moved = second.rename(first)  # of the same name
+    assert main(pretrain(tmp_path, moved)) == 0
+    facts = json.loads((tmp_path / "run" / "model" / "config.json").read_text())["provenance"]
+    assert facts["train"] == 18
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--patience", "1"], "`patience` needs rows for validation"),
+        (["--valid-share", "0.01"], r"`share` 0\.01 would hold none of the 18 windows"),
+        (["--valid-share", "0.2", "--valid-contigs", "two"], "`contigs` and `share` both say what to hold out"),
+        (["--seed", str(2**32)], "`seed` must be from 0 to 4,294,967,295"),
+    ],
+)
+def test_a_validation_that_cannot_be_is_an_error(tmp_path: Path, more: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        main(pretrain(tmp_path, fasta_of(tmp_path / "x.fa", 0), *more))
+
+
+def test_masks_depend_on_the_seed(language: Callable, windows: Windows, tmp_path: Path) -> None:
+    trained = [Pretraining(language(), seed=seed) for seed in (0, 1)]
+    for number, module in enumerate(trained):  # the same weights and windows, in the same order
+        fit(module, windows, None, tmp_path / str(number), RunOptions(epochs=1, batch=99, average=0), {})
+    assert not torch.equal(*(module.model.lm_head.weight for module in trained))
+
+
+def test_validation_in_which_nothing_is_masked_is_not_a_number(language: Callable) -> None:
+    module = Pretraining(language()).eval()
+    logged: dict[str, float] = {}
+    module.log_dict = lambda values, **_: logged.update(values)  # type: ignore[method-assign]
+    module.on_validation_epoch_start()
+    module.validation_step(torch.full((2, 9), 4, dtype=torch.uint8), 0)
+    module.on_validation_epoch_end()
+    assert np.isnan(list(logged.values())).all()
+    assert set(module.measures) <= set(logged)
 
 
 @pytest.mark.parametrize("change", [{"semantic": -1.0}, {"warm_up": -1}, {"decay": 1.0}])

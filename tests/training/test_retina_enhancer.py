@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,15 @@ import crossdna_interpret as cdi
 from crossdna_interpret import alphabet, strand
 from crossdna_interpret.models.crossdna.checkpoint import save_crossdna
 from crossdna_interpret.models.crossdna.model import CrossDNA
+from crossdna_interpret.motifs.collection import Motif
 from crossdna_interpret.statistics import pearson
+from crossdna_interpret.training import retina_enhancer
 from crossdna_interpret.training.finetuning import Finetuning
-from crossdna_interpret.training.retina_enhancer import finished, main
+from crossdna_interpret.training.motifs import MotifScan
+from crossdna_interpret.training.retina_enhancer import finished, main, teacher_of
 from crossdna_interpret.training.retina_mpra import read_contrasts, read_split
+from crossdna_interpret.training.tables import Table
+from crossdna_interpret.training.teacher import MotifTeacher
 from tests.training.mpra_tables import mpra_table, write_split
 
 
@@ -130,6 +136,7 @@ def test_the_script_trains_and_exports_and_the_same_seed_gives_the_same_weights(
         torch.use_deterministic_algorithms(False)
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     assert model.targets == ("log2_activity",)
+    assert model.training_range == cdi.TrainingRange.of(with_pairs(mpra_table(24))["sequence"])
     assert model.config.rc_blocks == "aligned"
     sequence = "ACGTTGCAAC" * 16 + "GATA"
     np.testing.assert_allclose(
@@ -139,11 +146,38 @@ def test_the_script_trains_and_exports_and_the_same_seed_gives_the_same_weights(
     facts = json.loads((tmp_path / "two" / "model" / "config.json").read_text())["provenance"]
     assert f"| as given, one orientation | {facts['valid_r']:.3f} |" in card
     assert "24 training and 16 validation sequences" in card
+    assert "The training sequences have 164 bases, " in card
     assert facts["contrasts"] == 2
     assert facts["minutes"] > 0
     assert f"{facts['distilled_valid_r_both_strands']:.3f}" in card
     assert "mean r of predicted and measured effects | not measured |" in card  # no such table here
     assert "{" not in card
+
+
+def test_a_teacher_is_of_the_rows_that_it_was_fitted_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = mpra_table(8)
+    write_split(tmp_path, "train", frame)
+    fitted: list[int] = []
+
+    class Teacher(MotifTeacher):
+        @classmethod
+        def fit(cls, table: Table, motifs: Sequence[Motif], **settings: object) -> MotifTeacher:
+            fitted.append(len(table))
+            return MotifTeacher(MotifScan(motifs), [])
+
+    motifs = [Motif(name, name, np.full((4, 6), 5.0)) for name in "ab"]
+    monkeypatch.setattr(retina_enhancer, "MotifTeacher", Teacher)
+    monkeypatch.setattr(retina_enhancer, "from_database", lambda _: motifs)
+    for activity, count in ((1, 1), (1, 1), (-1, 2), (-1, 2)):
+        write_split(tmp_path, "train", frame.assign(log2_activity=activity * frame["log2_activity"]))
+        teacher_of(read_split(tmp_path, "train"), tmp_path / "teacher", 0, 1)
+        assert len(fitted) == count
+
+
+def test_too_few_rows_to_measure_are_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--data", str(tmp_path), "--run", str(tmp_path), "--rows", "1"])
+    assert "--rows must be at least 2" in capsys.readouterr().err
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -160,6 +194,11 @@ def test_a_table_without_pairs_is_trained_on_in_one_part(tmp_path: Path) -> None
     assert facts["contrasts"] == 0
     assert facts["steps"] == 2
     assert not (tmp_path / "run" / "contrasts").exists()
+
+
+def test_the_bundled_model_has_the_range_of_its_training_rows(shared: Path) -> None:
+    rows = read_split(shared / "data" / "retina_mpra", "train")
+    assert cdi.load_model().training_range == cdi.TrainingRange.of(rows.ids)
 
 
 def test_the_bundled_model_is_what_its_card_says(shared: Path) -> None:
