@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -82,24 +83,26 @@ class TrainingRange:
         Raises:
             ValueError: no sequence.
         """
-        lengths, shares, entropies, unknown = [], [], [], False
-        for sequence in sequences:
+        shortest, longest, unknown = math.inf, 0, False
+        low, high, entropy = 1.0, 0.0, math.inf
+        for sequence in sequences:  # which may be more than the memory holds
             ids = alphabet.encode(sequence) if isinstance(sequence, str) else sequence
-            lengths.append(len(ids))
+            shortest, longest = min(shortest, len(ids)), max(longest, len(ids))
             unknown = unknown or bool((ids == alphabet.N_ID).any())
-            share, entropy = _composition(ids)
-            shares.append(share)
-            entropies.append(entropy)
-        if not lengths:
-            raise ValueError("`sequences` must hold at least one sequence.")
-        # Rounded outwards, so that every sequence of the range lies inside of it.
-        low, high = np.floor(np.nanmin(shares) * 1000) / 1000, np.ceil(np.nanmax(shares) * 1000) / 1000
+            share, own = _composition(ids)
+            entropy = min(entropy, own)
+            if not math.isnan(share):
+                low, high = min(low, share), max(high, share)
+        if not longest:
+            raise ValueError("`sequences` must hold at least one sequence with a base.")
+        # Rounded outwards, so that every sequence of the range lies inside of it. Without a known base all are inside.
+        low, high = (math.floor(low * 1000) / 1000, math.ceil(high * 1000) / 1000) if low <= high else (0.0, 1.0)
         return cls(
-            min(lengths),
-            max(lengths),
+            int(shortest),
+            longest,
             alphabet.ALPHABET if unknown else alphabet.BASES,
-            (float(low), float(high)),
-            float(np.floor(min(entropies) * 1000) / 1000),
+            (low, high),
+            math.floor(entropy * 1000) / 1000,
         )
 
     @classmethod

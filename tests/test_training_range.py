@@ -95,6 +95,12 @@ def test_every_sequence_of_a_range_lies_inside_of_it():
     assert known.problem("C" * 40) is not None
 
 
+def test_sequences_of_nothing_but_n_have_a_range() -> None:
+    assert TrainingRange.of(["NNNN", "NNN"]) == TrainingRange(3, 4, "ACGTN", (0.0, 1.0), 0.0)
+    with pytest.raises(ValueError, match="`sequences` must hold at least one"):
+        TrainingRange.of([])
+
+
 def test_ids_and_strings_give_the_same_range():
     sequences = ["ACGTTGCA", "GGATCCAANT"]
     ids = [np.array(["ACGTN".index(base) for base in each], dtype=np.uint8) for each in sequences]

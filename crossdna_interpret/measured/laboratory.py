@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -26,10 +27,15 @@ def _table(path: str | Path, columns: Sequence[str]) -> pd.DataFrame:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"`path` must be a table, but there is no file {path}.")
-    table = pd.read_csv(path, sep="\t")
+    # A quotation mark is a character like any other: it must not swallow the rows up to the next one.
+    table = pd.read_csv(path, sep="\t", quoting=csv.QUOTE_NONE, encoding="utf-8-sig")
     missing = [column for column in columns if column not in table.columns]
     if missing:
         raise ValueError(f"{path} lacks the columns {missing}; it has {list(table.columns)}.")
+    for column in columns:
+        if table[column].isna().any():
+            row = int(table[column].isna().to_numpy().argmax()) + 1
+            raise ValueError(f"{path}, row {row}: {column} is missing.")
     return table
 
 
@@ -49,7 +55,7 @@ def scanning(path: str | Path, predict: Predict) -> pd.DataFrame:
         interval.
 
     Raises:
-        FileNotFoundError, ValueError: no such file, or a column is missing.
+        FileNotFoundError, ValueError: no such file, or a column or a value of one is missing.
     """
     table = _table(path, SCANNING)
     rows = []

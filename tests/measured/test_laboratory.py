@@ -75,3 +75,21 @@ def test_the_laboratorys_tables_are_read(shared: Path) -> None:
     assert len(scanning(folder / "scanning_valid.tsv.gz", count_of_g)) == 3
     assert len(scanning(folder / "scanning_train.tsv.gz", count_of_g)) == 19
     assert len(crx_pairs(folder / "valid.tsv.gz", count_of_g)) == 552
+
+
+SCANNED = "parent\tbase_sequence\tsequence\tlog2_activity\tgroup_median_log2\n"
+
+
+def test_a_quotation_mark_swallows_no_rows(tmp_path: Path) -> None:
+    path = tmp_path / "table.tsv"
+    rows = [f'"{name}\tAAAA\t{mutant}\t{value}\t0' for name in "ab" for mutant, value in (("AAAG", 1), ("AAGG", 2))]
+    path.write_text("\ufeff" + SCANNED + "\n".join(rows) + "\n")
+    assert scanning(path, count_of_g)["n"].tolist() == [2, 2]
+
+
+@pytest.mark.parametrize("row", ["a\tAAAA\tNA\t1\t0", "a\tAAAA\tAAAG\t\t0", "a\t\tAAAG\t1\t0"])
+def test_a_missing_value_is_named(row: str, tmp_path: Path) -> None:
+    path = tmp_path / "table.tsv"
+    path.write_text(SCANNED + f"a\tAAAA\tAAAG\t1\t0\n{row}\n")
+    with pytest.raises(ValueError, match=r"table\.tsv, row 2: \w+ is missing"):
+        scanning(path, count_of_g)
