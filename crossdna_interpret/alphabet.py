@@ -142,9 +142,9 @@ def _text(seq: object, name: str) -> str:
     if not is_single(seq):
         hint = " Decode it first." if isinstance(seq, (bytes, bytearray)) else ""
         raise TypeError(f"`{name}` must be a string of bases such as 'ACGT', but got {type(seq).__name__}.{hint}")
-    held = getattr(seq, "seq", None) or getattr(seq, "sequence", None)
+    held = next((getattr(seq, name) for name in ("seq", "sequence") if getattr(seq, name, None) is not None), seq)
     try:
-        return str(seq if held is None else held)
+        return str(held)
     except Exception as error:  # such as of a sequence of which only the length is known
         raise ValueError(f"`{name}` is a {type(seq).__name__} whose bases cannot be read: {error}") from error
 

@@ -208,7 +208,8 @@ class _Job:
     checks: dict[str, float] = field(default_factory=dict)
 
     def run(self, compile: Compile) -> EditRun:
-        self.checks |= stability(self.model, self.editor.ids, self.batch_size)
+        size = resolve_batch_size(self.model, len(self.editor.ids), self.batch_size)
+        self.checks |= stability(self.model, self.editor.ids, min(size, len(self.edits)))
         reference = score_ids(self.model, self.editor.ids[None])[0]
         predictions = np.empty((len(self.edits), len(reference)), dtype=reference.dtype)
         problem = self._reuse_problem()
@@ -288,7 +289,11 @@ class _Job:
         assert isinstance(self.model, nn.Module)
         edits = [(edit.start, edit.end, edit.string) for edit in self.edits]
         of_model = fingerprint(self.model).digest, tuple(self.model.targets), str(self.model.dtype)
-        how = path, self.settings["compile"], self.model.device.type, VERSION
+        kernels = self.settings["compile"] == "CPU kernels"
+        # Scores of other models may depend on what else is in a batch.
+        size = None if runs_in_threads(self.model) else self.batch_size
+        versions = VERSION, torch.__version__, torch.get_float32_matmul_precision()
+        how = path, kernels, size, self.model.device.type, versions
         return *of_model, self.editor.sequence, self.editor.flanks, edits, how
 
     def _keep_problem(self) -> str | None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-import types
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -15,40 +14,55 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 def in_evaluation_mode(model: Model) -> Model:
-    """The model itself where every submodule is in evaluation mode, or else a view of it that is.
+    """The model itself where every submodule is in evaluation mode, or else a copy of it that is.
 
-    The view shares weights, buffers and hooks with the model, and has modules of its own. So the model stays as it is
-    also while an analysis runs, and other threads may train it or use it.
+    The copy shares weights, buffers and hooks with the model, and has modules of its own. So the model stays as it is
+    also while an analysis runs, and other threads may train it or use it. Where a module has a `train` or `eval` of its
+    own, which may change weights, nothing is shared.
 
     Args:
-        model: any module. A scripted one has no view and is copied.
+        model: any module.
 
     Raises:
-        RuntimeError: a scripted module in training mode that cannot be copied.
+        RuntimeError: a model in training mode that cannot be copied, or of which a copy could still reach the original.
     """
     if not any(getattr(module, "training", False) for module in model.modules()):
         return model
-    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
-        return copy.deepcopy(model).eval()
-    views: dict[int, nn.Module] = {}
-    view = _view(model, views)
-    for module in views.values():
-        for name, value in vars(module).items():
-            if isinstance(value, types.MethodType) and id(value.__self__) in views:
-                vars(module)[name] = types.MethodType(value.__func__, views[id(value.__self__)])
-    return view
+    for name, module in model.named_modules():
+        if "forward" in vars(module) and not isinstance(
+            module, torch.jit.ScriptModule
+        ):  # a function, which may hold on to the original
+            raise _not_copied(model, f"{name or 'it'} has a `forward` of its own")
+    apart = any(_has_own_modes(module) for module in model.modules())
+    try:
+        copied = copy.deepcopy(model, {} if apart else _shared(model))
+    except Exception as error:  # of locks, open files, tensors within a graph
+        raise _not_copied(model, f"it cannot be copied ({type(error).__name__}: {error})") from error
+    if apart:
+        return copied.eval()
+    for module in copied.modules():
+        module.training = False
+    return copied
 
 
-def _view(module: Model, views: dict[int, nn.Module]) -> Model:
-    """`views` keeps a module that occurs twice one module."""
-    known = views.get(id(module))
-    if known is not None:
-        return known  # type: ignore[return-value]
-    view = module.__new__(type(module))
-    views[id(module)] = view
-    view.__dict__.update(module.__dict__)
-    view.__dict__["_modules"] = {
-        name: None if child is None else _view(child, views) for name, child in module._modules.items()
-    }
-    view.__dict__["training"] = False
-    return view
+def _has_own_modes(module: nn.Module) -> bool:
+    kind = type(module)
+    own = kind.train is not nn.Module.train or kind.eval is not nn.Module.eval
+    return own or isinstance(module, torch.jit.ScriptModule)
+
+
+def _shared(model: nn.Module) -> dict[int, Any]:
+    """What a deep copy takes as it is."""
+    tensors = [*model.parameters(), *model.buffers()]
+    hooks = [
+        vars(module)[name]
+        for module in model.modules()
+        for name in vars(module)
+        if name.endswith(("hooks", "hooks_with_kwargs"))
+    ]
+    return {id(each): each for each in [*tensors, *hooks]}
+
+
+def _not_copied(model: nn.Module, why: str) -> RuntimeError:
+    name = getattr(model, "name", type(model).__name__)
+    return RuntimeError(f"`model` {name} is in training mode, and {why}. Call its `eval()` first.")

@@ -10,8 +10,8 @@ import dataclasses
 import enum
 import functools
 import hashlib
-import inspect
 import types
+import weakref
 from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
@@ -20,14 +20,24 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
-__all__ = ["Fingerprint", "fingerprint"]
+from crossdna_interpret.hooks import changing_hooks
+
+__all__ = ["Fingerprint", "attributes_of", "fingerprint", "note_what_changes"]
 
 _COLUMNS = 4093  # of the checksum, a prime: so that whole rows that change places do not stand in the same column
+_ROWS = 64  # that are summed at once
+_FACTOR = 0x5851F42D4C957F2D  # odd
 _LIBRARIES = frozenset(
     ["builtins", "collections", "copyreg", "crossdna_interpret", "functools", "math", "numpy", "torch", "typing"]
 )
 # What every module has, and what says nothing about its scores.
-_PLUMBING = frozenset(vars(nn.Module())) | {"training", "name", "training_range"}
+_PLUMBING = frozenset(vars(nn.Module())) | {"training", "_flat_weights", "_flat_weight_refs"}
+_SAYS_NOTHING = frozenset(["name", "training_range"])  # about scores, at the root
+_NO_CODE = frozenset(
+    ["__dict__", "__weakref__", "__doc__", "__module__", "__qualname__", "__annotations__", "__parameters__",
+     "__orig_bases__", "__abstractmethods__", "_abc_impl", "__match_args__", "__dataclass_params__",
+     "__dataclass_fields__", "__hash__", "__slots__", "__jit_unused_properties__"]
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,20 +55,44 @@ class Fingerprint:
 
 
 def fingerprint(model: nn.Module) -> Fingerprint:
-    """The hash of a model's weights, of its modules and their attributes, and of code that is not PyTorch's or ours.
+    """The hash of a model's weights, of its modules and their attributes, and of code that is not a library's.
 
-    Whether it is in training mode, what it is called, and where it is make no difference; its dtype does.
+    Whether it is in training mode, what it is called, and where it is make no difference; its dtype does. Attributes
+    that a forward pass writes, such as a counter, are left out once `note_what_changes` has seen them change.
 
     Example:
         >>> first, second = nn.Linear(2, 1), nn.Linear(2, 1)
         >>> fingerprint(first) == fingerprint(first), fingerprint(first) == fingerprint(second)
         (True, False)
     """
-    writer = _Writer()
+    writer = _Writer(model)
     for path, module in model.named_modules():
         writer.module(path, module)
     digest = hashlib.sha256(writer.digest() + _weights(model))
     return Fingerprint(digest.hexdigest(), tuple(writer.opaque))
+
+
+# Attributes that forward passes write, by class: of a model in training mode each analysis has a copy of its own.
+_written: weakref.WeakKeyDictionary[type[nn.Module], set[str]] = weakref.WeakKeyDictionary()
+
+
+def attributes_of(model: nn.Module) -> dict[tuple[nn.Module, str], bytes]:
+    """A hash of each attribute of each module, to be compared by `note_what_changes`."""
+    result = {}
+    for module in model.modules():
+        for name, value in vars(module).items():
+            if name not in _PLUMBING:
+                writer = _Writer(model)
+                writer.value(name, value)
+                result[module, name] = writer.digest()
+    return result
+
+
+def note_what_changes(model: nn.Module, before: dict[tuple[nn.Module, str], bytes]) -> None:
+    """Leave attributes out of the hash from now on that a forward pass has changed since `before`."""
+    for (module, name), digest in attributes_of(model).items():
+        if before.get((module, name)) != digest:
+            _written.setdefault(type(module), set()).add(name)
 
 
 _hashed = WeakTensorKeyDictionary()  # tensor -> (where it lies and its checksum, its hash)
@@ -81,7 +115,8 @@ def _of_tensor(tensor: Tensor) -> bytes:
         if plain.layout != torch.strided or plain.is_quantized:
             plain = plain.to_dense() if not plain.is_quantized else plain.dequantize()
         plain = plain.resolve_conj().resolve_neg().contiguous()
-        state = plain.data_ptr(), _checksum(plain)
+        version = None if tensor.is_inference() else tensor._version
+        state = plain.data_ptr(), version, _checksum(plain)
         known = _hashed.get(tensor)
         if known is not None and known[0] == state:
             return known[1]
@@ -91,12 +126,17 @@ def _of_tensor(tensor: Tensor) -> bytes:
 
 
 def _checksum(x: Tensor) -> bytes:
-    """Changes with every element, and with the order of nearly all; much faster than a hash."""
+    """Changes with nearly every change of a tensor; much faster than a hash."""
     flat = x.reshape(-1).view(torch.uint8)
     whole = len(flat) // 8
     words = flat[: 8 * whole].clone().view(torch.int64) if flat.data_ptr() % 8 else flat[: 8 * whole].view(torch.int64)
     rows = whole // _COLUMNS
-    sums = words[: rows * _COLUMNS].view(rows, _COLUMNS).sum(0)
+    if not rows:
+        return flat.cpu().numpy().tobytes()
+    sums = torch.zeros(_COLUMNS, dtype=torch.int64, device=x.device)
+    for part in words[: rows * _COLUMNS].view(rows, _COLUMNS).split(_ROWS):
+        # Bits that flip in pairs, as signs do, would cancel in a plain sum.
+        sums = (sums ^ (sums >> 23)) * _FACTOR + (part ^ (part >> 29)).sum(0)
     rest = flat[8 * rows * _COLUMNS :]
     return sums.cpu().numpy().tobytes() + rest.cpu().numpy().tobytes()
 
@@ -104,10 +144,11 @@ def _checksum(x: Tensor) -> bytes:
 class _Writer:
     """Puts values into a hash, each with its type, so that different ones cannot look alike."""
 
-    def __init__(self) -> None:
+    def __init__(self, model: nn.Module) -> None:
         self._hash = hashlib.sha256()
         self.opaque: list[str] = []
         self._open: set[int] = set()
+        self._registered = {id(module) for module in model.modules()}
 
     def digest(self) -> bytes:
         return self._hash.digest()
@@ -121,13 +162,13 @@ class _Writer:
         kind = type(module)
         self.put("module", path, f"{kind.__module__}.{kind.__qualname__}")
         for each in kind.__mro__:
-            if not _library(each.__module__):
-                self.put(_code_of_class(each))
+            self.code_of(path, each)
+        skipped = _PLUMBING | _written.get(kind, set()) | (_SAYS_NOTHING if path == "" else set())
         for name, value in sorted(vars(module).items()):
-            if name not in _PLUMBING and not isinstance(value, nn.Module):
+            if name not in skipped:
                 self.put(name)
                 self.value(f"{path}.{name}".lstrip("."), value)
-        for hook in _hooks(module):
+        for hook in changing_hooks(module):
             self.value(f"{path}.hooks".lstrip("."), hook)
 
     def value(self, path: str, value: Any) -> None:
@@ -162,15 +203,17 @@ class _Writer:
             for at, each in enumerate(value):
                 self.value(f"{path}[{at}]", each)
         elif isinstance(value, nn.Module):
-            for inner, module in value.named_modules():
-                self.module(f"{path}.{inner}", module)
-            self.put(_weights(value))
+            if id(value) not in self._registered:  # whatever else is looked at where it stands
+                for inner, module in value.named_modules():
+                    self.module(f"{path}.{inner}", module)
+                self.put(_weights(value))
         elif isinstance(value, type):
             self.put(f"{value.__module__}.{value.__qualname__}")
-            if not _library(value.__module__):
-                self.put(_code_of_class(value))
+            self.code_of(path, value)
         elif isinstance(value, types.ModuleType):
             self.put(value.__name__)
+        elif isinstance(value, (weakref.ref, types.CodeType)):
+            self.put(_code(value) if isinstance(value, types.CodeType) else "reference")
         elif callable(value):
             self._callable(path, value)
         else:
@@ -191,8 +234,7 @@ class _Writer:
         elif isinstance(value, types.MethodType):
             self.put(value.__func__.__qualname__)
             self.value(path, value.__func__)
-            if not isinstance(value.__self__, nn.Module):  # whose attributes are looked at where it stands
-                self.value(path, value.__self__)
+            self.value(path, value.__self__)
         elif isinstance(value, types.FunctionType):
             self._function(path, value)
         elif isinstance(value, (types.BuiltinFunctionType, types.MethodDescriptorType, np.ufunc)) or _library(
@@ -215,17 +257,35 @@ class _Writer:
             except ValueError:  # not filled yet
                 continue
             self.value(path, content)
-        for name in function.__code__.co_names:
-            if name in function.__globals__:
-                self.put(name)
-                content = function.__globals__[name]
-                if not _library(getattr(content, "__module__", None) or ""):
-                    self.value(f"{path}: {name}", content)
+        names = set(_names(function.__code__))
+        for name in sorted(names & function.__globals__.keys()):
+            self.put(name)
+            content = function.__globals__[name]
+            if isinstance(content, types.ModuleType) and not _library(content.__name__):  # a module of the user's own
+                for inner in sorted(names & vars(content).keys()):
+                    self.value(f"{path}: {name}.{inner}", vars(content)[inner])
+            elif not isinstance(content, (types.FunctionType, type)) or not _library(content.__module__ or ""):
+                self.value(f"{path}: {name}", content)
+
+    def code_of(self, path: str, kind: type) -> None:
+        """What the methods of a class do, and its attributes, unless it is a library's."""
+        if _library(kind.__module__):
+            return
+        for name, value in sorted(vars(kind).items()):
+            if name in _NO_CODE:
+                continue
+            self.put(name)
+            if isinstance(value, property):
+                value = [value.fget, value.fset]
+            elif isinstance(value, (staticmethod, classmethod)):
+                value = value.__func__
+            elif isinstance(value, functools.cached_property):
+                value = value.func
+            self.value(f"{path}.{name}".lstrip("."), value)
 
     def _object(self, path: str, value: Any) -> None:
         """Whatever pickling would keep of it."""
-        if not _library(type(value).__module__):
-            self.put(_code_of_class(type(value)))
+        self.code_of(path, type(value))
         try:
             reduced = value.__reduce_ex__(4)
         except Exception:  # such as of a lock, or of an object whose content is not Python's
@@ -246,29 +306,21 @@ def _library(module: str) -> bool:
     return module.split(".")[0] in _LIBRARIES
 
 
-def _code_of_class(kind: type) -> bytes:
-    """Hash of the code of all methods, and of plain values."""
-    total = hashlib.sha256()
-    for name, value in sorted(vars(kind).items()):
-        function = inspect.unwrap(value.fget) if isinstance(value, property) and value.fget else value
-        function = function.__func__ if isinstance(function, (staticmethod, classmethod)) else function
-        if isinstance(function, types.FunctionType):
-            total.update(name.encode() + _code(inspect.unwrap(function).__code__))
-        elif not name.startswith("__") and isinstance(value, (bool, int, float, str, bytes, tuple, type(None))):
-            total.update(f"{name}={value!r}".encode())
-    return total.digest()
-
-
 def _code(code: types.CodeType) -> bytes:
     """Hash of what a function does; where it stands in its file makes no difference."""
     total = hashlib.sha256(code.co_code)
     total.update(repr((code.co_names, code.co_varnames, code.co_freevars)).encode())
     for constant in code.co_consts:
-        total.update(_code(constant) if isinstance(constant, types.CodeType) else repr(constant).encode())
+        if isinstance(constant, types.CodeType):
+            total.update(_code(constant))
+        else:  # the order of a set differs from process to process
+            total.update(repr(sorted(map(repr, constant)) if isinstance(constant, frozenset) else constant).encode())
     return total.digest()
 
 
-def _hooks(module: nn.Module) -> list[Any]:
-    """Those that may change values: not those of `capture`."""
-    kinds = (module._forward_hooks, module._forward_pre_hooks)
-    return [hook for kind in kinds for hook in kind.values() if getattr(hook, "changes", True)]
+def _names(code: types.CodeType) -> Iterator[str]:
+    """Names of globals and attributes in a function, and in those that it makes."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _names(constant)

@@ -15,10 +15,28 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.modules import module as torch_module
 
-__all__ = ["Activation", "Activations", "HookPoint", "capture", "edit", "hook_names", "hooked", "hooks_of"]
+__all__ = [
+    "Activation",
+    "Activations",
+    "HookPoint",
+    "capture",
+    "changing_hooks",
+    "edit",
+    "hook_names",
+    "hooked",
+    "hooks_for_all",
+    "hooks_of",
+]
 
 _PREFIX = "hook_"
+_FOR_ALL = (
+    "_global_forward_hooks",
+    "_global_forward_pre_hooks",
+    "_global_backward_hooks",
+    "_global_backward_pre_hooks",
+)
 
 
 class HookPoint(nn.Module):
@@ -86,29 +104,38 @@ def _points(model: nn.Module) -> dict[str, nn.Module]:
     return {path: module for path, module in model.named_modules() if path}
 
 
+class _Hook:
+    """A forward hook of `capture` or `edit`, which does nothing in other threads: they may use the same model."""
+
+    def __init__(self, function: Callable[[nn.Module, tuple[Any, ...], Any], Any], *, changes: bool) -> None:
+        self.function, self.changes, self.thread = function, changes, threading.get_ident()
+
+    def __call__(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
+        return self.function(module, inputs, output) if threading.get_ident() == self.thread else None
+
+
 def hooks_of(module: nn.Module) -> list[Any]:
     """Hooks of any kind on one module, by whatever means; those of `capture` and `edit` only in their own thread."""
     kinds = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
     if not (kinds[0] or kinds[1] or kinds[2] or kinds[3]):
         return []
     hooks = [hook for kind in kinds for hook in kind.values()]
-    return [hook for hook in hooks if getattr(hook, "thread", None) in (None, threading.get_ident())]
+    return [hook for hook in hooks if not isinstance(hook, _Hook) or hook.thread == threading.get_ident()]
+
+
+def changing_hooks(module: nn.Module) -> list[Any]:
+    """Hooks on one module that may change what it computes: all but those of `capture`."""
+    return [hook for hook in hooks_of(module) if not isinstance(hook, _Hook) or hook.changes]
+
+
+def hooks_for_all() -> bool:
+    """Whether a hook for all modules of the process is active."""
+    return any(getattr(torch_module, name) for name in _FOR_ALL)
 
 
 def hooked(model: nn.Module) -> bool:
     """Whether a hook is active on any submodule, by `capture`, by `edit` or by other means."""
-    return any(hooks_of(module) for module in model.modules())
-
-
-def _in_this_thread(hook: Callable[..., Any], *, changes: bool) -> Callable[..., Any]:
-    """A hook that does nothing in other threads, which may use the same model; and whether it changes values."""
-    own = threading.get_ident()
-
-    def apply(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
-        return hook(module, inputs, output) if threading.get_ident() == own else None
-
-    apply.thread, apply.changes = own, changes  # type: ignore[attr-defined]
-    return apply
+    return hooks_for_all() or any(hooks_of(module) for module in model.modules())
 
 
 def hook_names(model: nn.Module) -> list[str]:
@@ -168,7 +195,7 @@ def capture(model: nn.Module, *patterns: str) -> Iterator[Activations]:
 
     with ExitStack() as stack:
         for name in names:
-            stack.callback(points[name].register_forward_hook(_in_this_thread(recorder(name), changes=False)).remove)
+            stack.callback(points[name].register_forward_hook(_Hook(recorder(name), changes=False)).remove)
         yield seen
 
 
@@ -215,5 +242,5 @@ def edit(model: nn.Module, edits: Mapping[str, Callable[[Tensor, Any], Tensor]])
 
     with ExitStack() as stack:
         for name, fn in plan:
-            stack.callback(points[name].register_forward_hook(_in_this_thread(replacer(name, fn), changes=True)).remove)
+            stack.callback(points[name].register_forward_hook(_Hook(replacer(name, fn), changes=True)).remove)
         yield

@@ -23,7 +23,7 @@ from crossdna_interpret import alphabet
 from crossdna_interpret.arguments import integer, level_of_caller
 from crossdna_interpret.averaging import ReverseComplemented
 from crossdna_interpret.evaluation import in_evaluation_mode
-from crossdna_interpret.fingerprint import fingerprint
+from crossdna_interpret.fingerprint import attributes_of, fingerprint, note_what_changes
 from crossdna_interpret.hooks import hooked
 from crossdna_interpret.models.store import load_model
 from crossdna_interpret.parallel import alone, for_each, spread_over_threads
@@ -219,19 +219,36 @@ def score_channels(model: SequenceModel, x: Tensor) -> Tensor:
     return scores
 
 
-def stability(model: SequenceModel, ids: np.ndarray, batch_size: int | None) -> dict[str, float]:
-    """Checks of `check_stability`, for a model that is not known to be stable; nothing is checked while hooks watch."""
+_watched: set[tuple[tuple[type, ...], int]] = set()  # classes of modules, and length, of models that have been watched
+
+
+def stability(model: SequenceModel, ids: np.ndarray, size: int) -> dict[str, float]:
+    """Checks of `check_stability` in batches of `size`, for a model that is not known to be stable.
+
+    Nothing is checked while hooks watch.
+    """
     assert isinstance(model, nn.Module)
     if bool(getattr(model, "runs_in_threads", False)) or isinstance(model, ReverseComplemented) or hooked(model):
         return {}
+    kinds = tuple(type(module) for module in model.modules())
+    if (kinds, len(ids)) not in _watched:  # before the hash is taken, which leaves out what a forward pass writes
+        before = attributes_of(model)
+        score_ids(model, ids[None])
+        note_what_changes(model, before)
+        _watched.add((kinds, len(ids)))
     return check_stability(
         model.name,
         ids,
         lambda batch: score_ids(model, batch),
         digest=model_hash(model),
-        eps=torch.finfo(model.dtype).eps,
-        in_batches=batch_size != 1,
+        eps=rounding_unit(model.dtype),
+        size=size,
     )
+
+
+def rounding_unit(dtype: torch.dtype) -> float:
+    """Of numbers that a model computes with; of float32 where its weights are no floating-point numbers."""
+    return torch.finfo(dtype if dtype.is_floating_point else torch.float32).eps
 
 
 def real_scores(scores: Tensor, name: str) -> Tensor:
@@ -263,8 +280,8 @@ def predict(
         rc_average: whether to give the mean of each sequence's scores and of those of its reverse complement.
 
     Returns:
-        (N, T) array in the model's dtype (float32 unless it was loaded in float64), rows in the order given, in the
-        units of the model's targets.
+        (N, T) array of float32 (float64 of a model in float64, or with scores that are wide integers), rows in the
+        order given, in the units of the model's targets.
 
     Raises:
         ValueError, TypeError: bad sequences, named by their index; an unknown model.
@@ -302,7 +319,8 @@ def predict(
         for first in range(0, len(rows), sizes[length])
     ]
     with evaluation_mode(resolved) as evaluated, progress(len(normal), "predict", "sequence") as bar:
-        stability(evaluated, alphabet.encode(normal[0]), batch_size if len(normal) > 1 else 1)
+        length = len(normal[0])
+        stability(evaluated, alphabet.encode(normal[0]), min(sizes[length], len(by_length[length])))
 
         def score(batch: list[int]) -> np.ndarray:
             return score_ids(evaluated, np.stack([alphabet.encode(normal[row]) for row in batch]))
@@ -325,6 +343,12 @@ def model_hash(model: SequenceModel) -> str:
     return fingerprint(model).digest
 
 
+def _precision(model: SequenceModel) -> dict[str, str]:
+    """PyTorch's setting for products of float32, where it is not the exact one."""
+    precision = torch.get_float32_matmul_precision()
+    return {} if precision == "highest" or model.dtype != torch.float32 else {"float32_matmul_precision": precision}
+
+
 def certify(
     model: SequenceModel, method: str, *, settings: Mapping[str, Any], checks: Mapping[str, float]
 ) -> Certificate:
@@ -340,6 +364,6 @@ def certify(
             "torch": torch.__version__,
             "numpy": np.__version__,
         },
-        settings=dict(settings),
+        settings={**settings, **_precision(model)},
         checks=dict(checks),
     )

@@ -57,8 +57,8 @@ def reverse_complement(x: str | np.ndarray | Tensor, *, channel_axis: int = -2) 
     Args:
         x: a string or another sequence (see `alphabet.normalize`); channels in the order ACGT or ACGTN, such as a
             one-hot encoding of any dtype, gradients or attributions; or integer ids (..., L) with A=0 C=1 G=2 T=3 N=4.
-            Integers are channels if they are zeros and ones, with 4 or 5 on `channel_axis`, at most a single one at
-            each position, and one at most positions. numpy arrays and tensors both work, and tensors stay
+            Integers are channels if they are zeros and ones, with 4 or 5 on `channel_axis`, and at most a single one
+            at each position. numpy arrays and tensors both work, and tensors stay
             differentiable.
         channel_axis: -2 for channels first (..., C, L), -1 for channels last (..., L, C). Ignored for strings and ids.
 
@@ -67,7 +67,8 @@ def reverse_complement(x: str | np.ndarray | Tensor, *, channel_axis: int = -2) 
 
     Raises:
         TypeError: `x` is none of these.
-        ValueError: floating-point or bool `x` without 4 or 5 channels on `channel_axis`; integers that are no ids.
+        ValueError: floating-point or bool `x` without 4 or 5 channels on `channel_axis`; integers that are no ids,
+            or that may be either.
 
     Example:
         >>> reverse_complement("AACGN")
@@ -110,7 +111,14 @@ def _looks_one_hot(x: np.ndarray | Tensor, channel_axis: int) -> bool:
     if x.ndim < 2 or x.shape[channel_axis] not in (4, 5) or bool(((x != 0) & (x != 1)).any()):
         return False
     ones = x.sum(channel_axis)
-    return bool((ones <= 1).all()) and 2 * int((ones == 1).sum()) > math.prod(ones.shape)
+    if bool((ones > 1).any()):
+        return False
+    if 2 * int((ones == 1).sum()) <= math.prod(ones.shape):
+        raise ValueError(
+            f"`x` of shape {tuple(x.shape)} may be ids of A and C, or one-hot channels that are mostly N. Give "
+            "channels as bool or floating-point numbers, or ids one sequence at a time."
+        )
+    return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,7 +73,7 @@ ALLOWED: dict[str, set[str]] = {
     "outputs": set(),
     "training_range": {"alphabet"},
     "evaluation": set(),
-    "fingerprint": set(),
+    "fingerprint": {"hooks"},
     "parallel": set(),
     "stability": {"arguments"},
     "shuffling": {"alphabet", "arguments", "strand"},

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
 
 import crossdna_interpret as cdi
-from crossdna_interpret import Edit, EditScores, score_edits
+from crossdna_interpret import Edit, EditScores, engine, score_edits
 from crossdna_interpret.fingerprint import fingerprint
 from crossdna_interpret.keep import Kept
 from crossdna_interpret.models.crossdna.incremental import Incremental
@@ -43,10 +47,16 @@ class Watched:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.edits = 0
         self.left: int | None = None
-        by_reuse, by_pass = Incremental.score, Toy.forward
+        by_reuse, by_pass = Incremental.score, engine.score_ids
         monkeypatch.setattr(Incremental, "score", lambda this, ids: (self._batch(len(ids)), by_reuse(this, ids))[1])
         # Of the plain path, the first pass is for the sequence itself.
-        monkeypatch.setattr(Toy, "forward", lambda this, x: (self._batch(len(x)), by_pass(this, x))[1])
+        monkeypatch.setattr(
+            engine, "score_ids", lambda model, ids: (self._pass(model, len(ids)), by_pass(model, ids))[1]
+        )
+
+    def _pass(self, model: nn.Module, size: int) -> None:
+        if isinstance(model, Toy):
+            self._batch(size)
 
     def _batch(self, size: int) -> None:
         if self.left == 0:
@@ -279,7 +289,7 @@ def test_a_model_that_was_changed_is_another_model(change: Callable, tmp_path: P
 
 
 def test_what_cannot_be_looked_into_is_not_kept_and_that_is_said(tmp_path: Path) -> None:
-    net = Net()
+    net = Net().eval()
     net.lock = threading.Lock()
     with pytest.warns(cdi.KeepWarning, match=r"keeps nothing: it is not known what module.lock of Net does") as caught:
         result = cdi.ism("ACGTTGCAAGGC", wrapped(net), keep=tmp_path)
@@ -465,3 +475,134 @@ def test_capturing_makes_no_other_model_and_editing_does(make_model: Callable) -
     with cdi.edit(model, {"bridge.out_a": lambda value, where: 2 * value}):
         assert cdi.ism("ACGTTGCAAGGC", model, end=2).certificate.model_hash != plain
     assert cdi.ism("ACGTTGCAAGGC", model, end=2).certificate.model_hash == plain
+
+
+SCALE = 1.0
+POOL = {"how": "mean"}
+
+
+def pooled(scores: Tensor) -> Tensor:
+    return scores.mean(2) if POOL["how"] == "mean" else scores.amax(2)
+
+
+class WithGlobals(nn.Module):
+    """Uses a global, a function beside it, a class attribute, and a name of its own."""
+
+    powers: ClassVar[dict[str, int]] = {"all": 1}
+
+    name = "relu"
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.conv = nn.Conv1d(4, 2, 3)
+        self.inner = nn.Module()
+        self.inner.name = self.name
+
+    def forward(self, x: Tensor) -> Tensor:
+        act = torch.relu if self.inner.name == "relu" else torch.tanh
+        return SCALE * pooled(act(self.conv(x)))[:, :1] ** self.powers["all"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda patch: patch.setitem(globals(), "SCALE", 2.0),
+        lambda patch: patch.setitem(POOL, "how", "max"),
+        lambda patch: patch.setitem(WithGlobals.powers, "all", 2),
+        lambda patch: patch.setattr(WithGlobals, "name", "tanh"),
+    ],
+    ids=["a global", "what a function uses", "a class attribute", "a name of a submodule"],
+)
+def test_what_methods_use_counts(change: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = fingerprint(WithGlobals())
+    assert fingerprint(WithGlobals()) == before
+    change(monkeypatch)
+    assert fingerprint(WithGlobals()) != before
+
+
+def test_modules_and_tensors_in_functions_count() -> None:
+    head, other = nn.Linear(2, 1), nn.Linear(2, 1)
+    weights = torch.ones(2)
+    prints = {
+        fingerprint(wrapped(Net(), output=output)).digest
+        for output in (
+            lambda scores: head(scores),
+            lambda scores: other(scores),
+            head.forward,
+            other.forward,
+            lambda scores: scores * weights,
+        )
+    }
+    assert len(prints) == 5
+    weights.data.mul_(2)
+    assert fingerprint(wrapped(Net(), output=lambda scores: scores * weights)).digest not in prints
+
+
+def test_hashes_are_the_same_in_every_process() -> None:
+    code = (
+        "from torch import nn\n"
+        "import torch\n"
+        "from crossdna_interpret.fingerprint import fingerprint\n"
+        "class Act(nn.Module):\n"
+        "    def forward(self, x):\n"
+        "        return x.relu() if self.kind in {'relu', 'gelu', 'tanh', 'elu'} else x\n"
+        "print(fingerprint(Act()).digest)\n"
+    )
+    runs = [
+        subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": seed}, **CAPTURED).stdout
+        for seed in ("1", "2")
+    ]
+    assert runs[0] == runs[1]
+    assert len(runs[0].strip()) == 64
+
+
+CAPTURED: dict[str, Any] = {"capture_output": True, "text": True, "check": True}
+
+
+def test_what_a_forward_pass_writes_makes_no_other_model(tmp_path: Path) -> None:
+    class Counting(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.calls, self.last, self.recurrent = 0, None, nn.GRU(2, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.calls += 1
+            self.last = super().forward(x)
+            return self.last
+
+    model = wrapped(Counting())
+    averaged = cdi.ism("ACGTTGCAAGGC", model, keep=tmp_path, rc_average=True)
+    again = cdi.ism("ACGTTGCAAGGC", model, keep=tmp_path)
+    assert averaged.certificate.model_hash == again.certificate.model_hash
+    assert "keep" not in again.certificate.settings
+    np.testing.assert_array_equal(again.predictions, averaged.orientations[0].predictions)
+
+
+def test_checksums_see_signs_that_flip_in_pairs() -> None:
+    weights = nn.Parameter(torch.randn(2, 4093, dtype=torch.float64))
+    net = nn.Module()
+    net.weights = weights
+    before = fingerprint(net)
+    weights.data.neg_()
+    assert fingerprint(net) != before
+
+
+def test_scores_of_other_batches_and_of_hooks_for_all_modules_are_not_kept_as_one(tmp_path: Path) -> None:
+    class OfTheBatch(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            scores = x[:, 0].sum(1)
+            return scores - scores.mean()
+
+    with pytest.warns(cdi.UnstableModelWarning):
+        cdi.ism("AACCGGTTAACC", cdi.wrap(OfTheBatch()), keep=tmp_path)
+    assert not cdi.ism("AACCGGTTAACC", cdi.wrap(OfTheBatch()), batch_size=1, keep=tmp_path).predictions.any()
+    model = wrapped()
+    hook = register_module_forward_hook(lambda module, inputs, output: 3 * output if module is model else None)
+    try:
+        cdi.ism("AACCGGTTAACC", model, keep=tmp_path)
+    finally:
+        hook.remove()
+    after = cdi.ism("AACCGGTTAACC", model, keep=tmp_path)
+    np.testing.assert_array_equal(after.predictions, cdi.ism("AACCGGTTAACC", model).predictions)

@@ -26,6 +26,7 @@ from crossdna_interpret.scoring import (
     resolve_batch_size,
     resolve_model,
     resolve_target,
+    rounding_unit,
     score_channels,
     stability,
     threads_for,
@@ -88,7 +89,8 @@ def integrated_gradients(
 
     The line integral is taken by Gauss-Legendre quadrature along both strands' inputs at once (Sundararajan et al.
     2017, arXiv 1703.01365). Steps are doubled, for each baseline by itself, until its sum is off by at most `tolerance`
-    of its change in prediction. Every baseline keeps N where the sequence has N, so N gets nothing.
+    of its change in prediction, or of the mean change of all baselines where that is larger. Every baseline keeps N
+    where the sequence has N, so N gets nothing.
 
     Args:
         seq: one sequence of length L, or a list of them.
@@ -291,7 +293,7 @@ class _PathIntegral:
         own = torch.from_numpy(alphabet.one_hot(alphabet.encode(sequence), np.float64))
         self.start = torch.from_numpy(baselines).to(device=model.device, dtype=model.dtype)
         self.step = own.to(device=model.device, dtype=model.dtype) - self.start  # (K, 5, L)
-        ends = torch.cat([self.start, self.start[:1] + self.step[:1]])
+        ends = torch.cat([self.start, own[None].to(self.start)])
         scores = torch.cat([score_channels(model, part)[:, target] for part in ends.split(batch)]).double().cpu()
         # A baseline that is the sequence has its score, without what rounding makes of it in another batch.
         same = (self.step == 0).flatten(1).all(1).cpu()
@@ -338,7 +340,7 @@ class _PathIntegral:
         scale = torch.maximum(change.abs(), change.abs().mean())
         # What rounding alone makes of a difference of two scores; relative to them, whatever their size.
         largest = torch.maximum(self.score.abs(), self.baseline_scores.abs())
-        rounding = _ROUNDINGS * torch.finfo(self.model.dtype).eps * largest
+        rounding = _ROUNDINGS * rounding_unit(self.model.dtype) * largest
         parts = torch.zeros(len(self.start), 2, *self.start.shape[1:], dtype=torch.float64, device="cpu")
         open_rows = torch.arange(len(self.start), device="cpu")
         while True:
@@ -348,7 +350,7 @@ class _PathIntegral:
             # Where rounding hides the change, each value must have settled instead.
             moved = (parts - before).abs().amax((1, 2, 3))
             settled = moved <= tolerance * parts.abs().amax((1, 2, 3))
-            good = torch.where(rounding <= tolerance * scale, error <= tolerance * scale, settled)
+            good = torch.where(rounding < tolerance * scale, error <= tolerance * scale, settled)
             open_rows = torch.nonzero(~good).flatten()
             if len(open_rows) == 0 or steps >= max_steps:
                 break
@@ -356,7 +358,9 @@ class _PathIntegral:
         self._warn(steps, tolerance, error, scale, rounding, parts.abs().sum((1, 2, 3)))
         forward, reverse = parts.mean(0)[:, :4].transpose(1, 2).numpy()
         dtype = np.float64 if self.model.dtype == torch.float64 else np.float32
-        checks = {**checks, "worst_relative_completeness_error": float(_relative(error, scale).max())}
+        attributed = parts.abs().sum((1, 2, 3))
+        relative = _relative(error, torch.where(scale > 0, scale, attributed))
+        checks = {**checks, "worst_relative_completeness_error": float(relative.max())}
         return Attribution(
             sequence=self.sequence,
             target=self.model.targets[self.target],
@@ -378,14 +382,15 @@ class _PathIntegral:
         relative = _relative(error, scale)
         # Where all cancels, the values themselves are what an error is compared with.
         hidden = (rounding > tolerance * torch.maximum(scale, attributed)) & (attributed > rounding)
-        incomplete = torch.where(rounding > tolerance * scale, error > tolerance * attributed, relative > tolerance)
+        incomplete = torch.where(rounding >= tolerance * scale, error > tolerance * attributed, relative > tolerance)
         incomplete &= ~hidden & (error > rounding)
         count = len(error)
         message = None
         if incomplete.any():
             message = (
                 f"Integrated gradients with {steps} steps: the worst of {count} baselines is off by "
-                f"{float(relative[incomplete].max()):.2%} of its change in prediction, more than "
+                f"{float(_relative(error, torch.where(scale > 0, scale, attributed))[incomplete].max()):.2%} of its "
+                f"{'change in prediction' if bool((scale > 0).all()) else 'attributions'}, more than "
                 f"`tolerance`={tolerance:.2%}. Raise `max_steps`."
             )
         elif hidden.any():

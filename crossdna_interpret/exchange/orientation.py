@@ -22,6 +22,7 @@ from crossdna_interpret.scoring import (
     resolve_batch_size,
     resolve_model,
     resolve_target,
+    rounding_unit,
     score_ids,
 )
 from crossdna_interpret.statistics import correlation, mean
@@ -138,7 +139,7 @@ def symmetric_targets(model: ModelLike, length: int) -> np.ndarray:
         parts = [score_ids(evaluated, both[at : at + size]) for at in range(0, len(both), size)]
     scores = np.concatenate(parts).astype(np.float64)
     as_given, turned = scores[:_RANDOM], scores[_RANDOM:]
-    rounding = 64 * torch.finfo(resolved.dtype).eps * np.abs(scores).max(axis=0)
+    rounding = 64 * rounding_unit(resolved.dtype) * np.abs(scores).max(axis=0)
     allowed = _NO_GAP * as_given.std(axis=0) + rounding
     alike: np.ndarray = (np.abs(as_given - turned) <= allowed).all(axis=0)
     return alike

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["target_table"]
 
-_BYTES = 32  # of a row, with what is needed to make it
+_BYTES = 64  # of a row, with what is needed to make it
 
 
 def target_table(
@@ -26,7 +26,7 @@ def target_table(
     """A row for each item and target: the item's columns, target, prediction, and delta from the reference.
 
     Args:
-        columns: of the n items. Texts become categories.
+        columns: of the n items.
         targets: names of the T targets.
         chosen: those to tell of; all if not given.
         predictions: (n, T).
@@ -54,12 +54,11 @@ def target_table(
     table: dict[str, Any] = {}
     for name, values in columns.items():
         array = np.asarray(values)
-        if array.dtype.kind in "UO":
-            codes, levels = pd.factorize(array)
-            table[name] = pd.Categorical.from_codes(np.tile(codes, len(names)), pd.Index(levels))
-        else:
-            table[name] = np.tile(array, len(names))
-    table["target"] = pd.Categorical.from_codes(np.repeat(np.arange(len(names)), count), pd.Index(names))
+        if array.dtype.kind in "UO":  # objects, so that rows with the same text share it
+            codes, levels = pd.factorize(array.astype(object))
+            array = np.asarray(levels, dtype=object)[codes]
+        table[name] = np.tile(array, len(names))
+    table["target"] = np.repeat(np.array(names, dtype=object), count)
     of_target = predictions[:, index].T
     table["prediction"] = of_target.ravel()
     table["delta"] = (of_target - reference[index, None]).ravel()

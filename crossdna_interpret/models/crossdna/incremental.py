@@ -14,6 +14,7 @@ substitutions, pairs of them, insertions and deletions, with or without flanks t
 from __future__ import annotations
 
 import itertools
+import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -150,6 +151,7 @@ class Incremental:
         self._seen_from = np.array([[each.start - SPILL for each in two] for two in loci])
         self._seen_to = np.array([[each.end + SPILL for each in two] for two in loci])
         self._readings: OrderedDict[tuple[int, str], _Reading] = OrderedDict()
+        self._lock = threading.Lock()
         self._stem: dict[str, tuple[Tensor, Tensor | None, Tensor]] = {
             "forward": self._stem_matrix("forward"), "reverse": self._stem_matrix("reverse")
         }  # fmt: skip
@@ -208,7 +210,7 @@ class Incremental:
             sides.append(_Side(branch, locus, _around(ids, locus), before))
         rows = np.flatnonzero(sides[0].differs | sides[1].differs)
         if not len(rows):
-            return rows, self.model.lm_head.weight.new_empty(0)
+            return rows, self.model.stem.conv_forward.weight.new_empty(0)
         a, b = (self._read(side, rows, pair.index) for side in sides)
         return rows, self.model.merge(a, b, pair)
 
@@ -261,13 +263,15 @@ class Incremental:
 
     def _reading(self, side: _Side, index: int) -> _Reading:
         key = (index, side.locus.strand)
-        if key not in self._readings:
-            assert side.before is not None
-            self._readings[key] = _Reading(side.branch, self._features(side.locus.strand, side.before))
-        self._readings.move_to_end(key)
-        while len(self._readings) > 2 and sum(kept.nbytes for kept in self._readings.values()) > self.cache_bytes:
-            self._readings.popitem(last=False)
-        return self._readings[key]
+        with self._lock:  # several threads score; a reading that one of them makes is for all
+            if key not in self._readings:
+                assert side.before is not None
+                self._readings[key] = _Reading(side.branch, self._features(side.locus.strand, side.before))
+            self._readings.move_to_end(key)
+            reading = self._readings[key]
+            while len(self._readings) > 2 and sum(kept.nbytes for kept in self._readings.values()) > self.cache_bytes:
+                self._readings.popitem(last=False)
+        return reading
 
     def _features(self, name: strand.Strand, letters: np.ndarray) -> Tensor:
         """The stem's features (n, l, H) of letters (n, l + 2 SPILL)."""

@@ -120,12 +120,12 @@ class CrossDNA(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self.lm_head.weight.device
+        return self.stem.conv_forward.weight.device
 
     @property
     def dtype(self) -> torch.dtype:
         """Floating-point type of the weights, and so of the scores."""
-        return self.lm_head.weight.dtype
+        return self.stem.conv_forward.weight.dtype
 
     def set_backend(self, backend: Backend) -> None:
         """Choose what computes the recurrence: "torch", "fla" (CUDA), or "auto" (fla where it can run)."""
@@ -135,7 +135,7 @@ class CrossDNA(nn.Module):
 
     def memory_estimate(self, n: int, length: int, *, gradients: bool = False) -> int:
         """Bytes that scoring `n` sequences of `length` bases at once needs above the weights, roughly."""
-        return memory_estimate(self.config, n, length, self.lm_head.weight.element_size(), gradients=gradients)
+        return memory_estimate(self.config, n, length, self.dtype.itemsize, gradients=gradients)
 
     def operations(self, length: int) -> float:
         """Floating-point operations of the products with weights in a forward pass over `length` bases."""
@@ -149,7 +149,7 @@ class CrossDNA(nn.Module):
         if self.dtype not in (torch.float32, torch.float64):
             return f"{str(self.dtype).removeprefix('torch.')} rounds too coarsely to check it"
         comba = next(module for module in self.modules() if isinstance(module, Comba))
-        if choose_backend(comba.backend, self.lm_head.weight) == "fla":
+        if choose_backend(comba.backend, self.stem.conv_forward.weight) == "fla":
             return "flash-linear-attention's kernel rounds differently; set_backend('torch') allows it"
         return None
 
@@ -168,7 +168,7 @@ class CrossDNA(nn.Module):
         if self.device.type != "cpu":
             problem = f"the kernels are for the CPU, and the model is on {self.device.type}"
         else:
-            problem = self.plain_problem()
+            problem = self.plain_problem() or self._memory_problem()
         found = None
         if compile is False:
             problem = "not asked for"
@@ -190,6 +190,14 @@ class CrossDNA(nn.Module):
     def runs_in_threads(self) -> bool:
         """Whether several threads may compute with it at once: no module of its own keeps anything between calls."""
         return self.plain_problem() is None
+
+    def _memory_problem(self) -> str | None:
+        """Why the kernels, which read weights as they lie in memory, cannot read these; or None."""
+        for name, weight in self.named_parameters():
+            if weight.dtype != self.dtype or not weight.is_contiguous():
+                kind = str(weight.dtype).removeprefix("torch.")
+                return f"{name} is {kind if weight.dtype != self.dtype else 'not contiguous'}"
+        return None
 
     def plain_problem(self, *parts: str) -> str | None:
         """What only modules' own `forward` honours, such as adapters, hooks, or overridden methods; or None.

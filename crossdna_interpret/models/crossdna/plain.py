@@ -9,31 +9,19 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from torch import nn
-from torch.nn.modules import module as torch_module
 
-from crossdna_interpret.hooks import hooks_of
+from crossdna_interpret.hooks import hooks_for_all, hooks_of
 
 __all__ = ["is_plain", "plain_problem"]
-
-_GLOBAL_HOOKS = (
-    "_global_forward_hooks",
-    "_global_forward_pre_hooks",
-    "_global_backward_hooks",
-    "_global_backward_pre_hooks",
-)
 
 
 def is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
     """Whether a module is of exactly this class, computes as the class does, and has no hooks."""
-    return _is_plain(module, kind) and not _hooks_for_all()
+    return _is_plain(module, kind) and not hooks_for_all()
 
 
 def _is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
     return type(module) is kind and "forward" not in vars(module) and not hooks_of(module)
-
-
-def _hooks_for_all() -> bool:
-    return any(getattr(torch_module, name) for name in _GLOBAL_HOOKS)
 
 
 def plain_problem(model: nn.Module, expected: Mapping[str, type[nn.Module]], parts: Collection[str] = ()) -> str | None:
@@ -44,12 +32,12 @@ def plain_problem(model: nn.Module, expected: Mapping[str, type[nn.Module]], par
         expected: its submodules' classes by name.
         parts: children to look at; all if there are none.
     """
-    if _hooks_for_all():
+    if hooks_for_all():
         return "hooks for all modules are active"
     seen: set[str] = set()
     children = [(name, child) for name, child in model._modules.items() if not parts or name in parts]
     rest: list[tuple[str, nn.Module | None]] = [*([] if parts else [("", model)]), *children]
-    while rest:  # by hand: `named_modules` takes several times as long, and this is asked in every analysis
+    while rest:  # by hand: `named_modules` takes several times as long, and this is asked for every batch
         name, module = rest.pop()
         if module is None:
             continue
