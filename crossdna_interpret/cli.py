@@ -174,7 +174,7 @@ def _records(text: str) -> list[FastaRecord]:
 
 
 def _outside(model: SequenceModel, records: Sequence[FastaRecord]) -> dict[str, str | None]:
-    """In what respect each record lies outside of what the model was trained on; a line on stderr for each that does."""
+    """In what respect each record lies outside of what the model was trained on; such records are named on stderr."""
     problems = {each.name: outside_training(model, each.sequence) for each in records if each.sequence}
     for name, problem in problems.items():
         if problem is not None:
