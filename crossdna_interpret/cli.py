@@ -174,12 +174,12 @@ def _records(text: str) -> list[FastaRecord]:
 
 
 def _outside(model: SequenceModel, records: Sequence[FastaRecord]) -> dict[str, str | None]:
-    """In what respect each record lies outside of what the model was trained on; said on stderr, too."""
-    found = {each.name: outside_training(model, each.sequence) for each in records if each.sequence}
-    for name, problem in found.items():
+    """In what respect each record lies outside of what the model was trained on; such records are named on stderr."""
+    problems = {each.name: outside_training(model, each.sequence) for each in records if each.sequence}
+    for name, problem in problems.items():
         if problem is not None:
             _complain(f"{name}: {problem}. {model.name} extrapolates.")
-    return found
+    return problems
 
 
 def _report(options: argparse.Namespace) -> int:
@@ -228,7 +228,7 @@ def _ism(options: argparse.Namespace) -> int:
     done: _Done = options.done
     done.total, done.where = len(records), f"their tables are in {options.out}"
     for record in records:
-        with _named(record.name), shown_elsewhere():
+        with _errors_name(record.name), shown_elsewhere():
             result = ism(
                 record.sequence, model, target=options.target, compile=_COMPILE[options.compile], keep=options.keep
             )
@@ -250,7 +250,7 @@ def _certificate(table: Path) -> Path:
 
 
 @contextmanager
-def _named(record: str) -> Iterator[None]:
+def _errors_name(record: str) -> Iterator[None]:
     """Errors in the body say which record they are about."""
     try:
         yield

@@ -79,21 +79,21 @@ def read_fasta_records(source: str | Path | BinaryIO, label: str | None = None) 
 
 def _records(source: Path | BinaryIO, label: str) -> list[tuple[str, str]]:
     """Headers without '>', and what stands below each, without white space."""
-    found: list[tuple[str, list[str]]] = []
+    entries: list[tuple[str, list[str]]] = []
     try:
         # Latin-1 gives every byte a character, and gives it back where a header is UTF-8.
         with xopen(source, "rt", encoding="latin-1", threads=0) as file:
             for number, line in enumerate(file, start=1):
                 text = line.removeprefix("\u00ef\u00bb\u00bf") if number == 1 else line  # a byte-order mark
                 if text.startswith(">"):
-                    found.append((_decoded(text[1:]), []))
+                    entries.append((_decoded(text[1:]), []))
                 elif text.strip():
-                    if not found:
+                    if not entries:
                         raise ValueError(f"line {number} comes before the first header, which begins with '>'")
-                    found[-1][1].append("".join(text.split()))
+                    entries[-1][1].append("".join(text.split()))
     except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
         raise ValueError(f"{label} is not a readable FASTA file: {error}") from error
-    return [(header, _decoded("".join(lines))) for header, lines in found]
+    return [(header, _decoded("".join(lines))) for header, lines in entries]
 
 
 def _decoded(text: str) -> str:

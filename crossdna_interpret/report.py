@@ -103,7 +103,7 @@ def write_report(
         with progress(len(normal) * _steps(resolved), "report", "analysis") as bar:
             for number, (name, sequence) in enumerate(normal.items()):
                 locus = (loci or {}).get(name)
-                with _shown_behind(bar, f"{number + 1} of {len(normal)}"):
+                with _progress_behind(bar, f"{number + 1} of {len(normal)}"):
                     explained = _explain(sequence, resolved, index, lambda: bar.update(1))
                 about = {
                     "name": name,
@@ -143,7 +143,7 @@ def _table_path(out: Path) -> Path:
 
 
 @contextmanager
-def _shown_behind(bar: Any, label: str) -> Iterator[None]:
+def _progress_behind(bar: Any, label: str) -> Iterator[None]:
     """In the body, what an analysis has come to is shown behind a bar, which would hide the analysis's own."""
 
     def show(analysis: str, done: int, total: int) -> None:
@@ -196,9 +196,9 @@ def _of_target(result: Mutagenesis, target: str) -> Mutagenesis:
     )
 
 
-def _description(locus: ExampleLocus | None, given: str | None) -> str | None:
+def _description(locus: ExampleLocus | None, description: str | None) -> str | None:
     if locus is None:
-        return given or None
+        return description or None
     return f"{locus.description} {locus.chrom}:{locus.start}-{locus.end}. {locus.citation}"
 
 

@@ -133,16 +133,16 @@ def symmetric_targets(model: ModelLike, length: int) -> np.ndarray:
     integer("length", length, 1)
     resolved = resolve_model(model)
     ids = np.random.default_rng(0).integers(0, len(alphabet.BASES), (_RANDOM, length))
-    both = np.concatenate([ids, strand.reverse_complement_ids(ids)])
+    pairs = np.concatenate([ids, strand.reverse_complement_ids(ids)])
     size = resolve_batch_size(resolved, length, None)
     with evaluation_mode(resolved) as evaluated:
-        parts = [score_ids(evaluated, both[at : at + size]) for at in range(0, len(both), size)]
+        parts = [score_ids(evaluated, pairs[at : at + size]) for at in range(0, len(pairs), size)]
     scores = np.concatenate(parts).astype(np.float64)
-    as_given, turned = scores[:_RANDOM], scores[_RANDOM:]
+    forward, reverse = scores[:_RANDOM], scores[_RANDOM:]
     rounding = 64 * rounding_unit(resolved.dtype) * np.abs(scores).max(axis=0)
-    allowed = _NO_GAP * as_given.std(axis=0) + rounding
-    alike: np.ndarray = (np.abs(as_given - turned) <= allowed).all(axis=0)
-    return alike
+    allowed = _NO_GAP * forward.std(axis=0) + rounding
+    symmetric: np.ndarray = (np.abs(forward - reverse) <= allowed).all(axis=0)
+    return symmetric
 
 
 Rearrange = Callable[[Any, int], list[strand.BlockPair]]

@@ -221,13 +221,13 @@ class Explorer(ipywidgets.VBox):
         )
         if session.prediction is None or found.reverse_prediction is None:
             return f"{said}<div style='min-height:30px'>predicting…</div>{outside}</div>"
-        turned = float(found.reverse_prediction[session.target])
-        alike = found.symmetric is not None and found.symmetric[session.target]
-        gap = "equal by construction" if alike else f"gap {turned - session.prediction:+.3f}"
+        reverse = float(found.reverse_prediction[session.target])
+        symmetric = found.symmetric is not None and found.symmetric[session.target]
+        gap = "equal by construction" if symmetric else f"gap {reverse - session.prediction:+.3f}"
         parts = [
             f"<b>{html.escape(session.target_name)}</b> "
             f"<span class='cdi-prediction' style='font-size:1.35em;font-weight:700'>{session.prediction:.3f}</span>",
-            f"reverse complement {turned:.3f} ({gap})",
+            f"reverse complement {reverse:.3f} ({gap})",
             f"{len(session.sequence)} bp",
             html.escape(session.step.label) + ("" if session.step.edit is None else " (0-based)"),
         ]
@@ -343,14 +343,14 @@ class Explorer(ipywidgets.VBox):
 
 def _widgets_of(*widgets: ipywidgets.Widget) -> list[ipywidgets.Widget]:
     """Widgets with all those that they hold: children, layouts, styles, ends of links."""
-    found: dict[int, ipywidgets.Widget] = {}
-    waiting = list(widgets)
-    while waiting:
-        widget = waiting.pop()
-        if id(widget) in found:
+    reached: dict[int, ipywidgets.Widget] = {}
+    pending = list(widgets)
+    while pending:
+        widget = pending.pop()
+        if id(widget) in reached:
             continue
-        found[id(widget)] = widget
+        reached[id(widget)] = widget
         for value in widget.trait_values().values():
-            held = value if isinstance(value, (list, tuple)) else [value]
-            waiting += [each for each in held if isinstance(each, ipywidgets.Widget)]
-    return list(found.values())
+            members = value if isinstance(value, (list, tuple)) else [value]
+            pending += [each for each in members if isinstance(each, ipywidgets.Widget)]
+    return list(reached.values())

@@ -236,30 +236,30 @@ function render({ model, el }) {
 
   // The chooser is about one base, at one place on screen: it does not outlive either.
   for (const name of ["sequence", "view", "flipped", "editable"]) model.on(`change:${name}`, hide);
-  const hideOutside = (event) => chooser.contains(event.target) || hide();
-  document.addEventListener("pointerdown", hideOutside, true);
+  const hideFromOutside = (event) => chooser.contains(event.target) || hide();
+  document.addEventListener("pointerdown", hideFromOutside, true);
   root.addEventListener("focusout", (event) => root.contains(event.relatedTarget) || hide());
 
   // Typing edits what is pointed at, and not the notebook: a pointer that moves over the view brings the focus along,
   // and takes it back where it was when it leaves. A click or the Tab key lets the focus stay. A view that appears or
   // scrolls under a pointer at rest changes nothing.
-  let lender = null;
+  let previous = null;
   root.addEventListener("pointermove", (event) => {
     const moves = event.pointerType === "mouse" && !event.buttons && (event.movementX || event.movementY);
     const focused = document.activeElement;
     if (!moves || !editable() || focused === root || chooser.contains(focused)) return;
-    lender = focused;
+    previous = focused;
     root.focus({ preventScroll: true });
   });
   root.addEventListener("pointerdown", () => {
-    lender = null;
+    previous = null;
   });
   root.addEventListener("pointerleave", () => {
-    if (lender && document.activeElement === root) {
+    if (previous && document.activeElement === root) {
       root.blur();
-      if (lender.isConnected) lender.focus({ preventScroll: true });
+      if (previous.isConnected) previous.focus({ preventScroll: true });
     }
-    lender = null;
+    previous = null;
   });
 
   function select(one, other) {
@@ -357,7 +357,7 @@ function render({ model, el }) {
   const stop = redrawn(model, root, names, draw);
   return () => {
     stop();
-    document.removeEventListener("pointerdown", hideOutside, true);
+    document.removeEventListener("pointerdown", hideFromOutside, true);
     for (const name of ["sequence", "view", "flipped", "editable"]) model.off(`change:${name}`, hide);
   };
 }
