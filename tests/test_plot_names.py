@@ -157,3 +157,4 @@ def test_lines_fit_and_say_the_same(text: str) -> None:
 
 def test_lines_break_where_names_have_joints() -> None:
     assert fitted("change in\nGM12878_H3K27ac_rep1", 80, 10)[0] == "change in\nGM12878_\nH3K27ac_rep1"
+    assert fitted("lost without log2_activity", 100, 10)[0] == "lost without\nlog2_activity"

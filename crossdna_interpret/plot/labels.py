@@ -76,17 +76,20 @@ def fitted(text: str, width: float, fontsize: float) -> tuple[str, float]:
 
 
 def _broken(line: str, width: float, fontsize: float) -> list[str]:
+    """Lines of whole words; of parts of a word where it is longer than a line; of letters where such a part is."""
     lines = [""]
-    for part in re.findall(r"[^\s_\-.:/|,;]*[\s_\-.:/|,;]*", line):
-        if _width((lines[-1] + part).rstrip(), fontsize) <= width:
-            lines[-1] += part
+    for word in line.split():
+        if lines[-1] and _width(f"{lines[-1]} {word}", fontsize) <= width:
+            lines[-1] += f" {word}"
             continue
-        lines.append("")
-        for letter in part:  # which may be too long for a line of its own
-            if lines[-1] and _width((lines[-1] + letter).rstrip(), fontsize) > width:
-                lines.append("")
-            lines[-1] += letter
-    return [each.strip() for each in lines if each.strip()] or [""]
+        if lines[-1]:
+            lines.append("")
+        for part in [word] if _width(word, fontsize) <= width else re.findall(r"[^_\-.:/|,;]*[_\-.:/|,;]*", word):
+            for piece in [part] if _width(part, fontsize) <= width else part:
+                if lines[-1] and _width(lines[-1] + piece, fontsize) > width:
+                    lines.append("")
+                lines[-1] += piece
+    return lines
 
 
 def _width(text: str, fontsize: float) -> float:
