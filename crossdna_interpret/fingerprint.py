@@ -10,6 +10,8 @@ import dataclasses
 import enum
 import functools
 import hashlib
+import sys
+import sysconfig
 import types
 import weakref
 from collections.abc import Iterator, Mapping, Set
@@ -27,9 +29,7 @@ __all__ = ["Fingerprint", "attributes_of", "fingerprint", "note_what_changes"]
 _COLUMNS = 4093  # of the checksum, a prime: so that whole rows that change places do not stand in the same column
 _ROWS = 64  # that are summed at once
 _FACTOR = 0x5851F42D4C957F2D  # odd
-_LIBRARIES = frozenset(
-    ["builtins", "collections", "copyreg", "crossdna_interpret", "functools", "math", "numpy", "torch", "typing"]
-)
+_MOST = 100_000  # values that are looked at, in all
 # What every module has, and what says nothing about its scores.
 _PLUMBING = frozenset(vars(nn.Module())) | {"training", "_flat_weights", "_flat_weight_refs"}
 _SAYS_NOTHING = frozenset(["name", "training_range"])  # about scores, at the root
@@ -148,6 +148,7 @@ class _Writer:
         self._hash = hashlib.sha256()
         self.opaque: list[str] = []
         self._open: set[int] = set()
+        self._left = _MOST
         self._registered = {id(module) for module in model.modules()}
 
     def digest(self) -> bytes:
@@ -173,6 +174,10 @@ class _Writer:
 
     def value(self, path: str, value: Any) -> None:
         if id(value) in self._open:  # a container that holds itself
+            return
+        self._left -= 1
+        if self._left < 0:
+            self.opaque = self.opaque or [path]
             return
         self._open.add(id(value))
         try:
@@ -301,9 +306,17 @@ class _Writer:
             self.value(path, list(part) if isinstance(part, Iterator) else part)
 
 
+@functools.cache
 def _library(module: str) -> bool:
-    """Whether code is PyTorch's, Python's or ours, which versions tell apart."""
-    return module.split(".")[0] in _LIBRARIES
+    """Whether code is Python's, ours, or an installed package's, which versions tell apart."""
+    root = module.split(".")[0]
+    if root in sys.builtin_module_names or root == __name__.split(".")[0]:
+        return True
+    file = getattr(sys.modules.get(root), "__file__", None)
+    paths = sysconfig.get_paths()
+    return file is not None and any(
+        file.startswith(paths[name]) for name in ("stdlib", "platstdlib", "purelib", "platlib")
+    )
 
 
 def _code(code: types.CodeType) -> bytes:

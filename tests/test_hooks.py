@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from crossdna_interpret import ism, predict
 from crossdna_interpret.hooks import HookPoint, capture, edit, hook_names
 from crossdna_interpret.models.crossdna.model import CrossDNA
 from crossdna_interpret.strand import Locus, reverse_complement
@@ -393,3 +396,17 @@ def test_a_hook_point_is_the_identity() -> None:
     value = torch.ones(3)
     assert HookPoint()(value) is value
     assert HookPoint()(value, "anywhere") is value
+
+
+def test_a_hook_of_others_counts_whatever_its_attributes_are_called(make_model: Callable) -> None:
+    class Silencing:
+        thread, changes = threading.Thread(), False
+
+        def __call__(self, module: nn.Module, inputs: tuple, output: torch.Tensor) -> torch.Tensor:
+            return 0 * output
+
+    model = make_model(targets=["y"])
+    plain = predict("ACGTTGCAAC", model)
+    model.branch_a.layers[0].gate.register_forward_hook(Silencing())
+    assert np.abs(predict("ACGTTGCAAC", model) - plain).max() > 1e-5
+    assert "hooks are active" in ism("ACGTTGCAAC", model, end=3).certificate.settings["reuse"]

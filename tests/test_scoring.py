@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import functools
 import re
+import threading
 from collections.abc import Callable
 from importlib import metadata
 
@@ -415,3 +417,52 @@ def test_scores_equal_those_of_one_hot_channels(model: nn.Module, make_sequence:
     with torch.no_grad():
         expected = model(torch.from_numpy(alphabet.one_hot(ids))).numpy()
     np.testing.assert_array_equal(scoring.score_ids(model, ids), expected)
+
+
+class Reached(nn.Module):
+    """Modules that are reached in other ways than by attribute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.drop = nn.BatchNorm1d(5), nn.Dropout(0.5)
+        self.layers = [self.norm, {"last": self.drop}]
+        self.call = functools.partial(nn.Module.__call__, self.drop)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.call(self.layers[1]["last"](self.layers[0](x)))
+
+
+def test_modules_in_lists_and_partials_are_in_evaluation_mode_too() -> None:
+    model = Reached()
+    x = torch.randn(3, 5, 4)
+    view = in_evaluation_mode(model)
+    assert torch.equal(view(x), view(x))
+    assert model.norm.num_batches_tracked == 0
+    assert view.norm.weight is model.norm.weight
+    assert model.training
+    assert model.drop.training
+
+
+def test_modes_of_their_own_are_asked_for() -> None:
+    class Merging(nn.Linear):
+        def eval(self) -> nn.Linear:
+            with torch.no_grad():
+                self.weight.mul_(2)
+            return super().eval()
+
+    model = Merging(2, 2)
+    before = model.weight.clone()
+    torch.testing.assert_close(in_evaluation_mode(model).weight, 2 * before)
+    assert torch.equal(model.weight, before)
+
+
+@pytest.mark.parametrize("kind", ["own forward", "lock"])
+def test_what_cannot_be_copied_in_training_mode_is_refused(kind: str) -> None:
+    model = nn.Linear(2, 2)
+    if kind == "lock":
+        model.lock = threading.Lock()
+    else:
+        model.forward = lambda x: x
+    with pytest.raises(RuntimeError, match=r"`model` Linear is in training mode, and it .*Call its `eval\(\)` first"):
+        in_evaluation_mode(model)
+    assert in_evaluation_mode(model.eval()) is model

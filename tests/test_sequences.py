@@ -186,3 +186,16 @@ def test_edits_that_look_like_channels_are_scored_as_edits(make_model: Callable)
     result = cdi.score_edits(own, edits, model, batch_size=4)
     right = cdi.predict([own[:start] + base + own[end:] for start, end, base in edits], model)
     np.testing.assert_allclose(result.predictions, right, rtol=0, atol=1e-5)
+
+
+def test_integers_that_may_be_ids_or_channels_are_refused() -> None:
+    mostly_unknown = alphabet.one_hot(alphabet.encode("ACGTNNNNNN"))[:4].astype(np.int8)
+    with pytest.raises(ValueError, match="may be ids of A and C, or one-hot channels that are mostly N"):
+        cdi.reverse_complement(mostly_unknown)
+    right = alphabet.one_hot(alphabet.encode("NNNNNNACGT"))[:4]
+    np.testing.assert_array_equal(cdi.reverse_complement(mostly_unknown.astype(bool)), right)
+
+
+def test_an_empty_record_is_empty() -> None:
+    with pytest.raises(ValueError, match="must hold at least one base, but it is empty"):
+        alphabet.normalize(SeqRecord(Seq("")))

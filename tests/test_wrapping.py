@@ -332,3 +332,25 @@ def test_tables_of_many_targets_are_small_and_can_be_chosen_from(monkeypatch: py
     monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=50_000))
     with pytest.raises(MemoryError, match=r"36 rows for each of 300 targets .* About 21 would fit"):
         result.to_dataframe()
+
+
+def test_a_model_that_takes_one_sequence_at_a_time_can_be_scored() -> None:
+    class One(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            assert len(x) == 1, "one at a time"
+            return x[:, 0].sum(1)
+
+    model = cdi.wrap(One())
+    assert cdi.predict(["AACC", "ACCC"], model, batch_size=1).ravel().tolist() == [2, 1]
+    result = cdi.ism("AACC", model, batch_size=1)
+    assert set(result.certificate.checks) == {"difference_between_calls"}
+
+
+def test_scores_of_whole_numbers_from_whole_numbers() -> None:
+    class Table(nn.Module):
+        name, targets, device, dtype = "table", ("count",), torch.device("cpu"), torch.int64
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x[:, 0].sum(1, keepdim=True)
+
+    assert cdi.predict("AACA", Table()).tolist() == [[3]]

@@ -507,3 +507,15 @@ def test_sums_do_not_depend_on_the_number_of_threads(make_model: Callable, make_
     torch.set_num_threads(before)
     for result in results[1:]:
         np.testing.assert_array_equal(result.values, results[0].values)
+
+
+def test_equal_scores_at_both_ends_are_no_certificate() -> None:
+    class Triangle(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            share = x[:, :4].sum((1, 2)) / 8
+            return torch.relu(1 - (3 * share - 1).abs())
+
+    with pytest.warns(CompletenessWarning, match="of its attributions, more than"):
+        result = integrated_gradients("ACGTACGT", wrap(Triangle()), baseline="zeros", steps=3, max_steps=3)
+    assert result.prediction == result.baseline_prediction == 0
+    assert result.certificate.checks["worst_relative_completeness_error"] > 0.01

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 
 import crossdna_interpret as cdi
+from crossdna_interpret import alphabet
+from crossdna_interpret.models.crossdna.incremental import Incremental
 from crossdna_interpret.models.crossdna.model import CrossDNA
 
 SEQUENCE = "ACGTTGCAAGGCTTAACCGGATATACGATTGCA"
@@ -168,3 +171,35 @@ def test_a_subclass_with_methods_of_its_own_is_computed_in_full(make_model: Call
     assert result.certificate.settings["reuse"] == "no: Doubled has a `represent` of its own"
     edited = [SEQUENCE[:2] + base + SEQUENCE[3:] for base in "ACGT"]
     np.testing.assert_allclose(result.predictions[2], cdi.predict(edited, doubled), rtol=0, atol=1e-6)
+
+
+def test_kernels_do_not_read_weights_of_another_dtype(make_model: Callable, kernel_cache: object) -> None:
+    model = make_model(targets=["y"])
+    model.branch_a.layers[0].mixer_norm = nn.Parameter(
+        model.branch_a.layers[0].mixer_norm.double(), requires_grad=False
+    )
+    edits = [(1, 2, "A"), (4, 5, "C")]
+    result = cdi.score_edits(SEQUENCE, edits, model)
+    right = cdi.predict([SEQUENCE[:a] + base + SEQUENCE[b:] for a, b, base in edits], model)
+    np.testing.assert_allclose(result.predictions, right, rtol=0, atol=1e-5)
+    with pytest.raises(RuntimeError, match=r"branch_a\.layers\.0\.mixer_norm is float64|C compiler"):
+        cdi.score_edits(SEQUENCE, edits, model, compile=True)
+
+
+def test_a_replaced_head_of_the_language_model_is_no_matter(make_model: Callable) -> None:
+    model = make_model(targets=["y"])
+    plain = cdi.predict(SEQUENCE, model)
+    model.lm_head = nn.Sequential(model.lm_head)
+    np.testing.assert_array_equal(cdi.predict(SEQUENCE, model), plain)
+
+
+def test_threads_share_readings_of_the_reference(make_model: Callable, make_sequence: Callable) -> None:
+    """Many blocks, and room for hardly any reading: they are made, used and dropped by several threads at once."""
+    model = make_model(targets=["y"], block_size=16)
+    sequence = make_sequence(300)
+    scorer = Incremental(model, alphabet.encode(sequence), cache_bytes=1)
+    edited = [sequence[:at] + "ACGT"[at % 4] + sequence[at + 1 :] for at in range(0, 300, 3)]
+    expected = cdi.predict(edited, model)
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda each: scorer.score(alphabet.encode(each)[None]).numpy()[0], edited * 3))
+    np.testing.assert_allclose(results, np.tile(expected, (3, 1)), rtol=0, atol=1e-5)
