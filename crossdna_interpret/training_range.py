@@ -138,7 +138,7 @@ class TrainingRange:
             problems.append(f"trained without N; this one has {unknown:,}")
         share, entropy = _composition(ids)
         if not np.isnan(share) and not self.gc[0] <= share <= self.gc[1]:
-            problems.append(f"trained on {self.gc[0]:.0%} to {self.gc[1]:.0%} G and C; this one has {share:.0%}")
+            problems.append(f"trained on {self.gc[0]:.1%} to {self.gc[1]:.1%} G and C; this one has {share:.1%}")
         # A short sequence has few dinucleotides for want of room; its length says so already.
         if len(ids) >= self.shortest and unknown < len(ids) and entropy < self.dinucleotide_bits:
             problems.append(
