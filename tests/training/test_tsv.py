@@ -10,6 +10,7 @@ import pytest
 from crossdna_interpret.training.tsv import read_pieces
 
 TABLE = "name\tsequence\ty\na\tACGT\t1\nb\tGGCC\t2\nc\tTTAA\t3\n"
+GZIPPED = gzip.compress(TABLE.encode(), mtime=0)  # no time in it: the names of tests are the same in each worker
 COLUMNS = {"sequence": ["ACGT", "GGCC", "TTAA"], "y": ["1", "2", "3"]}
 
 
@@ -36,7 +37,7 @@ def columns(path: Path, *wanted: str, size: int = 2) -> dict[str, list[str]]:
         TABLE.replace("\n", "\t\n").encode(),
         TABLE.replace("\t1\n", "\t1\t\t\n").encode(),  # empty fields behind one row alone
         ("\n" + TABLE.replace("\n", "\n\n") + " \n\t\t\n").encode(),
-        gzip.compress(TABLE.encode()),
+        GZIPPED,
         TABLE.replace("\ta", '\t"a').replace("\nb", '\n"b').encode(),
         "\n".join("\t".join(f'"{field}"' for field in line.split("\t")) for line in TABLE.splitlines()).encode(),
         TABLE.replace("name", "sequence_name\tx\tx").replace("\na", "\na\t\t").replace("\nb", "\nb\t\t")
@@ -78,8 +79,8 @@ def test_a_quotation_mark_has_no_effect_beyond_its_field(tmp_path: Path, field: 
         (TABLE.replace("sequence", "sequence ").encode(), r"lacks the columns \['sequence'\]"),
         (TABLE.encode("utf-16"), "cannot be read as tab-separated values in UTF-8"),
         (TABLE.replace("b\t", "Zürich\t").encode("latin-1"), "cannot be read as tab-separated values in UTF-8"),
-        (gzip.compress(TABLE.encode())[:-9], "cannot be read as tab-separated values in UTF-8"),
-        (gzip.compress(TABLE.encode())[:12] + b"damaged" * 9, "cannot be read as tab-separated values in UTF-8"),
+        (GZIPPED[:-9], "cannot be read as tab-separated values in UTF-8"),
+        (GZIPPED[:12] + b"damaged" * 9, "cannot be read as tab-separated values in UTF-8"),
     ],
 )  # fmt: skip
 def test_what_is_no_table_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
