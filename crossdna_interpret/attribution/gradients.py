@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
-from typing import Any, Literal, overload
+from typing import Literal, overload
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from crossdna_interpret import alphabet, strand
+from crossdna_interpret import alphabet
 from crossdna_interpret.arguments import integer
+from crossdna_interpret.attribution.path_integral import PathIntegral, gradients_by_strand
 from crossdna_interpret.averaging import ReverseComplemented, averaged
-from crossdna_interpret.parallel import for_each
-from crossdna_interpret.progress import progress
-from crossdna_interpret.results import Attribution, CompletenessWarning
+from crossdna_interpret.results import Attribution
 from crossdna_interpret.scoring import (
     ModelLike,
     SequenceModel,
@@ -26,10 +23,8 @@ from crossdna_interpret.scoring import (
     resolve_batch_size,
     resolve_model,
     resolve_target,
-    rounding_unit,
     score_channels,
     stability,
-    threads_for,
 )
 from crossdna_interpret.shuffling import dinucleotide_shuffles
 from crossdna_interpret.training_range import warn_outside_training
@@ -38,7 +33,6 @@ __all__ = ["input_gradient", "integrated_gradients"]
 
 BaselineName = Literal["shuffle", "zeros", "uniform"]
 Baseline = BaselineName | np.ndarray
-_ROUNDINGS = 8  # of a score, in units of the last place, that a forward pass may be off by
 
 
 @overload
@@ -50,7 +44,7 @@ def integrated_gradients(  # type: ignore[overload-overlap]  # a str is a Sequen
     baseline: Baseline = "shuffle",
     shuffles: int = 8,
     seed: int = 0,
-    steps: int = 32,
+    steps: int = 24,
     max_steps: int = 256,
     tolerance: float = 0.01,
     batch_size: int | None = None,
@@ -65,7 +59,7 @@ def integrated_gradients(
     baseline: Baseline = "shuffle",
     shuffles: int = 8,
     seed: int = 0,
-    steps: int = 32,
+    steps: int = 24,
     max_steps: int = 256,
     tolerance: float = 0.01,
     batch_size: int | None = None,
@@ -79,7 +73,7 @@ def integrated_gradients(
     baseline: Baseline = "shuffle",
     shuffles: int = 8,
     seed: int = 0,
-    steps: int = 32,
+    steps: int = 24,
     max_steps: int = 256,
     tolerance: float = 0.01,
     batch_size: int | None = None,
@@ -87,10 +81,12 @@ def integrated_gradients(
 ) -> Attribution | list[Attribution]:
     """Share a prediction out over the bases by integrating gradients from baselines to the sequence.
 
-    The line integral is taken by Gauss-Legendre quadrature along both strands' inputs at once (Sundararajan et al.
-    2017, arXiv 1703.01365). Steps are doubled, for each baseline by itself, until its sum is off by at most `tolerance`
-    of its change in prediction, or of the mean change of all baselines where that is larger. Every baseline keeps N
-    where the sequence has N, so N gets nothing.
+    The line integral is taken along both strands' inputs at once (Sundararajan et al. 2017, arXiv 1703.01365). Each
+    line is cut into sections of four points (Gauss-Legendre quadrature). In each section the attributions must add up
+    to the change in prediction from its start to its end. Sections that are furthest off are halved, until the
+    attributions of a baseline are off by at most `tolerance` of its change in prediction, or of the mean change of all
+    baselines where that is larger: as a whole, and also by the root of the sum of the squared errors of its sections.
+    Every baseline keeps N where the sequence has N, so N gets nothing.
 
     Args:
         seq: one sequence of length L, or a list of them.
@@ -101,8 +97,9 @@ def integrated_gradients(
             the last base of each stretch between Ns, so that these get exactly 0 from them.
         shuffles: number of dinucleotide shuffles.
         seed: of the shuffles. The global random state is neither read nor changed.
-        steps: quadrature points at first.
-        max_steps: quadrature points at most; as many as `steps` gives fixed quadrature.
+        steps: quadrature points at first, of each baseline.
+        max_steps: quadrature points at most; as many as `steps` gives fixed quadrature. The certificate's `steps` are
+            those of the baseline that took most.
         tolerance: relative completeness error that is good enough.
         batch_size: points at once; chosen from the length if not given.
         rc_average: whether to attribute the mean of the predictions for both orientations. The result then carries
@@ -146,7 +143,7 @@ def integrated_gradients(
             require_memory(resolved, at_once, len(sequence), gradients=True)
             stable = stability(evaluated, alphabet.encode(sequence), size)
             settings = {"baseline": label, "seed": seed, "tolerance": tolerance, "batch_size": size}
-            paths = [_PathIntegral(each, index, sequence, channels, size) for each in asked]
+            paths = [PathIntegral(each, index, sequence, channels, size) for each in asked]
             found = [path.attribution(steps, max(steps, max_steps), tolerance, settings, stable) for path in paths]
             results.append(averaged(*found) if rc_average else found[0])
     return results[0] if alphabet.is_single(seq) else results
@@ -208,7 +205,7 @@ def _slope(model: SequenceModel, target: int, sequence: str, checks: dict[str, f
     x = torch.from_numpy(own[None]).to(device=model.device, dtype=model.dtype)
     score = float(score_channels(model, x)[0, target])
     strands = []
-    for gradient in _gradients(model, target, x):
+    for gradient in gradients_by_strand(model, target, x):
         bases = gradient[0, :4].double().cpu().numpy()
         strands.append(((bases - bases.mean(axis=0)) * own[:4]).T)
     dtype = np.float64 if model.dtype == torch.float64 else np.float32
@@ -252,159 +249,3 @@ def _baselines(sequence: str, baseline: Baseline, shuffles: int, seed: int) -> t
     unknown = own[4] == 1
     channels[:, :, unknown] = own[:, unknown]
     return channels, label
-
-
-def _gradients(model: SequenceModel, target: int, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradients (n, 5, L) of a target by the forward and the reverse strand's input, both in forward order.
-
-    Raises:
-        ValueError: no gradient reaches the input.
-    """
-    split = getattr(model, "forward_strands", None)
-    with torch.inference_mode(False), torch.enable_grad():  # which belong to the thread
-        forward = x.clone().requires_grad_()
-        if split is None:
-            (gradient,) = _differentiated(model, model(forward), target, [forward])
-            return gradient, torch.zeros_like(gradient)
-        reverse = strand.reverse_complement(x.clone()).requires_grad_()
-        by_forward, by_reverse = _differentiated(model, split(forward, reverse), target, [forward, reverse])
-    return by_forward, strand.reverse_complement(by_reverse)
-
-
-def _differentiated(model: SequenceModel, scores: Tensor, target: int, inputs: list[Tensor]) -> list[Tensor]:
-    gradients: Sequence[Tensor | None] = [None]
-    if scores.requires_grad:
-        gradients = torch.autograd.grad(scores[:, target].sum(), inputs, allow_unused=True)
-    if all(gradient is None for gradient in gradients):
-        raise ValueError(
-            f"`model` {model.name} gives no gradient of its input: it turns bases into numbers of a vocabulary, or "
-            "computes without gradients. `ism`, `deletion_scan`, `insertion_scan`, `pairwise_ism` and `score_edits` "
-            "need none."
-        )
-    pairs = zip(gradients, inputs, strict=True)
-    return [torch.zeros_like(x) if gradient is None else gradient for gradient, x in pairs]
-
-
-class _PathIntegral:
-    """The straight line from K baselines to one sequence, for one target of one model."""
-
-    def __init__(self, model: SequenceModel, target: int, sequence: str, baselines: np.ndarray, batch: int) -> None:
-        self.model, self.target, self.sequence, self.batch = model, target, sequence, batch
-        own = torch.from_numpy(alphabet.one_hot(alphabet.encode(sequence), np.float64))
-        self.start = torch.from_numpy(baselines).to(device=model.device, dtype=model.dtype)
-        self.step = own.to(device=model.device, dtype=model.dtype) - self.start  # (K, 5, L)
-        ends = torch.cat([self.start, own[None].to(self.start)])
-        scores = torch.cat([score_channels(model, part)[:, target] for part in ends.split(batch)]).double().cpu()
-        # A baseline that is the sequence has its score, without what rounding makes of it in another batch.
-        same = (self.step == 0).flatten(1).all(1).cpu()
-        self.baseline_scores, self.score = torch.where(same, scores[-1], scores[:-1]), scores[-1]
-
-    def integrate(self, which: Tensor, steps: int) -> Tensor:
-        """Contributions (len(which), 2, 5, L), float64, of the baselines numbered `which`."""
-        nodes, weights = np.polynomial.legendre.leggauss(steps)
-        alpha = torch.from_numpy((nodes + 1) / 2).to(self.start)
-        weight = torch.from_numpy(weights / 2)
-        total = torch.zeros(len(which), 2, *self.start.shape[1:], dtype=torch.float64, device="cpu")
-        rows, steps_of_rows = np.divmod(np.arange(len(which) * steps), steps)
-        waiting: dict[int, Tensor] = {}
-        added = 0
-
-        def gradients_of(first: int) -> Tensor:
-            row, node = rows[first : first + self.batch], steps_of_rows[first : first + self.batch]
-            k = which[row]
-            points = self.start[k] + alpha[node, None, None] * self.step[k]
-            return torch.stack(_gradients(self.model, self.target, points), dim=1).double().cpu()
-
-        def add(first: int, gradients: Tensor) -> None:
-            """In the order of the points, so that a sum does not depend on which thread was faster."""
-            nonlocal added
-            waiting[first] = gradients
-            while added in waiting:
-                part = slice(added, added + self.batch)
-                scaled = waiting.pop(added) * weight[steps_of_rows[part], None, None, None]
-                total.index_add_(0, torch.from_numpy(rows[part]), scaled)
-                added += self.batch
-            bar.update(len(gradients))
-
-        threads = threads_for(self.model, self.batch, len(self.sequence), gradients=True)
-        with progress(len(rows), f"integrated gradients, {steps} steps", "point") as bar:
-            for_each(range(0, len(rows), self.batch), gradients_of, add, threads=threads)
-        return total * self.step[which].double().cpu().unsqueeze(1)
-
-    def attribution(
-        self, steps: int, max_steps: int, tolerance: float, settings: dict[str, Any], checks: dict[str, float]
-    ) -> Attribution:
-        """Refine each baseline until it is complete, and average."""
-        change = self.score - self.baseline_scores  # (K,)
-        # A change near zero by cancellation has no relative error of its own: the typical change is the scale then.
-        scale = torch.maximum(change.abs(), change.abs().mean())
-        # What rounding alone makes of a difference of two scores; relative to them, whatever their size.
-        largest = torch.maximum(self.score.abs(), self.baseline_scores.abs())
-        rounding = _ROUNDINGS * rounding_unit(self.model.dtype) * largest
-        parts = torch.zeros(len(self.start), 2, *self.start.shape[1:], dtype=torch.float64, device="cpu")
-        open_rows = torch.arange(len(self.start), device="cpu")
-        while True:
-            before = parts.clone()
-            parts[open_rows] = self.integrate(open_rows, steps)
-            error = (parts.sum((1, 2, 3)) - change).abs()
-            # Where rounding hides the change, each value must have settled instead.
-            moved = (parts - before).abs().amax((1, 2, 3))
-            settled = moved <= tolerance * parts.abs().amax((1, 2, 3))
-            good = torch.where(rounding < tolerance * scale, error <= tolerance * scale, settled)
-            open_rows = torch.nonzero(~good).flatten()
-            if len(open_rows) == 0 or steps >= max_steps:
-                break
-            steps = min(2 * steps, max_steps)
-        self._warn(steps, tolerance, error, scale, rounding, parts.abs().sum((1, 2, 3)))
-        forward, reverse = parts.mean(0)[:, :4].transpose(1, 2).numpy()
-        dtype = np.float64 if self.model.dtype == torch.float64 else np.float32
-        attributed = parts.abs().sum((1, 2, 3))
-        relative = _relative(error, torch.where(scale > 0, scale, attributed))
-        checks = {**checks, "worst_relative_completeness_error": float(relative.max())}
-        return Attribution(
-            sequence=self.sequence,
-            target=self.model.targets[self.target],
-            forward=forward.astype(dtype),
-            reverse=reverse.astype(dtype),
-            prediction=float(self.score),
-            baseline_prediction=float(self.baseline_scores.mean()),
-            baseline=settings["baseline"],
-            certificate=certify(
-                self.model, "integrated gradients", settings=settings | {"steps": steps}, checks=checks
-            ),
-            by_strand=hasattr(self.model, "forward_strands"),
-        )
-
-    def _warn(
-        self, steps: int, tolerance: float, error: Tensor, scale: Tensor, rounding: Tensor, attributed: Tensor
-    ) -> None:
-        """Of baselines whose values do not add up, and of those where that cannot be judged; all arguments (K,)."""
-        relative = _relative(error, scale)
-        # Where all cancels, the values themselves are what an error is compared with.
-        hidden = (rounding > tolerance * torch.maximum(scale, attributed)) & (attributed > rounding)
-        incomplete = torch.where(rounding >= tolerance * scale, error > tolerance * attributed, relative > tolerance)
-        incomplete &= ~hidden & (error > rounding)
-        count = len(error)
-        message = None
-        if incomplete.any():
-            message = (
-                f"Integrated gradients with {steps} steps: the worst of {count} baselines is off by "
-                f"{float(_relative(error, torch.where(scale > 0, scale, attributed))[incomplete].max()):.2%} of its "
-                f"{'change in prediction' if bool((scale > 0).all()) else 'attributions'}, more than "
-                f"`tolerance`={tolerance:.2%}. Raise `max_steps`."
-            )
-        elif hidden.any():
-            at = int((rounding / scale).nan_to_num(posinf=0).argmax())
-            message = (
-                f"Integrated gradients: for {int(hidden.sum())} of {count} baselines it cannot be judged whether the "
-                f"attributions add up to the change in prediction of {float(scale[at]):.3g}, which is lost in the "
-                f"rounding of scores of {float(self.score):.3g} in {str(self.model.dtype).removeprefix('torch.')}. "
-                "A model in float64 would tell."
-            )
-        if message is not None:
-            warnings.warn(message, CompletenessWarning, stacklevel=level_of_caller())
-
-
-def _relative(error: Tensor, scale: Tensor) -> Tensor:
-    """Errors as shares of a scale; 0 where there is none to compare with."""
-    return torch.where(scale > 0, error / scale, 0.0)

@@ -29,10 +29,13 @@ FIXED = {"tolerance": 1e6}
 FEW = {"steps": 8}
 
 
-def captum_by_strand(model: nn.Module, sequence: str, baseline: np.ndarray, target: int) -> tuple[np.ndarray, ...]:
+def captum_by_strand(
+    model: nn.Module, sequence: str, baseline: np.ndarray, target: int, *, sections: int = 1, points: int = 50
+) -> tuple[np.ndarray, ...]:
     """Two (L, 4) arrays: what captum gives each stem convolution for its input, both in forward coordinates.
 
-    `baseline` is (L, 4); as in the package, an N of the sequence is an N of the baseline too.
+    `baseline` is (L, 4); as in the package, an N of the sequence is an N of the baseline too. The line is integrated in
+    as many sections of equal length, with so many points each.
     """
     x = torch.from_numpy(alphabet.one_hot(alphabet.encode(sequence), np.float64))[None]
     start = torch.zeros_like(x)
@@ -43,10 +46,13 @@ def captum_by_strand(model: nn.Module, sequence: str, baseline: np.ndarray, targ
         # The two convolutions stand side by side, which is what this warning asks to make sure of.
         warnings.filterwarnings("ignore", message="Multiple layers provided")
         method = LayerIntegratedGradients(model, [model.stem.conv_forward, model.stem.conv_reverse])
-    forward, reverse = method.attribute(
-        x, baselines=start, n_steps=50, method="gausslegendre", attribute_to_layer_input=True, target=target
-    )
-    forward, reverse = forward[0, :4].detach().numpy(), reverse[0, :4].detach().numpy()
+    options = {"n_steps": points, "method": "gausslegendre", "attribute_to_layer_input": True, "target": target}
+    total = [torch.zeros_like(x), torch.zeros_like(x)]
+    for number in range(sections):
+        first, last = (torch.lerp(start, x, share / sections) for share in (number, number + 1))
+        for strand, part in enumerate(method.attribute(last, baselines=first, **options)):
+            total[strand] += part.detach()
+    forward, reverse = (each[0, :4].numpy() for each in total)
     return forward.T, reverse[::-1, ::-1].T  # ACGT reversed is its complement
 
 
@@ -117,13 +123,13 @@ def test_equals_captum(case: str, baseline: str, make_model: Callable, make_sequ
         "uniform": np.full((length, 4), 0.25),
         "array": np.random.default_rng(3).dirichlet(np.ones(4), length),
     }[baseline]
-    forward, reverse = captum_by_strand(model, sequence, array, index)
+    forward, reverse = captum_by_strand(model, sequence, array, index, sections=3, points=4)
     given = array if baseline == "array" else baseline
-    a = integrated_gradients(sequence, model, target=index, baseline=given, steps=50, max_steps=50, **FIXED)
-    np.testing.assert_allclose(a.forward, forward, rtol=0, atol=1e-8)
-    np.testing.assert_allclose(a.reverse, reverse, rtol=0, atol=1e-8)
+    a = integrated_gradients(sequence, model, target=index, baseline=given, steps=12, max_steps=12, **FIXED)
+    np.testing.assert_allclose(a.forward, forward, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(a.reverse, reverse, rtol=0, atol=1e-9)
     assert a.baseline == baseline
-    assert a.certificate.settings["steps"] == 50
+    assert a.certificate.settings["steps"] == 12
     # Both paths must matter, and differ, for the comparison to tell them apart.
     assert min(abs(forward).max(), abs(reverse).max(), abs(forward - reverse).max()) > 1e-3
 
@@ -135,11 +141,11 @@ def test_shuffle_is_the_mean_of_captum_over_the_shuffles(
     model = make_model(depth=1).double()
     sequence = make_sequence(30, n_at=n_at)
     shuffles = [channels(alphabet.decode(ids)) for ids in dinucleotide_shuffles(sequence, 3, 5)]
-    parts = [captum_by_strand(model, sequence, shuffle, 0) for shuffle in shuffles]
+    parts = [captum_by_strand(model, sequence, shuffle, 0, sections=2, points=4) for shuffle in shuffles]
     forward, reverse = np.mean(parts, axis=0)
-    a = integrated_gradients(sequence, model, shuffles=3, seed=5, steps=50, max_steps=50, **FIXED)
-    np.testing.assert_allclose(a.forward, forward, rtol=0, atol=1e-8)
-    np.testing.assert_allclose(a.reverse, reverse, rtol=0, atol=1e-8)
+    a = integrated_gradients(sequence, model, shuffles=3, seed=5, steps=8, max_steps=8, **FIXED)
+    np.testing.assert_allclose(a.forward, forward, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(a.reverse, reverse, rtol=0, atol=1e-9)
     assert a.baseline == "shuffle"
     scores = predict([alphabet.decode(ids) for ids in dinucleotide_shuffles(sequence, 3, 5)], model)
     assert a.baseline_prediction == pytest.approx(scores.mean(), abs=1e-12)
@@ -233,17 +239,61 @@ def test_unknown_positions_get_nothing(smooth: Callable, make_sequence: Callable
         assert (a.importance[[1, 2, 8, 11]] != 0).all()
 
 
-def test_steps_double_until_the_tolerance(smooth: Callable, make_sequence: Callable) -> None:
-    model, sequence = smooth(), make_sequence(24)
-    arguments = {"baseline": "uniform", "tolerance": 1e-7}
-    a = integrated_gradients(sequence, model, steps=1, **arguments)
-    steps = a.certificate.settings["steps"]
-    assert steps in (4, 8, 16, 32, 64)
-    # As many steps would have done alone, and half as many would not.
-    fixed = integrated_gradients(sequence, model, steps=steps, max_steps=steps, **arguments)
-    np.testing.assert_array_equal(fixed.values, a.values)
-    with pytest.warns(CompletenessWarning):
-        integrated_gradients(sequence, model, steps=steps // 2, max_steps=steps // 2, **arguments)
+@pytest.mark.parametrize("baseline", ["zeros", "uniform"])
+def test_sections_that_are_halved_approach_one_fine_rule(
+    baseline: str, smooth: Callable, make_sequence: Callable
+) -> None:
+    model, sequence = smooth(targets=TARGETS), make_sequence(40, n_at=(7,))
+    array = np.full((40, 4), 0.25 if baseline == "uniform" else 0.0)
+    forward, reverse = captum_by_strand(model, sequence, array, 1, points=200)
+    a = integrated_gradients(sequence, model, target=1, baseline=baseline, steps=8, tolerance=1e-6)
+    assert a.certificate.settings["steps"] > 8
+    largest = np.abs(forward + reverse).max()
+    np.testing.assert_allclose(a.forward, forward, rtol=0, atol=1e-5 * largest)
+    np.testing.assert_allclose(a.reverse, reverse, rtol=0, atol=1e-5 * largest)
+
+
+def test_models_with_kinks_on_the_way_are_complete_too(make_model: Callable, make_sequence: Callable) -> None:
+    model, sequence = make_model().double(), make_sequence(40)
+    # One rule for the whole line is off by more than 1 % of the change, with as many as 1,024 points.
+    a = integrated_gradients(sequence, model, shuffles=4, max_steps=1024)  # warnings are errors
+    assert a.completeness_error < 0.01 * abs(a.prediction - a.baseline_prediction)
+
+
+class Kink(nn.Module):
+    """Its score rises from a share of the way on, and not before: the gradient jumps there."""
+
+    def __init__(self, at: float) -> None:
+        super().__init__()
+        self.at = at
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(x[:, :4].mean((1, 2)) * 4 - self.at)
+
+
+def test_points_gather_where_the_gradient_jumps() -> None:
+    points = []
+    model = Kink(0.3)
+    model.register_forward_pre_hook(lambda module, args: points.append(args[0].mean((1, 2)).double() * 4))
+    a = integrated_gradients("ACGTTGCA", wrap(model), baseline="zeros", steps=16, tolerance=1e-3)
+    assert a.completeness_error <= 1e-3 * abs(a.prediction - a.baseline_prediction)
+    np.testing.assert_allclose(a.values.sum(1), 0.7 / 8, rtol=2e-3)  # every base has the same share
+    at = torch.cat(points)
+    assert a.certificate.settings["steps"] < 64
+    assert ((at > 0.25) & (at < 0.35)).sum() > ((at > 0.5) & (at < 1)).sum()
+
+
+def test_sections_may_not_be_wrong_by_turns() -> None:
+    class Bumps(nn.Module):
+        """Two bumps that four points see as too high and too low: the whole adds up by accident."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            share = x[:, :4].mean((1, 2)) * 4
+            return share + 0.2 * torch.sin(24 * torch.pi * share)
+
+    a = integrated_gradients("ACGTTGCA", wrap(Bumps()), baseline="zeros", steps=8)
+    np.testing.assert_allclose(a.values.sum(1), 1 / 8, rtol=0.01)
+    assert a.certificate.checks["worst_relative_error_over_sections"] <= 0.01
 
 
 def test_tolerance_is_the_relative_error(smooth: Callable, make_sequence: Callable) -> None:
@@ -253,8 +303,10 @@ def test_tolerance_is_the_relative_error(smooth: Callable, make_sequence: Callab
     enough = integrated_gradients(sequence, model, baseline="zeros", steps=4, tolerance=1.01 * left)
     np.testing.assert_array_equal(enough.values, coarse.values)
     assert enough.certificate.settings["steps"] == 4
-    doubled = integrated_gradients(sequence, model, baseline="zeros", steps=4, tolerance=0.99 * left)
-    assert doubled.certificate.settings["steps"] == 8
+    halved = integrated_gradients(sequence, model, baseline="zeros", steps=4, tolerance=0.99 * left)
+    assert halved.certificate.settings["steps"] == 8
+    with pytest.warns(CompletenessWarning):  # as many steps as it takes, and no fewer
+        integrated_gradients(sequence, model, baseline="zeros", steps=4, max_steps=7, tolerance=0.99 * left)
 
 
 def test_each_baseline_is_refined_by_itself(smooth: Callable, make_sequence: Callable) -> None:
@@ -265,14 +317,15 @@ def test_each_baseline_is_refined_by_itself(smooth: Callable, make_sequence: Cal
     a = integrated_gradients(sequence, model, baseline=stack, steps=2, tolerance=1e-6)
     steps = a.certificate.settings["steps"]
     assert steps > 4
-    # Three ends, two points for the first baseline, and 2 + 4 + ... + steps for the second.
-    assert sum(points) == 3 + 2 + (2 * steps - 2)
+    # Three ends and two points for each baseline. Then each section that is halved takes one point in its middle, and
+    # two in each half; the second baseline has `steps` / 2 sections in the end.
+    assert sum(points) == 3 + 2 + 2 + 5 * (steps // 2 - 1)
 
 
 def test_warning_tells_the_error_that_is_left(make_model: Callable, make_sequence: Callable) -> None:
     model, sequence = make_model().double(), make_sequence(24)
     with pytest.warns(CompletenessWarning) as caught:
-        a = integrated_gradients(sequence, model, baseline="zeros", steps=2, max_steps=7, tolerance=1e-3)
+        a = integrated_gradients(sequence, model, baseline="zeros", steps=2, max_steps=3, tolerance=1e-3)
     assert len(caught) == 1
     left = a.completeness_error / abs(a.prediction - a.baseline_prediction)
     assert left > 1e-3
@@ -280,10 +333,13 @@ def test_warning_tells_the_error_that_is_left(make_model: Callable, make_sequenc
     message = str(caught[0].message)
     assert f"{left:.2%}" in message
     assert "0.10%" in message
-    assert "7 steps" in message
-    assert a.certificate.settings["steps"] == 7  # 2, 4, and then not 8
-    fixed = integrated_gradients(sequence, model, baseline="zeros", steps=7, max_steps=7, **FIXED)
-    np.testing.assert_array_equal(a.values, fixed.values)
+    assert "2 steps" in message
+    assert a.certificate.settings["steps"] == 2
+    with pytest.warns(
+        CompletenessWarning, match="with 6 steps"
+    ):  # two, four, six in three sections, and then not eight
+        b = integrated_gradients(sequence, model, baseline="zeros", steps=2, max_steps=7, tolerance=1e-9)
+    assert b.certificate.settings["steps"] == 6
 
 
 def test_warning_points_at_the_caller(make_model: Callable, make_sequence: Callable) -> None:
@@ -333,7 +389,7 @@ def test_batch_size_does_not_matter(batch_size: int, smooth: Callable, make_sequ
     np.testing.assert_allclose(a.forward, expected.forward, rtol=0, atol=1e-12)
     np.testing.assert_allclose(a.reverse, expected.reverse, rtol=0, atol=1e-12)
     assert max(widest) <= batch_size
-    assert sum(widest) == 3 + 1 + 3 * 8  # both ends once, and every point of the path once
+    assert sum(widest) == 3 + 1 + 3 + 3 * 8  # both ends and the middle of each path once, and every point once
 
 
 def test_list_gives_list_in_order(smooth: Callable, make_sequence: Callable) -> None:

@@ -1,0 +1,366 @@
+"""The integral of a gradient along straight lines, in sections that are halved until each adds up."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from crossdna_interpret import alphabet, strand
+from crossdna_interpret.parallel import for_each
+from crossdna_interpret.progress import progress
+from crossdna_interpret.results import Attribution, CompletenessWarning
+from crossdna_interpret.scoring import (
+    SequenceModel,
+    certify,
+    level_of_caller,
+    rounding_unit,
+    score_channels,
+    threads_for,
+)
+
+__all__ = ["PathIntegral", "gradients_by_strand"]
+
+_POINTS = 4  # of a section, by Gauss-Legendre quadrature: exact for polynomials of up to degree 7
+_WORTH_SHARING = 16  # points to compute in two batches rather than one, for two threads
+_ROUNDINGS = 8  # of a score, in units of the last place, that a forward pass may be off by
+
+
+def gradients_by_strand(model: SequenceModel, target: int, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients (n, 5, L) of a target by the forward and the reverse strand's input, both in forward order.
+
+    Raises:
+        ValueError: no gradient reaches the input.
+    """
+    split = getattr(model, "forward_strands", None)
+    with torch.inference_mode(False), torch.enable_grad():  # which belong to the thread
+        forward = x.clone().requires_grad_()
+        if split is None:
+            (gradient,) = _differentiated(model, model(forward), target, [forward])
+            return gradient, torch.zeros_like(gradient)
+        reverse = strand.reverse_complement(x.clone()).requires_grad_()
+        by_forward, by_reverse = _differentiated(model, split(forward, reverse), target, [forward, reverse])
+    return by_forward, strand.reverse_complement(by_reverse)
+
+
+def _differentiated(model: SequenceModel, scores: Tensor, target: int, inputs: list[Tensor]) -> list[Tensor]:
+    gradients: Sequence[Tensor | None] = [None]
+    if scores.requires_grad:
+        gradients = torch.autograd.grad(scores[:, target].sum(), inputs, allow_unused=True)
+    if all(gradient is None for gradient in gradients):
+        raise ValueError(
+            f"`model` {model.name} gives no gradient of its input: it turns bases into numbers of a vocabulary, or "
+            "computes without gradients. `ism`, `deletion_scan`, `insertion_scan`, `pairwise_ism` and `score_edits` "
+            "need none."
+        )
+    pairs = zip(gradients, inputs, strict=True)
+    return [torch.zeros_like(x) if gradient is None else gradient for gradient, x in pairs]
+
+
+@dataclass(eq=False)
+class _Section:
+    """A part of a line, from one share of its length to another, and what the bases contribute there."""
+
+    start: float
+    end: float
+    points: int
+    start_score: float
+    end_score: float
+    values: Tensor | None = None  # (2, 4, L) by strand, once they are computed
+    excess: float = math.inf  # by how much they come to more than the change of the score; below 0 if to less
+
+    def receive(self, values: Tensor) -> None:
+        """Take up the contributions."""
+        self.values = values
+        self.excess = float(values.sum(dtype=torch.float64)) - (self.end_score - self.start_score)
+
+    def halves(self, middle_score: float) -> list[_Section]:
+        """Two sections in place of this one, without contributions so far."""
+        middle = (self.start + self.end) / 2
+        return [
+            _Section(self.start, middle, self.points, self.start_score, middle_score),
+            _Section(middle, self.end, self.points, middle_score, self.end_score),
+        ]
+
+
+class _Line:
+    """The straight line from one baseline to the sequence.
+
+    Args:
+        baseline_score, score: at its start and at its end.
+        scale: what an error is compared with.
+        rounding: what rounding alone makes of a difference of two scores.
+    """
+
+    def __init__(self, baseline_score: float, score: float, scale: float, rounding: float) -> None:
+        self.baseline_score, self.score, self.scale, self.rounding = baseline_score, score, scale, rounding
+        self.sections: list[_Section] = []
+        self.total: Tensor | None = None  # (2, 4, L) float64, of all sections
+        self.moved = math.inf  # the largest change of a value in the last round
+
+    @property
+    def points(self) -> int:
+        return sum(section.points for section in self.sections)
+
+    @property
+    def incompleteness(self) -> float:
+        """How far the contributions are from adding up to the change of the score."""
+        return abs(float(self.values.sum()) - (self.score - self.baseline_score))
+
+    @property
+    def error(self) -> float:
+        """The same, or what the errors of the sections come to, of which some cancel by chance, if that is more."""
+        beyond_rounding = [max(0.0, abs(section.excess) - self.rounding) for section in self.sections]
+        return max(self.incompleteness, math.hypot(*beyond_rounding))
+
+    @property
+    def values(self) -> Tensor:
+        """Contributions (2, 4, L), float64."""
+        assert self.total is not None
+        return self.total
+
+    @property
+    def attributed(self) -> float:
+        """The sum of all values without their signs."""
+        return float(self.values.abs().sum())
+
+    def relative(self, error: float) -> float:
+        """An error as a share of the scale, or of the values where scores do not change; 0 where there is neither."""
+        scale = self.scale or self.attributed
+        return error / scale if scale else 0.0
+
+    def add_up(self) -> None:
+        """Sum up the sections."""
+        self.sections.sort(key=lambda section: section.start)
+        total = torch.stack([each.values for each in self.sections if each.values is not None])
+        before, self.total = self.total, total.sum(0, dtype=torch.float64)
+        self.moved = math.inf if before is None else float((self.total - before).abs().max())
+
+    def is_hidden(self, tolerance: float) -> bool:
+        """Whether rounding hides the change, so that nobody can tell if the values add up to it."""
+        return self.rounding > tolerance * max(self.scale, self.attributed) and self.attributed > self.rounding
+
+    def is_incomplete(self, tolerance: float) -> bool:
+        """Whether the values are known not to add up to the change."""
+        # Where all cancels, the values themselves are what an error is compared with.
+        scale = self.attributed if self.rounding >= tolerance * self.scale else self.scale
+        return not self.is_hidden(tolerance) and self.error > max(tolerance * scale, self.rounding)
+
+    def unfinished(self, tolerance: float, max_steps: int) -> list[_Section]:
+        """Sections to halve: those that are furthest off; none where all is well, or no more points are allowed."""
+        allowed = tolerance * self.scale
+        if self.rounding < allowed:
+            if self.error <= allowed:
+                return []
+        elif not self.attributed or self.moved <= tolerance * float(self.values.abs().max()):
+            return []  # rounding hides the change, and each value has settled
+        chosen: list[_Section] = []
+        points = self.points
+        rest = sorted(self.sections, key=lambda section: -abs(section.excess))
+        while rest and points + rest[0].points <= max_steps:
+            left = [section.excess for section in rest]
+            if self.rounding < allowed and max(abs(math.fsum(left)), math.hypot(*left)) <= allowed / 2:
+                break
+            chosen.append(rest.pop(0))
+            points += chosen[-1].points
+        return chosen
+
+
+class PathIntegral:
+    """The straight lines from K baselines to one sequence, for one target of one model.
+
+    Lines are cut into sections. What the bases contribute in a section must add up to the change of the score from its
+    start to its end, which two forward passes tell. Where it does not the section is halved, so that points gather
+    where the gradient changes quickly.
+
+    Args:
+        model: in evaluation mode.
+        target: number of the target.
+        sequence: of length L.
+        baselines: (K, 5, L) float64.
+        batch: points to compute at once, at most.
+    """
+
+    def __init__(self, model: SequenceModel, target: int, sequence: str, baselines: np.ndarray, batch: int) -> None:
+        self.model, self.target, self.sequence, self.batch = model, target, sequence, batch
+        own = torch.from_numpy(alphabet.one_hot(alphabet.encode(sequence), np.float64))
+        self.end = own.to(device=model.device, dtype=model.dtype)  # (5, L)
+        self.start = torch.from_numpy(baselines).to(device=model.device, dtype=model.dtype)  # (K, 5, L)
+        self.step = self.end - self.start
+        count = len(self.start)
+        scores = self._scores([*((number, 0.0) for number in range(count)), (0, 1.0)])
+        # A baseline that is the sequence has its score, without what rounding makes of it in another batch.
+        same = (self.step == 0).flatten(1).all(1).cpu().numpy()
+        self.score = float(scores[-1])
+        self.baseline_scores = np.where(same, self.score, scores[:-1])
+        change = np.abs(self.score - self.baseline_scores)
+        # A change near zero by cancellation has no relative error of its own: the typical change is the scale then.
+        scale = np.maximum(change, change.mean())
+        # Relative to the scores, whatever their size.
+        rounding = _ROUNDINGS * rounding_unit(model.dtype) * np.maximum(abs(self.score), np.abs(self.baseline_scores))
+        self.lines = [
+            _Line(float(self.baseline_scores[number]), self.score, float(scale[number]), float(rounding[number]))
+            for number in range(count)
+        ]
+
+    def attribution(
+        self, steps: int, max_steps: int, tolerance: float, settings: dict[str, Any], checks: dict[str, float]
+    ) -> Attribution:
+        """Refine each baseline until it is complete, and average.
+
+        Args:
+            steps: points of each baseline at first.
+            max_steps: points of a baseline at most.
+            tolerance: relative error that is good enough.
+            settings: for the certificate, with the label of the baselines.
+            checks: for the certificate.
+
+        Warns:
+            CompletenessWarning: `tolerance` was not reached, or nobody can tell.
+        """
+        self._cut(steps)
+        while halved := {line: chosen for line in self.lines if (chosen := line.unfinished(tolerance, max_steps))}:
+            self._halve(halved)
+        used = max(line.points for line in self.lines)
+        self._warn(used, tolerance)
+        total = torch.stack([line.values for line in self.lines]).mean(0)
+        dtype = np.float64 if self.model.dtype == torch.float64 else np.float32
+        forward, reverse = total.transpose(1, 2).numpy().astype(dtype)
+        checks = checks | {
+            "worst_relative_completeness_error": max(line.relative(line.incompleteness) for line in self.lines),
+            "worst_relative_error_over_sections": max(line.relative(line.error) for line in self.lines),
+        }
+        return Attribution(
+            sequence=self.sequence,
+            target=self.model.targets[self.target],
+            forward=forward,
+            reverse=reverse,
+            prediction=self.score,
+            baseline_prediction=float(self.baseline_scores.mean()),
+            baseline=settings["baseline"],
+            certificate=certify(self.model, "integrated gradients", settings=settings | {"steps": used}, checks=checks),
+            by_strand=hasattr(self.model, "forward_strands"),
+        )
+
+    def _cut(self, steps: int) -> None:
+        """Cut each line into sections of equal length, with `steps` points altogether, and integrate."""
+        count = math.ceil(steps / _POINTS)
+        points = [steps // count + (number < steps % count) for number in range(count)]
+        shares = [number / count for number in range(count + 1)]
+        inner = self._scores([(number, share) for number in range(len(self.lines)) for share in shares[1:-1]])
+        for line, middle in zip(self.lines, inner.reshape(len(self.lines), -1), strict=True):
+            scores = [line.baseline_score, *middle.tolist(), line.score]
+            line.sections = [
+                _Section(shares[i], shares[i + 1], points[i], scores[i], scores[i + 1]) for i in range(count)
+            ]
+        self._integrate([(number, section) for number, line in enumerate(self.lines) for section in line.sections])
+        for line in self.lines:
+            line.add_up()
+
+    def _halve(self, chosen: dict[_Line, list[_Section]]) -> None:
+        """Halve the chosen sections, and integrate their halves."""
+        numbered = [(number, section) for number, line in enumerate(self.lines) for section in chosen.get(line, [])]
+        scores = self._scores([(number, (section.start + section.end) / 2) for number, section in numbered])
+        new: list[tuple[int, _Section]] = []
+        for (number, section), score in zip(numbered, scores.tolist(), strict=True):
+            halves = section.halves(score)
+            self.lines[number].sections.remove(section)
+            self.lines[number].sections += halves
+            new += [(number, half) for half in halves]
+        self._integrate(new)
+        for line in chosen:
+            line.add_up()
+
+    def _scores(self, at: list[tuple[int, float]]) -> np.ndarray:
+        """Scores (n,), float64, at n points: the number of a line, and a share of its length."""
+        scores = np.zeros(len(at))
+
+        def scores_of(first: int) -> Tensor:
+            channels = self._channels(at[first : first + self.batch])
+            return score_channels(self.model, channels)[:, self.target].double().cpu()
+
+        def keep(first: int, found: Tensor) -> None:
+            scores[first : first + len(found)] = found.numpy()
+
+        threads = threads_for(self.model, self.batch, len(self.sequence))
+        for_each(range(0, len(at), self.batch), scores_of, keep, threads=threads)
+        return scores
+
+    def _channels(self, at: Sequence[tuple[int, float]]) -> Tensor:
+        """Channels (n, 5, L) at n points; at the whole length they are exactly those of the sequence."""
+        numbers = torch.tensor([number for number, _ in at], device="cpu")
+        shares = torch.tensor([share for _, share in at], dtype=torch.float64, device="cpu")
+        shares = shares.to(self.start)[:, None, None]
+        between = self.start[numbers] + shares * self.step[numbers]
+        return torch.where(shares == 1, self.end, between)
+
+    def _integrate(self, sections: list[tuple[int, _Section]]) -> None:
+        """Compute what the bases contribute in sections of numbered lines."""
+        at: list[tuple[int, float]] = []
+        weights: list[float] = []
+        rows: list[int] = []
+        for row, (number, section) in enumerate(sections):
+            nodes, weight = np.polynomial.legendre.leggauss(section.points)
+            length = section.end - section.start
+            at += [(number, share) for share in (section.start + length * (nodes + 1) / 2).tolist()]
+            weights += (length * weight / 2).tolist()
+            rows += [row] * section.points
+        row_of, weight_of = np.array(rows), np.array(weights)
+        totals = torch.zeros(len(sections), 2, 4, len(self.sequence), dtype=torch.float64, device="cpu")
+        batches = math.ceil(len(at) / self.batch)
+        if batches % 2 and len(at) >= _WORTH_SHARING:
+            batches += 1
+        size = math.ceil(len(at) / batches)
+        waiting: dict[int, Tensor] = {}
+        added = 0
+
+        def gradients_of(first: int) -> Tensor:
+            channels = self._channels(at[first : first + size])
+            both = torch.stack(gradients_by_strand(self.model, self.target, channels), dim=1)
+            return both[:, :, :4].double().cpu()
+
+        def add(first: int, gradients: Tensor) -> None:
+            """In the order of the points, so that a sum does not depend on which thread was faster."""
+            nonlocal added
+            waiting[first] = gradients
+            while added in waiting:
+                part = slice(added, added + size)
+                scaled = waiting.pop(added) * torch.from_numpy(weight_of[part])[:, None, None, None]
+                totals.index_add_(0, torch.from_numpy(row_of[part]), scaled)
+                added += size
+            bar.update(len(gradients))
+
+        threads = threads_for(self.model, size, len(self.sequence), gradients=True)
+        with progress(len(at), "integrated gradients", "point") as bar:
+            for_each(range(0, len(at), size), gradients_of, add, threads=threads)
+        for (number, section), total in zip(sections, totals, strict=True):
+            section.receive((total * self.step[number, :4].double().cpu()).to(self.model.dtype))
+
+    def _warn(self, steps: int, tolerance: float) -> None:
+        """Of baselines whose values do not add up, or of those where that cannot be judged."""
+        incomplete = [line for line in self.lines if line.is_incomplete(tolerance)]
+        hidden = [line for line in self.lines if line.is_hidden(tolerance)]
+        if incomplete:
+            compared = "change in prediction" if all(line.scale > 0 for line in self.lines) else "attributions"
+            message = (
+                f"Integrated gradients with {steps} steps: the worst of {len(self.lines)} baselines is off by "
+                f"{max(line.relative(line.error) for line in incomplete):.2%} of its {compared}, more than "
+                f"`tolerance`={tolerance:.2%}. Raise `max_steps`."
+            )
+        elif hidden:
+            worst = max(hidden, key=lambda line: line.rounding / line.scale if line.scale else 0.0)
+            message = (
+                f"Integrated gradients: for {len(hidden)} of {len(self.lines)} baselines it cannot be judged whether "
+                f"the attributions add up to the change in prediction of {worst.scale:.3g}, which is lost in the "
+                f"rounding of scores of {self.score:.3g} in {str(self.model.dtype).removeprefix('torch.')}. "
+                "A model in float64 would tell."
+            )
+        else:
+            return
+        warnings.warn(message, CompletenessWarning, stacklevel=level_of_caller())
