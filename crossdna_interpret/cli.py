@@ -30,7 +30,10 @@ from crossdna_interpret.training_range import outside_training, shown_elsewhere
 __all__ = ["main"]
 
 _PACKAGE = Path(__file__).resolve().parent
-_ISM_TABLE = "name\tposition\tref\talt\ttarget\tprediction\tdelta"
+_ISM_TABLES = tuple(  # their first lines: of this version, and of the older ones
+    f"name\tposition\tref\talt\ttarget\tprediction\tdelta{more}" for more in ("\toutside_training", "")
+)
+_LONG = 1000  # bases whose report takes more than a moment
 _COMPILE: dict[str, Compile] = {"auto": "auto", "yes": True, "no": False}
 
 
@@ -196,6 +199,10 @@ def _report(options: argparse.Namespace) -> int:
     done: _Done = options.done
     done.total, done.where = len(records), f"they are in {options.out}"
 
+    bases = sum(len(each.sequence) for each in records)
+    if bases > _LONG and not sys.stderr.isatty():
+        _complain(f"explaining {bases:,} bases, which may take minutes")
+
     def finished(name: str) -> None:
         done.count += 1
         if done.total > 1 and not sys.stderr.isatty():  # a terminal shows a bar
@@ -221,7 +228,7 @@ def _ism(options: argparse.Namespace) -> int:
     resolve_target(model, options.target)
     paths = {each.name: options.out / f"{files[each.name]}.tsv" for each in records}
     for path in paths.values():  # all of them before any work
-        refuse_foreign(path, lambda start: start.startswith(_ISM_TABLE), "an earlier table of this command")
+        refuse_foreign(path, lambda start: start.partition("\n")[0] in _ISM_TABLES, "an earlier table of this command")
         refuse_foreign(_certificate(path), lambda start: '"model_hash"' in start, "an earlier certificate")
     options.out.mkdir(parents=True, exist_ok=True)
     outside = _outside(model, records)

@@ -105,13 +105,24 @@ def _points(model: nn.Module) -> dict[str, nn.Module]:
 
 
 class _Hook:
-    """A forward hook of `capture` or `edit`, which does nothing in other threads: they may use the same model."""
+    """A forward hook of `capture` or `edit`, which does nothing in other threads: they may use the same model.
+
+    Raises:
+        RuntimeError: another thread computes a part of the same forward pass, as in `torch.nn.DataParallel`.
+    """
 
     def __init__(self, function: Callable[[nn.Module, tuple[Any, ...], Any], Any], *, changes: bool) -> None:
         self.function, self.changes, self.thread = function, changes, threading.get_ident()
 
     def __call__(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
-        return self.function(module, inputs, output) if threading.get_ident() == self.thread else None
+        if threading.get_ident() == self.thread:
+            return self.function(module, inputs, output)
+        if getattr(module, "_is_replica", False):
+            raise RuntimeError(
+                "`capture` and `edit` belong to one thread, and torch.nn.DataParallel computes in several. Use "
+                "the model inside of it (its `module`)."
+            )
+        return None
 
 
 def hooks_of(module: nn.Module) -> list[Any]:

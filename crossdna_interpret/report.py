@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -55,8 +57,8 @@ def write_report(
 ) -> tuple[Path, Path]:
     """Explain sequences in one HTML file that needs nothing else, not even a network.
 
-    Page and table are written anew after each sequence, so an interruption leaves those that are finished. An earlier
-    report is replaced; any other file of these names is left alone, and is an error.
+    Page and table are written while the work goes on, and also when it is interrupted, with the sequences that are
+    finished. An earlier report is replaced; any other file of these names is left alone, and is an error.
 
     Args:
         sequences: from name to sequence; names may hold any characters.
@@ -65,7 +67,7 @@ def write_report(
         target: name or number of the target; may be left out when there is one.
         loci: what is known of some of the sequences, by name; shown with them.
         descriptions: a line about some of the sequences, by name; shown with them.
-        finished: called with the name of each sequence when it is on the page.
+        finished: called with the name of each sequence that is finished.
 
     Returns:
         Paths of the page and of the table, which has a row for each substitution and target: name, position (0-based),
@@ -100,7 +102,8 @@ def write_report(
         symmetric = {length: symmetric_targets(resolved, length)[index] for length in set(map(len, both))}
         sections: list[dict[str, Any]] = []
         tables: list[pd.DataFrame] = []
-        with progress(len(normal) * _steps(resolved), "report", "analysis") as bar:
+        writer = _Seldom(lambda: _write(out, table_path, sections, tables, len(normal), resolved, index))
+        with writer, progress(len(normal) * _steps(resolved), "report", "analysis") as bar:
             for number, (name, sequence) in enumerate(normal.items()):
                 locus = (loci or {}).get(name)
                 with _progress_behind(bar, f"{number + 1} of {len(normal)}"):
@@ -116,14 +119,56 @@ def write_report(
                 }
                 sections.append(_section(about, explained))
                 tables.append(_table(about, explained))
-                with replacing(table_path) as new:
-                    pd.concat(tables).to_csv(new, sep="\t", index=False, float_format="%.7g")
-                with replacing(out) as new:
-                    text = _page(sections, len(normal), resolved, index, table_path.name)
-                    new.write_text(text, encoding="utf-8")
+                writer.changed()
                 if finished is not None:
                     finished(name)
     return out, table_path
+
+
+class _Seldom:
+    """Does something after changes, at once or later, so that it takes a small share of the time; at the end for sure.
+
+    The end is that of a ``with``, also by an error or an interruption.
+    """
+
+    _SHARE = 0.1  # of the time, at most, in the long run
+
+    def __init__(self, action: Callable[[], object]) -> None:
+        self._action, self._pending, self._not_before = action, False, -math.inf
+
+    def changed(self) -> None:
+        """Something is new."""
+        self._pending = True
+        if time.monotonic() >= self._not_before:
+            self._act()
+
+    def _act(self) -> None:
+        started = time.monotonic()
+        self._action()
+        self._pending = False
+        self._not_before = time.monotonic() + (time.monotonic() - started) * (1 / self._SHARE - 1)
+
+    def __enter__(self) -> _Seldom:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._pending:
+            self._act()
+
+
+def _write(
+    out: Path,
+    table_path: Path,
+    sections: list[dict[str, Any]],
+    tables: list[pd.DataFrame],
+    count: int,
+    model: SequenceModel,
+    index: int,
+) -> None:
+    with replacing(table_path) as new:
+        pd.concat(tables).to_csv(new, sep="\t", index=False, float_format="%.7g")
+    with replacing(out) as new:
+        new.write_text(_page(sections, count, model, index, table_path.name), encoding="utf-8")
 
 
 def _table_path(out: Path) -> Path:

@@ -157,7 +157,7 @@ def test_merging_takes_the_worst_check_and_all_settings() -> None:
     merged = Certificate.merge(parts, method="all", settings={"seed": 1}, checks={"own": 2.0})
     assert merged.method == "all"
     assert merged.checks == {"error": 0.7, "steps_checked": 7, "own": 2.0}
-    assert merged.settings == {"seed": 1, "batch_size": [4, 8]}
+    assert merged.settings == {"seed": 1, "batch_size": (4, 8)}
     assert merged.versions == {"numpy": "2", "x": "1"}
     assert (merged.device, merged.dtype) == ("cpu, cuda:0", "float32")
     assert parts[0] == certificate()
@@ -167,6 +167,12 @@ def test_merging_merged_certificates_is_merging_all() -> None:
     parts = [certificate(checks={"error": size / 10, "edits_checked": size}) for size in (4, 8, 4, 2)]
     halves = [Certificate.merge(half, method="half") for half in (parts[:2], parts[2:])]
     assert Certificate.merge(halves, method="all") == Certificate.merge(parts, method="all")
+    named = [certificate(settings={"size": size, "forbid": ["A", "B"]}) for size in (4, 8, 4, 2)]
+    halves = [Certificate.merge(half, method="half") for half in (named[:2], named[2:])]
+    merged = Certificate.merge(halves, method="all")
+    assert merged == Certificate.merge(named, method="all")
+    assert merged.settings == {"size": (4, 8, 2), "forbid": ["A", "B"]}
+    assert json.loads(merged.to_json())["settings"]["size"] == [4, 8, 2]
 
 
 @pytest.mark.parametrize(

@@ -132,6 +132,11 @@ def test_ism_leaves_other_files_alone(tmp_path: Path, capsys: pytest.CaptureFixt
     (tmp_path / name).unlink()
     assert cli.main(["ism", "x.fa", "-o", "."]) == 0
     assert cli.main(["ism", "x.fa", "-o", "."]) == 0  # its own are replaced
+    (tmp_path / "report.fa").write_bytes(b">one\nACGTTGCAACGT\n")
+    assert cli.main(["report", "report.fa", "-o", "one.html"]) == 2  # and those of one command are none of the other's
+    (tmp_path / "one.tsv").unlink()
+    assert cli.main(["report", "report.fa", "-o", "one.html"]) == 0
+    assert cli.main(["ism", "x.fa", "-o", "."]) == 2
 
 
 def test_an_error_late_in_a_file_keeps_what_is_finished(

@@ -410,3 +410,24 @@ def test_a_hook_of_others_counts_whatever_its_attributes_are_called(make_model: 
     model.branch_a.layers[0].gate.register_forward_hook(Silencing())
     assert np.abs(predict("ACGTTGCAAC", model) - plain).max() > 1e-5
     assert "hooks are active" in ism("ACGTTGCAAC", model, end=3).certificate.settings["reuse"]
+
+
+def test_replicas_in_other_threads_are_refused() -> None:
+    """As `torch.nn.DataParallel` makes them, which needs several GPUs."""
+    model = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+    failed: list[BaseException] = []
+
+    def replicated() -> None:
+        replica = model[0]._replicate_for_data_parallel()
+        replica.weight, replica.bias = model[0].weight, model[0].bias
+        try:
+            replica(torch.ones(1, 2))
+        except RuntimeError as error:
+            failed.append(error)
+
+    with capture(model, "0") as acts:
+        thread = threading.Thread(target=replicated)
+        thread.start()
+        thread.join()
+        assert not acts["0"]
+    assert "torch.nn.DataParallel computes in several" in str(failed[0])

@@ -272,6 +272,29 @@ def test_what_is_finished_when_it_is_interrupted_is_kept(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["r.html", "r.tsv", "whole.html", "whole.tsv"]
 
 
+def test_writing_takes_a_small_share_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, written = [0.0], []
+    monkeypatch.setattr(report_module.time, "monotonic", lambda: clock[0])
+
+    def write() -> None:
+        clock[0] += 0.1 * len(written)  # a longer page takes longer
+        written.append(clock[0])
+
+    def work() -> float:
+        with report_module._Seldom(write) as writer:
+            for _ in range(100):
+                clock[0] += 1
+                changed = clock[0]
+                writer.changed()
+            return changed
+
+    changed = work()
+    assert written[0] == 1
+    assert sum(0.1 * number for number in range(len(written) - 1)) <= 0.1 * changed
+    assert len(written) > 5
+    assert written[-1] >= changed  # the last change is written in any case
+
+
 def test_an_interruption_before_the_end_leaves_an_earlier_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -230,18 +230,22 @@ def benjamini_hochberg(p_values: np.ndarray, tests: int | None = None) -> np.nda
 
 
 def _placed(sequence: str, motif: Motif, start: int, turned: int) -> dict[str, Any]:
-    """A site's place, clipped to the sequence, its name, and its score there."""
+    """A site's place, clipped to the sequence, its name, and its score there.
+
+    What is no base of the sequence, an N or what lies beyond its ends, scores as the base that fits worst.
+    """
     odds = motif.log_odds[::-1, ::-1] if turned else motif.log_odds
+    odds = np.concatenate([odds, odds.min(axis=0, keepdims=True)])  # the last row is N's
     first, last = max(0, int(start)), min(len(sequence), int(start) + motif.width)
-    ids = alphabet.encode(sequence[first:last])
-    at = np.flatnonzero(ids != alphabet.N_ID)
+    ids = np.full(motif.width, alphabet.N_ID)
+    ids[first - int(start) : last - int(start)] = alphabet.encode(sequence[first:last])
     return {
         "start": first,
         "end": last,
         "strand": "-" if turned else "+",
         "motif": motif.id,
         "name": motif.label,
-        "score": float(odds[ids[at], at + first - int(start)].sum()),
+        "score": float(odds[ids, np.arange(motif.width)].sum()),
     }
 
 

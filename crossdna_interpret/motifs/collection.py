@@ -362,7 +362,8 @@ def _sites(path: Path, number: int, header: str) -> float:
 def write_meme(path: str | os.PathLike[str], motifs: Sequence[Motif], *, whole_sites: bool = True) -> None:
     """Write motifs in MEME's minimal format, in which ids have no spaces: these become "_".
 
-    Numbers of sites are rounded to whole ones, since not every program reads others, unless `whole_sites` is False.
+    Numbers of sites are rounded to whole ones, since not every program reads others, unless `whole_sites` is False. A
+    motif of one site is read back as one of 20: programs that do not count sites write `nsites= 1`, too.
     """
     parts = [
         "MEME version 4\n\nALPHABET= ACGT\n\nstrands: + -\n\n"

@@ -66,7 +66,7 @@ class Certificate:
 
         Each check is the worst, which is the largest figure, among those of the parts that have it; numbers of what was
         checked (names that end in "checked") add up. Settings are those of all parts; where parts differ in one, it is
-        the list of their values.
+        the tuple of their values.
 
         Args:
             parts: certificates of the runs, at least one.
@@ -114,14 +114,13 @@ class Certificate:
 
 
 def _union(mappings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """All names; with a list of the values where they differ."""
+    """All names; with a tuple of the values where they differ, which may be tuples of an earlier union."""
     values: dict[str, list[Any]] = {}
     for mapping in mappings:
         for name, value in mapping.items():
             known = values.setdefault(name, [])
-            if value not in known:
-                known.append(value)
-    return {name: known[0] if len(known) == 1 else known for name, known in values.items()}
+            known += [each for each in (value if isinstance(value, tuple) else (value,)) if each not in known]
+    return {name: known[0] if len(known) == 1 else tuple(known) for name, known in values.items()}
 
 
 def freeze(result: object, name: str, shape: tuple[int, ...]) -> None:

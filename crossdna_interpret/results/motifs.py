@@ -143,7 +143,8 @@ class MotifSites(_Stretches):
             - example, start, end: number of its sequence, and where in it the motif lies, 0-based half-open.
             - strand: "+" if the motif reads along the sequence, "-" if along its reverse complement.
             - motif, name: id and name of the motif.
-            - score: bits that the bases speak for a site, against even bases.
+            - score: bits that the bases speak for a site, against even bases. An N, or a place beyond the ends of the
+              sequence, counts as the base that fits worst.
             - p_value: share of random words that score as high (see `annotate` and `scan` for which words).
             - q_value: false discovery rate, corrected for all that was tried.
             - attribution: sum over the site; NaN where it is not known.

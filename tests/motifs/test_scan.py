@@ -109,6 +109,15 @@ def test_scores_are_bits_of_the_bases_that_are_there() -> None:
     assert np.isnan(site.attribution)
 
 
+def test_an_unknown_base_scores_as_the_one_that_fits_worst() -> None:
+    motif = cdi.read_motifs(CRX)[0]
+    (site,) = cdi.scan("TAATNC", CRX, p=0.05).table.itertuples()
+    (worst,) = [row for row in cdi.scan("TAATACC"[:6], CRX, p=0.05).table.itertuples() if row.strand == "+"]
+    columns = motif.log_odds.max(axis=0)
+    assert site.score == pytest.approx(columns.sum() - columns[4] + motif.log_odds[:, 4].min())
+    assert site.score == pytest.approx(worst.score)
+
+
 def test_results_give_their_attributions(model: CrossDNA) -> None:
     result = cdi.ism("ACGTAATCCGTACG", model)
     (site,) = cdi.scan(result, CRX, p=1e-3)
