@@ -137,6 +137,12 @@ def score_edits(
         MemoryError: a sequence too long for the memory at hand, with the estimate.
         RuntimeError: `compile=True` where that cannot be done; the message says why.
 
+    Warns:
+        OutsideTrainingWarning: the sequence is unlike what the model was trained on.
+        UnstableModelWarning: the model gives one sequence different scores.
+        ReuseWarning: the fast path was off, and everything was scored again by whole passes.
+        KeepWarning: `keep` keeps nothing, because something in the model cannot be told apart from another's.
+
     Example:
         >>> r = score_edits("ACGTACGTAC", [Edit(2, 3, "T"), Edit(4, 8, ""), Edit(5, 5, "GATA")])
         >>> r.lengths.tolist(), r.window

@@ -116,7 +116,8 @@ def integrated_gradients(
         CompletenessWarning: `max_steps` did not reach `tolerance` (the message gives the error that is left), or
             rounding hides the change in prediction, so that nobody can tell.
         ShuffleWarning: the sequence has no other dinucleotide shuffle than itself, so that all is 0.
-        OutsideTrainingWarning: the sequence is unlike what the model was trained on.
+        OutsideTrainingWarning: a sequence is unlike what the model was trained on.
+        UnstableModelWarning: the model gives one sequence different scores.
 
     Example:
         >>> a = integrated_gradients("ACGTACGTAC", baseline="uniform")
@@ -178,6 +179,10 @@ def input_gradient(
     Raises:
         ValueError, TypeError: a bad sequence, target or model.
         MemoryError: a sequence too long for the memory at hand, with the estimate.
+
+    Warns:
+        OutsideTrainingWarning: a sequence is unlike what the model was trained on.
+        UnstableModelWarning: the model gives one sequence different scores.
 
     Example:
         >>> a = input_gradient("ACGTACGTAC")

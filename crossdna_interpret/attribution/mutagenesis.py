@@ -89,6 +89,12 @@ def ism(
         MemoryError: a sequence too long for the memory at hand, with the estimate.
         RuntimeError: `compile=True` where that cannot be done; the message says why.
 
+    Warns:
+        OutsideTrainingWarning: a sequence is unlike what the model was trained on.
+        UnstableModelWarning: the model gives one sequence different scores.
+        ReuseWarning: the fast path was off, and everything was scored again by whole passes.
+        KeepWarning: `keep` keeps nothing, because something in the model cannot be told apart from another's.
+
     Example:
         >>> r = ism("ACGTACGTAC", start=2, end=5)
         >>> r.predictions.shape, r.delta.shape
