@@ -31,7 +31,7 @@ class Certificate:
     Attributes:
         method: name of the analysis and of the path that computed it.
         model: name of the model.
-        model_hash: SHA-256 of its weights and config, hexadecimal.
+        model_hash: SHA-256, hexadecimal, of its weights, and of the attributes and code that change its scores.
         device, dtype: where, and in which floating-point type.
         versions: of this package, torch and numpy.
         settings: the arguments that matter for the numbers, such as the seed.
