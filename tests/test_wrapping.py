@@ -225,6 +225,14 @@ def test_scores_that_differ_from_call_to_call_are_warned_of(analysis: str, make_
         assert result.certificate.checks["difference_between_calls"] > 0.5
 
 
+def test_chance_is_not_taken_for_the_batch(make_sequence: Callable) -> None:
+    """Two of its scores often agree, since dropout leaves few values."""
+    for seed in range(20):
+        torch.manual_seed(seed)
+        with pytest.warns(cdi.UnstableModelWarning, match=r"Noisy .* from call to call"):
+            cdi.predict([make_sequence(40 + seed)] * 2, cdi.wrap(Noisy()))
+
+
 @pytest.mark.parametrize("analysis", UNSTABLE)
 def test_scores_that_depend_on_the_batch_are_warned_of(analysis: str, make_sequence: Callable) -> None:
     model = cdi.wrap(OfTheBatch())

@@ -16,6 +16,7 @@ from crossdna_interpret import alphabet
 from crossdna_interpret.libraries import leaving_no_trace
 from crossdna_interpret.motifs.collection import Motif, MotifsLike, read_motifs
 from crossdna_interpret.motifs.matching import Matcher, Stretch
+from crossdna_interpret.motifs.prevalence import folds_of, motif_weights
 from crossdna_interpret.motifs.seqlets import Explained, checked_results, whole_importance
 from crossdna_interpret.results import Certificate, MotifSites, Seqlets
 
@@ -23,6 +24,7 @@ __all__ = ["annotate", "benjamini_hochberg", "scan"]
 
 _STRETCHES = 64  # compared at once
 _BY_SIZE = 0.8  # share of the weights of stretches that is divided by their attribution; the rest they have alike
+_CLOSE = 10  # times the p value of a name that those have which match nearly as well
 _BIN, _EPS = 0.1, 1e-4  # bits to which fimo rounds scores, and what it adds to probabilities
 
 
@@ -34,12 +36,14 @@ def annotate(seqlets: Seqlets, motifs: MotifsLike = "jaspar-vertebrates", *, q: 
     everything that was tried: placements (Bonferroni, with more weight for those where the important bases lie on the
     informative columns of the motif), motifs (Simes), and all stretches of the call (Benjamini and Hochberg, weighted
     by their attribution). So a stretch among many needs a better match than a stretch alone, and with q = 0.05 one name
-    in twenty is expected to be chance. A name also needs a score above 0, and a word that at most one in a thousand
-    random words matches as well; motifs of four bases or fewer cannot give one. A choice of motifs, such as those of
-    factors that a tissue expresses, finds more than a whole collection.
+    in twenty is expected to be chance. Among many sequences, motifs that match often have more weight: each stretch has
+    weights that were learned from other sequences. So short motifs that recur are found. A name also needs a score
+    above 0, and a word that at most one in a thousand random words matches as well; motifs of four bases or fewer
+    cannot give one. A choice of motifs, such as those of factors that a tissue expresses, finds more than a whole
+    collection.
 
-    Factors of a family bind the same bases: `also` lists the other motifs that pass, and no sequence can tell them
-    apart.
+    Factors of a family bind the same bases: `also` lists the other motifs that pass, or match nearly as well (a p value
+    of up to ten times that of the name). No sequence can tell them apart.
 
     Args:
         seqlets: from `find_seqlets`.
@@ -68,15 +72,20 @@ def annotate(seqlets: Seqlets, motifs: MotifsLike = "jaspar-vertebrates", *, q: 
     known = read_motifs(motifs)
     stretches = [_stretch(seqlets, row) for row in seqlets]
     matcher = Matcher(known, seqlets.sequences)
-    candidates: list[tuple[np.ndarray, np.ndarray]] = []  # of each stretch: motifs, best first, and their q values
-    alone, means = np.ones((2, len(stretches)))  # q value of each stretch if there were no others
+    means = np.ones(len(stretches))
+    p_values = np.ones((len(stretches), len(known)), dtype=np.float32)
     for first in range(0, len(stretches), _STRETCHES):
-        p_values, means[first : first + _STRETCHES] = matcher.p_values(stretches[first : first + _STRETCHES])
-        for at, row in enumerate(benjamini_hochberg(p_values)):
-            order = np.argsort(p_values[at], kind="stable")
-            order = order[(row[order] <= q) & (p_values[at, order] < 1)]
-            candidates.append((order, row[order]))
-            alone[first + at] = row.min()
+        part = slice(first, first + _STRETCHES)
+        p_values[part], means[part] = matcher.p_values(stretches[part])
+    weighted = np.where(p_values < 1, np.minimum(p_values / _weights(p_values, seqlets, stretches), 1), 1)
+    candidates: list[tuple[np.ndarray, np.ndarray]] = []  # of each stretch: motifs, best first, and their q values
+    alone = np.ones(len(stretches))  # q value of each stretch if there were no others
+    for at, row in enumerate(weighted):
+        own = benjamini_hochberg(row)
+        order = np.argsort(row, kind="stable")
+        order = order[(own[order] <= q) & (p_values[at, order] < 1)]
+        candidates.append((order, own[order]))
+        alone[at] = own.min()
     q_values = _over_stretches(alone, np.array([stretch.size for stretch in stretches]))
     rows = []
     for at in np.flatnonzero(q_values <= q).tolist():
@@ -84,7 +93,9 @@ def annotate(seqlets: Seqlets, motifs: MotifsLike = "jaspar-vertebrates", *, q: 
         if not len(order):
             continue
         # What is left of `q` for a single stretch after the correction for all.
-        names = dict.fromkeys(known[motif].label for motif in order[own <= q * alone[at] / q_values[at]])
+        passes = own <= q * alone[at] / q_values[at]
+        close = p_values[at, order] <= _CLOSE * p_values[at, order[0]]
+        names = dict.fromkeys(known[motif].label for motif in order[passes | close])
         best = known[order[0]]
         names.pop(best.label, None)
         start, strand, p_value = matcher.placement(stretch, int(order[0]), means[at])
@@ -101,6 +112,13 @@ def annotate(seqlets: Seqlets, motifs: MotifsLike = "jaspar-vertebrates", *, q: 
         checks={"seqlets": len(stretches), "seqlets_without_name": len(stretches) - len(rows)},
     )
     return MotifSites(seqlets.sequences, seqlets.target, table, certificate, importances=seqlets.importances)
+
+
+def _weights(p_values: np.ndarray, seqlets: Seqlets, stretches: list[Stretch]) -> np.ndarray:
+    """(n, M) weights of the motifs for each stretch; all 1 where there is little to learn them from."""
+    sequence = np.array([stretch.sequence for stretch in stretches], dtype=int)
+    folds, shares = folds_of([alphabet.encode(each) for each in seqlets.sequences])
+    return motif_weights(p_values, folds[sequence], shares[sequence])
 
 
 def _stretch(seqlets: Seqlets, row: Any) -> Stretch:

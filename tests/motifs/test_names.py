@@ -13,11 +13,13 @@ from scipy.stats import false_discovery_control
 
 import crossdna_interpret as cdi
 from crossdna_interpret import Motif, alphabet
-from crossdna_interpret.motifs.annotation import benjamini_hochberg
+from crossdna_interpret.motifs.annotation import _stretch, benjamini_hochberg
 from crossdna_interpret.motifs.collection import find_motif
 from crossdna_interpret.motifs.matching import Matcher, Stretch
+from crossdna_interpret.motifs.prevalence import folds_of, motif_weights
 from crossdna_interpret.results import Certificate, Seqlets
 from crossdna_interpret.shuffling import dinucleotide_shuffles
+from crossdna_interpret.strand import reverse_complement
 from tests.motifs.logic import planted
 
 CERTIFICATE = Certificate("test", "toy", "0", "cpu", "float64", {})
@@ -313,3 +315,83 @@ def test_long_stretches_take_little_memory(vertebrates: list[Motif]) -> None:
         tracemalloc.stop()
     assert sites.table["name"].tolist() == ["REST"]
     assert peak < 200e6
+
+
+# Motifs that match often have more weight
+
+
+def with_recurring_sites(rng: np.random.Generator, motif: Motif, count: int, share: float) -> Seqlets:
+    """Random sequences with one stretch in each; in a share of them it is a site of the motif."""
+    sequences, stretches = [], []
+    for number, sequence in enumerate(random_sequences(rng, count)):
+        if rng.random() < share:
+            word = "".join(rng.choice(list("ACGT"), p=column) for column in motif.probabilities.T)
+            sequence = sequence[:60] + word + sequence[60 + motif.width :]
+        sequences.append(sequence)
+        stretches.append(Stretch(number, 60, 60 + motif.width, np.ones(motif.width)))
+    return as_seqlets(sequences, stretches)
+
+
+def test_a_short_motif_that_recurs_is_found(vertebrates: list[Motif]) -> None:
+    (crx,) = [motif for motif in vertebrates if motif.name == "Crx"]
+    seqlets = with_recurring_sites(np.random.default_rng(0), crx, 300, 0.15)
+    together = cdi.annotate(seqlets, vertebrates).table
+    alone = q_values_alone(vertebrates, list(seqlets.sequences), [_stretch(seqlets, row) for row in seqlets])
+    assert (false_discovery_control(alone) <= 0.05).sum() < 5
+    assert len(together) >= 20
+    named_so = (together["name"] == "Crx") | together["also"].str.contains("Crx")
+    assert named_so.mean() > 0.9
+
+
+@pytest.mark.parametrize("motifs", ["all", "one family"])
+def test_weights_learned_from_random_stretches_give_no_names(motifs: str, vertebrates: list[Motif]) -> None:
+    chosen = vertebrates if motifs == "all" else [each for each in vertebrates if each.name in ("Crx", "OTX2", "GSC")]
+    wrong = 0
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        sequences = random_sequences(rng, 60)
+        sites = cdi.annotate(as_seqlets(sequences, random_stretches(rng, sequences, "exponential", each=1)), chosen)
+        wrong += len(sites) > 0
+    assert wrong <= 2  # of 10, where each may have a name by a chance of 5 %
+
+
+def test_a_word_that_similar_sequences_share_teaches_nothing(vertebrates: list[Motif]) -> None:
+    """A chance match in a random sequence, and in its many variants, is still a single match."""
+    rng = np.random.default_rng(4)
+    (sequence,) = random_sequences(rng, 1)
+    variants = []
+    for _ in range(80):
+        letters = list(sequence)
+        for at in rng.integers(len(letters), size=3):
+            letters[at] = str(rng.choice(list("ACGT")))
+        variants.append("".join(letters))
+    stretches = [Stretch(number, 60, 72, np.ones(12)) for number in range(len(variants))]
+    folds, shares = folds_of([alphabet.encode(each) for each in variants])
+    assert len(set(folds)) == 1
+    assert shares.sum() == pytest.approx(1)
+    p_values = Matcher(vertebrates, variants).p_values(stretches)[0]
+    assert (motif_weights(p_values, folds, shares) == 1).all()
+
+
+def test_both_strands_of_a_sequence_are_in_one_fold() -> None:
+    rng = np.random.default_rng(0)
+    sequences = random_sequences(rng, 40)
+    both = [alphabet.encode(each) for each in [*sequences, *map(reverse_complement, sequences)]]
+    folds, shares = folds_of(both)
+    np.testing.assert_array_equal(folds[:40], folds[40:])
+    np.testing.assert_array_equal(shares, 0.5)
+    assert sorted(np.bincount(folds)) == [16] * 5
+    assert len(set(folds_of([alphabet.encode(text) for text in ("ACGT", "N" * 50, "A")])[0])) == 3
+
+
+def test_weights_average_one_and_do_not_see_their_own_fold() -> None:
+    rng = np.random.default_rng(0)
+    p_values = rng.uniform(size=(100, 7))
+    folds = np.arange(100) % 5
+    weights = motif_weights(p_values, folds, np.ones(100))
+    np.testing.assert_allclose(weights.mean(axis=1), 1)
+    changed = p_values.copy()
+    changed[folds == 2, 3] = 1e-9
+    after = motif_weights(changed, folds, np.ones(100))
+    np.testing.assert_array_equal(after[folds == 2], weights[folds == 2])
+    assert (after[folds != 2, 3] > weights[folds != 2, 3]).all()
