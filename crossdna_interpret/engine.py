@@ -50,7 +50,7 @@ from crossdna_interpret.scoring import (
     stability,
     threads_for,
 )
-from crossdna_interpret.training_range import warn_outside_training
+from crossdna_interpret.training_range import shown_elsewhere, warn_outside_training
 
 __all__ = ["Compile", "EditRun", "KeepWarning", "ReuseWarning", "run_edits", "score_edits"]
 
@@ -75,7 +75,7 @@ class ReuseWarning(UserWarning):
 
 
 class KeepWarning(UserWarning):
-    """Scores are not kept, although a folder was given, for they could be those of another model next time.
+    """No scores were saved in the folder, because a later run could mistake them for those of another model.
 
     Example:
         >>> import warnings, crossdna_interpret as cdi
@@ -141,7 +141,7 @@ def score_edits(
         OutsideTrainingWarning: the sequence is unlike what the model was trained on.
         UnstableModelWarning: the model gives one sequence different scores.
         ReuseWarning: the fast path was off, and everything was scored again by whole passes.
-        KeepWarning: `keep` keeps nothing, because something in the model cannot be told apart from another's.
+        KeepWarning: `keep` has no effect, because a part of the model cannot be hashed.
 
     Example:
         >>> r = score_edits("ACGTACGTAC", [Edit(2, 3, "T"), Edit(4, 8, ""), Edit(5, 5, "GATA")])
@@ -157,13 +157,21 @@ def score_edits(
     checked = editor.check(edits)
     warn_outside_training(resolved, [sequence], level_of_caller())
     if rc_average:
-        as_given, turned = (
-            score_edits(
-                sequence, checked, each, target=index, flanks=flanks, batch_size=batch_size, compile=compile, keep=keep
+        with shown_elsewhere():  # it has been
+            own, reverse = (
+                score_edits(
+                    sequence,
+                    checked,
+                    each,
+                    target=index,
+                    flanks=flanks,
+                    batch_size=batch_size,
+                    compile=compile,
+                    keep=keep,
+                )
+                for each in (resolved, ReverseComplemented(resolved))
             )
-            for each in (resolved, ReverseComplemented(resolved))
-        )
-        return averaged(as_given, turned)
+        return averaged(own, reverse)
     run = run_edits(resolved, editor, checked, "score_edits", batch_size=batch_size, compile=compile, keep=keep)
     return EditScores(
         sequence=sequence,
@@ -294,7 +302,8 @@ class _Job:
             return None
         assert isinstance(self.model, nn.Module)
         edits = [(edit.start, edit.end, edit.string) for edit in self.edits]
-        of_model = fingerprint(self.model).digest, tuple(self.model.targets), str(self.model.dtype)
+        own = fingerprint(self.model)
+        of_model = own.digest, own.libraries, tuple(self.model.targets), str(self.model.dtype)
         kernels = self.settings["compile"] == "CPU kernels"
         # Scores of other models may depend on what else is in a batch.
         size = None if runs_in_threads(self.model) else self.batch_size
@@ -306,11 +315,11 @@ class _Job:
         """Why scores cannot be kept, in words, or None."""
         assert isinstance(self.model, nn.Module)
         if hooked(self.model):
-            return "what hooks change cannot be told from one run to the next"
+            return "hooks are active, and what they do is not part of what is kept"
         opaque = fingerprint(self.model).opaque
         if not opaque:
             return None
-        problem = f"it is not known what {', '.join(opaque[:3])} of {self.model.name} does to its scores"
+        problem = f"{', '.join(opaque[:3])} of {self.model.name} may change its scores and cannot be hashed"
         warnings.warn(f"`keep` keeps nothing: {problem}.", KeepWarning, stacklevel=level_of_caller())
         return problem
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import functools
+import types
 from typing import Any, TypeVar
 
 import torch
@@ -33,6 +35,12 @@ def in_evaluation_mode(model: Model) -> Model:
             module, torch.jit.ScriptModule
         ):  # a function, which may hold on to the original
             raise _not_copied(model, f"{name or 'it'} has a `forward` of its own")
+    modules = {id(module) for module in model.modules()}
+    for name, module in model.named_modules():
+        for attribute, value in vars(module).items():
+            if _reaches(value, modules):
+                where = f"{name}.{attribute}".lstrip(".")
+                raise _not_copied(model, f"the function {where} uses a part of it")
     apart = any(_has_own_modes(module) for module in model.modules())
     try:
         copied = copy.deepcopy(model, {} if apart else _shared(model))
@@ -43,6 +51,27 @@ def in_evaluation_mode(model: Model) -> Model:
     for module in copied.modules():
         module.training = False
     return copied
+
+
+def _reaches(value: Any, modules: set[int]) -> bool:
+    """Whether a function uses one of some modules, which it would still do if they were copied."""
+    if isinstance(value, functools.partial):
+        return any(_reaches(each, modules) for each in (value.func, *value.args, *value.keywords.values()))
+    if isinstance(value, dict):
+        return any(_reaches(each, modules) for each in value.values())
+    if isinstance(value, (list, tuple)):
+        return any(_reaches(each, modules) for each in value)
+    if not isinstance(value, types.FunctionType):
+        return False
+    for cell in value.__closure__ or ():
+        try:
+            content = cell.cell_contents
+        except ValueError:  # not filled yet
+            continue
+        owner = getattr(content, "__self__", content)
+        if id(owner) in modules or _reaches(content, modules):
+            return True
+    return any(_reaches(each, modules) or id(each) in modules for each in value.__defaults__ or ())
 
 
 def _has_own_modes(module: nn.Module) -> bool:

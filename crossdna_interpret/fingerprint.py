@@ -14,7 +14,9 @@ import sys
 import sysconfig
 import types
 import weakref
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
+from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from crossdna_interpret.hooks import changing_hooks
+from crossdna_interpret.hooks import changing_hooks, content_of
 
 __all__ = ["Fingerprint", "attributes_of", "fingerprint", "note_what_changes"]
 
@@ -32,11 +34,14 @@ _FACTOR = 0x5851F42D4C957F2D  # odd
 _MOST = 100_000  # values that are looked at, in all
 # What every module has, and what says nothing about its scores.
 _PLUMBING = frozenset(vars(nn.Module())) | {"training", "_flat_weights", "_flat_weight_refs"}
+_SIMPLE = (bool, int, float, complex, str, bytes, type(None), Tensor, np.ndarray, np.generic)
+_PLAIN = (dict, list, tuple, set, frozenset)  # containers that hold nothing beside their elements
 _SAYS_NOTHING = frozenset(["name", "training_range"])  # about scores, at the root
 _NO_CODE = frozenset(
     ["__dict__", "__weakref__", "__doc__", "__module__", "__qualname__", "__annotations__", "__parameters__",
      "__orig_bases__", "__abstractmethods__", "_abc_impl", "__match_args__", "__dataclass_params__",
-     "__dataclass_fields__", "__hash__", "__slots__", "__jit_unused_properties__"]
+     "__dataclass_fields__", "__hash__", "__slots__", "__jit_unused_properties__",
+     "__slotnames__", "__static_attributes__", "__firstlineno__"]  # what Python itself writes
 )  # fmt: skip
 
 
@@ -48,17 +53,20 @@ class Fingerprint:
         digest: SHA-256, hexadecimal.
         opaque: attributes of its modules whose content may change scores and cannot be hashed, such as
             "module.tokenizer".
+        libraries: names and versions of the installed packages that its code comes from.
     """
 
     digest: str
     opaque: tuple[str, ...]
+    libraries: tuple[tuple[str, str], ...]
 
 
 def fingerprint(model: nn.Module) -> Fingerprint:
     """The hash of a model's weights, of its modules and their attributes, and of code that is not a library's.
 
     Whether it is in training mode, what it is called, and where it is make no difference; its dtype does. Attributes
-    that a forward pass writes, such as a counter, are left out once `note_what_changes` has seen them change.
+    and buffers that a forward pass writes, such as a counter, are left out once `note_what_changes` has seen them
+    change. Where such an attribute held other things before, it is opaque.
 
     Example:
         >>> first, second = nn.Linear(2, 1), nn.Linear(2, 1)
@@ -69,30 +77,46 @@ def fingerprint(model: nn.Module) -> Fingerprint:
     for path, module in model.named_modules():
         writer.module(path, module)
     digest = hashlib.sha256(writer.digest() + _weights(model))
-    return Fingerprint(digest.hexdigest(), tuple(writer.opaque))
+    libraries = {root: _version(root) for root in writer.libraries}
+    return Fingerprint(digest.hexdigest(), tuple(writer.opaque), tuple(sorted(libraries.items())))
 
 
-# Attributes that forward passes write, by class: of a model in training mode each analysis has a copy of its own.
-_written: weakref.WeakKeyDictionary[type[nn.Module], set[str]] = weakref.WeakKeyDictionary()
+# Attributes and buffers that forward passes write, by class: of a model in training mode each analysis has a copy of
+# its own. The second number of a name says whether it held more than what is written.
+_written: weakref.WeakKeyDictionary[type[nn.Module], dict[str, bool]] = weakref.WeakKeyDictionary()
+
+Attributes = dict[tuple[nn.Module, str], tuple[bytes, bool]]
 
 
-def attributes_of(model: nn.Module) -> dict[tuple[nn.Module, str], bytes]:
-    """A hash of each attribute of each module, to be compared by `note_what_changes`."""
-    result = {}
+def attributes_of(model: nn.Module) -> Attributes:
+    """A hash of each attribute and buffer of each module, and whether it holds other values.
+
+    To be compared by `note_what_changes`.
+    """
+    result: Attributes = {}
+    registered = {id(module) for module in model.modules()}
     for module in model.modules():
-        for name, value in vars(module).items():
+        for name, value in [*vars(module).items(), *module._buffers.items()]:
             if name not in _PLUMBING:
-                writer = _Writer(model)
+                writer = _Writer(model, registered)
                 writer.value(name, value)
-                result[module, name] = writer.digest()
+                holds = not isinstance(value, _SIMPLE) and not (isinstance(value, _PLAIN) and not value)
+                result[module, name] = writer.digest(), holds
     return result
 
 
-def note_what_changes(model: nn.Module, before: dict[tuple[nn.Module, str], bytes]) -> None:
-    """Leave attributes out of the hash from now on that a forward pass has changed since `before`."""
-    for (module, name), digest in attributes_of(model).items():
-        if before.get((module, name)) != digest:
-            _written.setdefault(type(module), set()).add(name)
+def note_what_changes(model: nn.Module, before: Sequence[Attributes]) -> None:
+    """Leave out of the hash from now on what a forward pass has changed.
+
+    Args:
+        model: after the pass.
+        before: what `attributes_of` gave twice before it: where these differ a hash is no hash.
+    """
+    first, second = before
+    for key, (digest, _) in attributes_of(model).items():
+        known = second.get(key)
+        if known == first.get(key) and (known is None or known[0] != digest):
+            _written.setdefault(type(key[0]), {})[key[1]] = known is not None and known[1]
 
 
 _hashed = WeakTensorKeyDictionary()  # tensor -> (where it lies and its checksum, its hash)
@@ -100,7 +124,12 @@ _hashed = WeakTensorKeyDictionary()  # tensor -> (where it lies and its checksum
 
 def _weights(model: nn.Module) -> bytes:
     total = hashlib.sha256()
-    tensors = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+    tensors = [
+        (f"{path}.{name}", tensor)
+        for path, module in model.named_modules(remove_duplicate=False)
+        for name, tensor in [*module._parameters.items(), *module._buffers.items()]
+        if tensor is not None and name not in _written.get(type(module), ())
+    ]
     for name, tensor in sorted(tensors, key=lambda each: each[0]):
         total.update(repr((name, str(tensor.dtype), tuple(tensor.shape))).encode())
         total.update(_of_tensor(tensor))
@@ -144,12 +173,15 @@ def _checksum(x: Tensor) -> bytes:
 class _Writer:
     """Puts values into a hash, each with its type, so that different ones cannot look alike."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, registered: set[int] | None = None) -> None:
         self._hash = hashlib.sha256()
         self.opaque: list[str] = []
-        self._open: set[int] = set()
+        self.libraries: set[str] = set()
+        # Values that are in the hash already, by id, with their number; they are held on to, so that no id comes again.
+        self._known: dict[int, tuple[int, Any]] = {}
+        self._classes: set[type] = set()
         self._left = _MOST
-        self._registered = {id(module) for module in model.modules()}
+        self._registered = {id(module) for module in model.modules()} if registered is None else registered
 
     def digest(self) -> bytes:
         return self._hash.digest()
@@ -164,26 +196,28 @@ class _Writer:
         self.put("module", path, f"{kind.__module__}.{kind.__qualname__}")
         for each in kind.__mro__:
             self.code_of(path, each)
-        skipped = _PLUMBING | _written.get(kind, set()) | (_SAYS_NOTHING if path == "" else set())
+        written = _written.get(kind, {})
         for name, value in sorted(vars(module).items()):
-            if name not in skipped:
+            if written.get(name, False):
+                self.opaque.append(f"{path}.{name}".lstrip("."))
+            if name not in _PLUMBING and name not in written and not (path == "" and name in _SAYS_NOTHING):
                 self.put(name)
                 self.value(f"{path}.{name}".lstrip("."), value)
         for hook in changing_hooks(module):
-            self.value(f"{path}.hooks".lstrip("."), hook)
+            self.value(f"{path}.hooks".lstrip("."), content_of(hook))
 
     def value(self, path: str, value: Any) -> None:
-        if id(value) in self._open:  # a container that holds itself
+        simple = isinstance(value, (*_SIMPLE, tuple, torch.dtype, torch.Size, torch.device, enum.Enum))
+        if not simple and id(value) in self._known:  # shared, or a container that holds itself
+            self.put(f"as before {self._known[id(value)][0]}")
             return
         self._left -= 1
         if self._left < 0:
             self.opaque = self.opaque or [path]
             return
-        self._open.add(id(value))
-        try:
-            self._value(path, value)
-        finally:
-            self._open.discard(id(value))
+        if not simple:
+            self._known[id(value)] = len(self._known), value
+        self._value(path, value)
 
     def _value(self, path: str, value: Any) -> None:
         kind = type(value)
@@ -198,15 +232,8 @@ class _Writer:
             self._array(path, np.asarray(value))
         elif isinstance(value, Tensor):
             self.put(str(value.dtype), repr(tuple(value.shape)), _of_tensor(value))
-        elif isinstance(value, Mapping):
-            for key, each in value.items():
-                self.value(path, key)
-                self.value(f"{path}[{key!r}]", each)
-        elif isinstance(value, Set):
-            self.put(*sorted(repr(each) for each in value))
-        elif isinstance(value, (list, tuple)):
-            for at, each in enumerate(value):
-                self.value(f"{path}[{at}]", each)
+        elif isinstance(value, (Mapping, Set, list, tuple)):
+            self._container(path, value)
         elif isinstance(value, nn.Module):
             if id(value) not in self._registered:  # whatever else is looked at where it stands
                 for inner, module in value.named_modules():
@@ -216,13 +243,53 @@ class _Writer:
             self.put(f"{value.__module__}.{value.__qualname__}")
             self.code_of(path, value)
         elif isinstance(value, types.ModuleType):
-            self.put(value.__name__)
+            self._user_module(path, value, ())
         elif isinstance(value, (weakref.ref, types.CodeType)):
             self.put(_code(value) if isinstance(value, types.CodeType) else "reference")
         elif callable(value):
             self._callable(path, value)
         else:
             self._object(path, value)
+
+    def _container(self, path: str, value: Any) -> None:
+        self.put(str(len(value)))
+        if isinstance(value, Mapping):
+            for key, each in value.items():
+                self.value(path, key)
+                self.value(f"{path}[{key!r}]", each)
+        elif isinstance(value, Set):
+            self.put(*sorted(repr(each) for each in value))
+        else:
+            for at, each in enumerate(value):
+                self.value(f"{path}[{at}]", each)
+        if type(value) not in _PLAIN:  # which may have methods, attributes and a `default_factory`
+            self.code_of(path, type(value))
+            self.value(path, {**getattr(value, "__dict__", {}), "": getattr(value, "default_factory", None)})
+
+    def _user_module(self, path: str, module: types.ModuleType, names: Collection[str]) -> None:
+        """What `names` stand for in a module of the user's; all of it without names. Of others, the version."""
+        self.put(module.__name__)
+        if self._library(module.__name__):
+            return
+        content = vars(module)
+        for name in sorted(names & content.keys() if names else content.keys()):
+            if name.startswith("__"):
+                continue
+            each = content[name]
+            self.put(name)
+            if isinstance(each, types.ModuleType):
+                if id(each) not in self._known:
+                    self._known[id(each)] = len(self._known), each
+                    self._user_module(f"{path}.{name}", each, names)
+            else:
+                self.value(f"{path}.{name}", each)
+
+    def _library(self, module: str) -> bool:
+        """`_library`, with a note of the package."""
+        found = _library(module)
+        if found and module.split(".")[0] not in sys.stdlib_module_names:
+            self.libraries.add(module.split(".")[0])
+        return found
 
     def _array(self, path: str, array: np.ndarray) -> None:
         self.put(array.dtype.str, repr(array.shape))
@@ -242,40 +309,50 @@ class _Writer:
             self.value(path, value.__self__)
         elif isinstance(value, types.FunctionType):
             self._function(path, value)
-        elif isinstance(value, (types.BuiltinFunctionType, types.MethodDescriptorType, np.ufunc)) or _library(
-            type(value).__module__
-        ):
-            self.put(getattr(value, "__qualname__", None) or getattr(value, "__name__", None) or repr(type(value)))
+        elif isinstance(value, (types.BuiltinFunctionType, types.MethodDescriptorType, types.WrapperDescriptorType)):
+            self.put(value.__qualname__)
+            owner: Any = getattr(value, "__self__", None)
+            owner_name = getattr(owner, "__name__", "") if isinstance(owner, (types.ModuleType, type)) else owner
+            self.value(path, owner_name)
+        elif isinstance(value, np.ufunc) and getattr(np, name := str(getattr(value, "__name__", "")), None) is value:
+            self.put(name)
         else:
+            if hasattr(value, "__wrapped__"):
+                self.value(path, value.__wrapped__)
             self._object(path, value)
 
     def _function(self, path: str, function: types.FunctionType) -> None:
         self.put(function.__module__ or "", function.__qualname__)
-        if _library(function.__module__ or ""):
+        if self._library(function.__module__ or ""):
             return
         self.put(_code(function.__code__))
         self.value(path, function.__defaults__)
         self.value(path, function.__kwdefaults__)
+        names = set(_names(function.__code__))
         for cell in function.__closure__ or ():
             try:
                 content = cell.cell_contents
             except ValueError:  # not filled yet
                 continue
-            self.value(path, content)
-        names = set(_names(function.__code__))
+            self._used(path, content, names)
         for name in sorted(names & function.__globals__.keys()):
             self.put(name)
-            content = function.__globals__[name]
-            if isinstance(content, types.ModuleType) and not _library(content.__name__):  # a module of the user's own
-                for inner in sorted(names & vars(content).keys()):
-                    self.value(f"{path}: {name}.{inner}", vars(content)[inner])
-            elif not isinstance(content, (types.FunctionType, type)) or not _library(content.__module__ or ""):
-                self.value(f"{path}: {name}", content)
+            self._used(f"{path}: {name}", function.__globals__[name], names)
+
+    def _used(self, path: str, value: Any, names: Collection[str]) -> None:
+        """What a function takes from outside of it; of a module, what it names."""
+        if isinstance(value, types.ModuleType):
+            self._user_module(path, value, names)
+        elif not isinstance(value, (types.FunctionType, type)) or not self._library(value.__module__ or ""):
+            self.value(path, value)
 
     def code_of(self, path: str, kind: type) -> None:
-        """What the methods of a class do, and its attributes, unless it is a library's."""
-        if _library(kind.__module__):
+        """What the methods of a class do, and its attributes, unless it is a library's; once for each class."""
+        if self._library(kind.__module__):
             return
+        if kind in self._classes:
+            return
+        self._classes.add(kind)
         for name, value in sorted(vars(kind).items()):
             if name in _NO_CODE:
                 continue
@@ -296,8 +373,10 @@ class _Writer:
         except Exception:  # such as of a lock, or of an object whose content is not Python's
             self.opaque.append(path)
             return
-        if isinstance(reduced, str):
+        if isinstance(reduced, str):  # the name of a global, which says what it is if it is a library's
             self.put(reduced)
+            if not hasattr(value, "__wrapped__") and not _library(getattr(value, "__module__", None) or ""):
+                self.opaque.append(path)
             return
         rebuild, arguments, *rest = reduced
         self.value(path, rebuild)
@@ -313,10 +392,24 @@ def _library(module: str) -> bool:
     if root in sys.builtin_module_names or root == __name__.split(".")[0]:
         return True
     file = getattr(sys.modules.get(root), "__file__", None)
+    if file is None:
+        return False
     paths = sysconfig.get_paths()
-    return file is not None and any(
-        file.startswith(paths[name]) for name in ("stdlib", "platstdlib", "purelib", "platlib")
-    )
+    folders = tuple(paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+    return file.startswith(folders) or not {"site-packages", "dist-packages"}.isdisjoint(Path(file).parts)
+
+
+@functools.cache
+def _version(root: str) -> str:
+    """The version of an installed package; of one that has none, when its file was written."""
+    module = sys.modules.get(root)
+    for known in (lambda: metadata.version(root), lambda: str(module.__version__)):  # type: ignore[union-attr]
+        try:
+            return known()
+        except Exception:
+            continue
+    file = getattr(module, "__file__", None)
+    return "" if file is None else str(Path(file).stat().st_mtime_ns)
 
 
 def _code(code: types.CodeType) -> bytes:

@@ -23,6 +23,7 @@ __all__ = [
     "HookPoint",
     "capture",
     "changing_hooks",
+    "content_of",
     "edit",
     "hook_names",
     "hooked",
@@ -111,8 +112,10 @@ class _Hook:
         RuntimeError: another thread computes a part of the same forward pass, as in `torch.nn.DataParallel`.
     """
 
-    def __init__(self, function: Callable[[nn.Module, tuple[Any, ...], Any], Any], *, changes: bool) -> None:
-        self.function, self.changes, self.thread = function, changes, threading.get_ident()
+    def __init__(
+        self, function: Callable[[nn.Module, tuple[Any, ...], Any], Any], *, changes: bool, content: object = None
+    ) -> None:
+        self.function, self.changes, self.content, self.thread = function, changes, content, threading.get_ident()
 
     def __call__(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
         if threading.get_ident() == self.thread:
@@ -137,6 +140,11 @@ def hooks_of(module: nn.Module) -> list[Any]:
 def changing_hooks(module: nn.Module) -> list[Any]:
     """Hooks on one module that may change what it computes: all but those of `capture`."""
     return [hook for hook in hooks_of(module) if not isinstance(hook, _Hook) or hook.changes]
+
+
+def content_of(hook: Any) -> Any:
+    """What a hook does: of one of `edit`, the function that was passed to it."""
+    return hook.content if isinstance(hook, _Hook) else hook
 
 
 def hooks_for_all() -> bool:
@@ -253,5 +261,7 @@ def edit(model: nn.Module, edits: Mapping[str, Callable[[Tensor, Any], Tensor]])
 
     with ExitStack() as stack:
         for name, fn in plan:
-            stack.callback(points[name].register_forward_hook(_Hook(replacer(name, fn), changes=True)).remove)
+            stack.callback(
+                points[name].register_forward_hook(_Hook(replacer(name, fn), changes=True, content=fn)).remove
+            )
         yield

@@ -80,7 +80,9 @@ def write_report(
         ValueError, TypeError: no sequence, a bad one, a bad `out`, or an unknown model or target.
         FileNotFoundError: the folder of `out` does not exist.
         FileExistsError: `out`, or the table, would overwrite a file that is no report's.
-        MemoryError: a sequence too long for the memory at hand. In all of these cases nothing is written.
+        PermissionError, OSError: `out` cannot be written.
+        MemoryError: a sequence too long for the memory at hand. Then sequences that are finished are on the page; in
+            all other cases nothing is written.
     """
     out = Path(out)
     if not isinstance(sequences, Mapping):

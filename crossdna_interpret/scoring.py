@@ -30,7 +30,7 @@ from crossdna_interpret.parallel import alone, for_each, spread_over_threads
 from crossdna_interpret.progress import progress
 from crossdna_interpret.results import Certificate
 from crossdna_interpret.stability import check_stability
-from crossdna_interpret.training_range import warn_outside_training
+from crossdna_interpret.training_range import shown_elsewhere, warn_outside_training
 
 __all__ = ["ModelLike", "SequenceModel", "predict"]
 
@@ -232,8 +232,9 @@ def stability(model: SequenceModel, ids: np.ndarray, size: int) -> dict[str, flo
         return {}
     kinds = tuple(type(module) for module in model.modules())
     if (kinds, len(ids)) not in _watched:  # before the hash is taken, which leaves out what a forward pass writes
-        before = attributes_of(model)
-        score_ids(model, ids[None])
+        before = attributes_of(model), attributes_of(model)
+        # Of another sequence: what is written may already be that of this one.
+        score_ids(model, np.random.default_rng(1).integers(0, 4, (1, len(ids))))
         note_what_changes(model, before)
         _watched.add((kinds, len(ids)))
     return check_stability(
@@ -299,9 +300,10 @@ def predict(
     resolved = resolve_model(model)
     warn_outside_training(resolved, normal, level_of_caller())
     if rc_average:
-        asked = resolved, ReverseComplemented(resolved)
-        as_given, turned = (predict(normal, each, batch_size=batch_size) for each in asked)
-        return np.asarray((as_given + turned) / 2)
+        with shown_elsewhere():  # it has been
+            own = predict(normal, resolved, batch_size=batch_size)
+            reverse = predict(normal, ReverseComplemented(resolved), batch_size=batch_size)
+        return np.asarray((own + reverse) / 2)
     by_length: dict[int, list[int]] = {}
     for index, seq in enumerate(normal):
         by_length.setdefault(len(seq), []).append(index)
@@ -340,7 +342,7 @@ def model_hash(model: SequenceModel) -> str:
     if isinstance(model, ReverseComplemented):
         return model_hash(model.model)
     assert isinstance(model, nn.Module)
-    return fingerprint(model).digest
+    return fingerprint(in_evaluation_mode(model)).digest
 
 
 def _precision(model: SequenceModel) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,7 +18,7 @@ _ROUNDINGS = 64  # of the scores, in units of the last place, that batches of ot
 
 
 class UnstableModelWarning(UserWarning):
-    """A model gives one sequence different scores, so that differences between sequences are partly made up.
+    """A model gives one sequence different scores, so a part of each difference between sequences is noise.
 
     Example:
         >>> import warnings, crossdna_interpret as cdi
@@ -29,9 +30,28 @@ class UnstableModelWarning(UserWarning):
 
 # Shares of A, C, G and T in the sequences of a batch, unlike, so that what they have in common shows.
 _COMPOSITIONS = ((0.4, 0.1, 0.1, 0.4), (0.1, 0.4, 0.4, 0.1), (0.7, 0.1, 0.1, 0.1))
-_CALLS = 16  # at most, to compare with the first
+_CALLS, _MANY_CALLS = 3, 16  # to compare with the first
 _REMEMBERED = 256
-_checked: OrderedDict[tuple[str, int, int], dict[str, float]] = OrderedDict()  # by digest, length and batch
+
+
+@dataclass(frozen=True)
+class _Differences:
+    """Differences between scores of one sequence, and what they are compared with, (T,) each.
+
+    Attributes:
+        calls: largest between calls.
+        together: between alone and in a batch.
+        between: largest between sequences.
+        allowed: largest that counts as rounding.
+    """
+
+    calls: np.ndarray
+    together: np.ndarray
+    between: np.ndarray
+    allowed: np.ndarray
+
+
+_checked: OrderedDict[tuple[str, int, int], _Differences] = OrderedDict()  # by digest, length and batch
 
 
 def check_stability(
@@ -67,45 +87,34 @@ def check_stability(
     if found is None:
         rng = np.random.default_rng(0)
         batch = np.stack([ids, *(rng.choice(4, len(ids), p=shares) for shares in _COMPOSITIONS)])
-        first = score(ids[None])[0]
+        first = score(ids[None])[0].astype(np.float64)
         others = score(batch[:rows]) if rows > 1 else np.concatenate([score(batch[1:2]), first[None]])[::-1]
         others = others.astype(np.float64)
-        found = {
-            "difference_between_calls": 0.0,
-            "difference_in_a_batch": float(np.abs(first - others[0]).max()),
-            "difference_between_sequences": float(np.ptp(others, axis=0).max()),
-            "largest_score": float(np.abs(others).max()),
-        }
-        for call in range(_CALLS):
-            # Scores that chance decides may agree at first; a batch that makes a difference is reason to look closely.
-            if call == 0 or found["difference_in_a_batch"] > _allowed(found, eps):
-                again = float(np.abs(score(ids[None])[0] - first).max())
-                found["difference_between_calls"] = max(found["difference_between_calls"], again)
-        _checked[key] = found
+        between, together = np.ptp(others, axis=0), np.abs(first - others[0])
+        allowed = _SHARE * between + _ROUNDINGS * eps * np.abs(others).max(axis=0)
+        # Scores that chance decides may agree at first; a batch that makes a difference is reason to look closely.
+        calls = np.zeros(len(first))
+        for _ in range(_MANY_CALLS if (together > allowed).any() else _CALLS):
+            calls = np.maximum(calls, np.abs(score(ids[None])[0] - first))
+        found = _checked[key] = _Differences(calls, together, between, allowed)
         while len(_checked) > _REMEMBERED:
             _checked.popitem(last=False)
-    allowed = _allowed(found, eps)
-    beside = f"scores of different sequences differ by {found['difference_between_sequences']:.2g}"
-    calls, together = found["difference_between_calls"], found["difference_in_a_batch"]
-    if calls > allowed:
-        warnings.warn(
-            f"{model} gives one sequence scores that differ by {calls:.2g} from call to "
-            f"call; {beside}. Is there dropout that is always on, or other chance?",
-            UnstableModelWarning,
-            stacklevel=level_of_caller(),
-        )
-    elif together > allowed:
-        warnings.warn(
-            f"{model} gives one sequence scores that differ by {together:.2g} between alone and in "
-            f"a batch of {rows}; {beside}. It depends on what else is in a batch, as a BatchNorm without running "
-            "statistics does. `batch_size`=1 scores each sequence by itself.",
-            UnstableModelWarning,
-            stacklevel=level_of_caller(),
-        )
-    names = ["difference_between_calls", *(["difference_in_a_batch"] if rows > 1 else [])]
-    return {name: found[name] for name in names}
-
-
-def _allowed(found: dict[str, float], eps: float) -> float:
-    """The largest difference that makes none."""
-    return _SHARE * found["difference_between_sequences"] + _ROUNDINGS * eps * found["largest_score"]
+    for difference, when in (
+        (found.calls, "from call to call; {beside}. Is there dropout that is always on, or other chance?"),
+        (
+            found.together,
+            f"between alone and in a batch of {rows}; {{beside}}. It depends on what else is in a batch, as a "
+            "BatchNorm without running statistics does. `batch_size`=1 scores each sequence by itself.",
+        ),
+    ):
+        if (difference > found.allowed).any():
+            worst = int((difference / np.maximum(found.allowed, np.finfo(float).tiny)).argmax())
+            ending = when.format(beside=f"scores of different sequences differ by {found.between[worst]:.2g}")
+            warnings.warn(
+                f"{model} gives one sequence scores that differ by {difference[worst]:.2g} {ending}",
+                UnstableModelWarning,
+                stacklevel=level_of_caller(),
+            )
+            break
+    checks = {"difference_between_calls": float(found.calls.max())}
+    return checks | ({"difference_in_a_batch": float(found.together.max())} if rows > 1 else {})

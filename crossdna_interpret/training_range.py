@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from crossdna_interpret import alphabet
+from crossdna_interpret.arguments import integer
 
 __all__ = [
     "OutsideTrainingWarning",
@@ -65,7 +66,16 @@ class TrainingRange:
     dinucleotide_bits: float = 0.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "gc", tuple(self.gc))
+        numbers = {"shortest": self.shortest, "longest": self.longest}
+        for name, value in numbers.items():
+            integer(name, value, 1)
+        shares = tuple(self.gc) if isinstance(self.gc, (list, tuple)) else (self.gc,)
+        for name, number in [*(("gc", share) for share in shares), ("dinucleotide_bits", self.dinucleotide_bits)]:
+            if not isinstance(number, (int, float)) or isinstance(number, bool):
+                raise ValueError(f"`{name}` must be a number, but got {number!r}.")
+        if not 0 <= self.dinucleotide_bits <= 4:
+            raise ValueError(f"`dinucleotide_bits` must be from 0 to 4, but got {self.dinucleotide_bits}.")
+        object.__setattr__(self, "gc", shares)
         if not 1 <= self.shortest <= self.longest:
             raise ValueError(
                 f"`shortest` and `longest` must satisfy 1 <= shortest <= longest, but got {self.shortest} and "
@@ -90,9 +100,8 @@ class TrainingRange:
             shortest, longest = min(shortest, len(ids)), max(longest, len(ids))
             unknown = unknown or bool((ids == alphabet.N_ID).any())
             share, own = _composition(ids)
-            entropy = min(entropy, own)
-            if not math.isnan(share):
-                low, high = min(low, share), max(high, share)
+            if not math.isnan(share):  # which is that of a sequence without a known base
+                low, high, entropy = min(low, share), max(high, share), min(entropy, own)
         if not longest:
             raise ValueError("`sequences` must hold at least one sequence with a base.")
         # Rounded outwards, so that every sequence of the range lies inside of it. Without a known base all are inside.
@@ -102,7 +111,7 @@ class TrainingRange:
             longest,
             alphabet.ALPHABET if unknown else alphabet.BASES,
             (low, high),
-            math.floor(entropy * 1000) / 1000,
+            0.0 if math.isinf(entropy) else math.floor(entropy * 1000) / 1000,
         )
 
     @classmethod

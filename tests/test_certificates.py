@@ -173,6 +173,9 @@ def test_merging_merged_certificates_is_merging_all() -> None:
     assert merged == Certificate.merge(named, method="all")
     assert merged.settings == {"size": (4, 8, 2), "forbid": ["A", "B"]}
     assert json.loads(merged.to_json())["settings"]["size"] == [4, 8, 2]
+    pair = [certificate(settings={"window": window}) for window in ((1, 2), (2, 5))]  # a setting that is a tuple itself
+    assert Certificate.merge(pair, method="all").settings == {"window": ((1, 2), (2, 5))}
+    assert Certificate.merge(pair[:1], method="all").settings == {"window": (1, 2)}
 
 
 @pytest.mark.parametrize(

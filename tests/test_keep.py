@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import hashlib
+import importlib
+import operator
 import os
 import subprocess
 import sys
@@ -13,6 +17,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+import scipy.special
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
@@ -292,7 +297,7 @@ def test_a_model_that_was_changed_is_another_model(change: Callable, tmp_path: P
 def test_what_cannot_be_looked_into_is_not_kept_and_that_is_said(tmp_path: Path) -> None:
     net = Net().eval()
     net.lock = threading.Lock()
-    with pytest.warns(cdi.KeepWarning, match=r"keeps nothing: it is not known what module.lock of Net does") as caught:
+    with pytest.warns(cdi.KeepWarning, match=r"keeps nothing: module.lock of Net may change its scores") as caught:
         result = cdi.ism("ACGTTGCAAGGC", wrapped(net), keep=tmp_path)
     assert caught[0].filename == __file__
     assert "module.lock" in result.certificate.settings["keep"]
@@ -607,3 +612,170 @@ def test_scores_of_other_batches_and_of_hooks_for_all_modules_are_not_kept_as_on
         hook.remove()
     after = cdi.ism("AACCGGTTAACC", model, keep=tmp_path)
     np.testing.assert_array_equal(after.predictions, cdi.ism("AACCGGTTAACC", model).predictions)
+
+
+@dataclasses.dataclass
+class Config:
+    """Settings, as many models have them."""
+
+    scale: float
+
+
+class Configured(nn.Module):
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.config = config
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.conv = nn.Conv1d(4, 2, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tanh(self.config.scale * self.conv(x)).mean(2)[:, :1]
+
+
+def configured(config: Any) -> nn.Module:
+    return cdi.wrap(Configured(config))
+
+
+class InADict(Configured):
+    """Whose settings stand beside what a forward pass writes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.config["calls"] += 1
+        return torch.tanh(self.config["scale"] * self.conv(x)).mean(2)[:, :1]
+
+
+class Settings(dict):  # type: ignore[type-arg]
+    """A dict with attributes."""
+
+
+def with_attribute(value: float) -> Settings:
+    settings = Settings()
+    settings.scale = value  # type: ignore[attr-defined]
+    return settings
+
+
+ALIKE: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module]]] = {
+    "a dataclass": (lambda: configured(Config(1.0)), lambda: configured(Config(2.0))),
+    "a dict's attribute": (lambda: configured(with_attribute(1.0)), lambda: configured(with_attribute(2.0))),
+    "an item": (
+        lambda: wrapped(output=operator.itemgetter((slice(None), slice(0, 1)))),
+        lambda: wrapped(output=operator.itemgetter((slice(None), slice(1, 2)))),
+    ),
+    "a cached function": (
+        lambda: wrapped(output=functools.lru_cache(lambda scores: scores[:, :1])),
+        lambda: wrapped(output=functools.lru_cache(lambda scores: scores[:, 1:])),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ALIKE)
+def test_settings_in_objects_count(case: str, tmp_path: Path) -> None:
+    for make in (*ALIKE[case], *ALIKE[case]):
+        model = make()
+        plain = cdi.ism("ACGTTGCAAGGC", model).predictions
+        np.testing.assert_array_equal(cdi.ism("ACGTTGCAAGGC", model, keep=tmp_path).predictions, plain)
+    assert len({fingerprint(make()).digest for make in ALIKE[case]}) == 2
+    assert fingerprint(ALIKE[case][0]()) == fingerprint(ALIKE[case][0]())
+
+
+def test_callable_objects_of_libraries_count() -> None:
+    prints = {fingerprint(wrapped(output=np.poly1d([factor, 0]))).digest for factor in (1.0, 2.0)}
+    assert len(prints) == 2
+
+
+def test_settings_beside_what_is_written_are_not_kept(tmp_path: Path) -> None:
+    for scale in (1.0, 3.0):
+        model = wrapped(InADict({"scale": scale, "calls": 0}), output=None)
+        plain = cdi.ism("ACGTTGCAAGGC", model).predictions
+        with pytest.warns(cdi.KeepWarning, match=r"module.config of InADict may change its scores"):
+            kept = cdi.ism("ACGTTGCAAGGC", model, keep=tmp_path).predictions
+        np.testing.assert_array_equal(kept, plain)
+
+
+def test_counters_in_buffers_make_no_other_model() -> None:
+    class Counting(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("calls", torch.zeros(1))
+            self.last = None
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.calls += 1
+            self.last = super().forward(x)
+            return self.last
+
+    model = wrapped(Counting()).eval()
+    model(torch.eye(4, 12)[None])  # as by the user, before any analysis
+    averaged = cdi.ism("ACGTTGCAAGGC", model, rc_average=True)
+    results = cdi.ism(["ACGTTGCAAGGC", "TTGACCTAATCG"], model)
+    assert {each.certificate.model_hash for each in (averaged, *results)} == {averaged.certificate.model_hash}
+    assert cdi.find_seqlets(results).certificate.model_hash == averaged.certificate.model_hash
+
+
+def test_functions_in_modules_of_modules_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "__init__.py").write_text("from . import ops\n")
+    (tmp_path / "mine" / "ops.py").write_text("def scaled(x):\n    return 2 * x\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    mine = importlib.import_module("mine")
+
+    class Using(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return mine.ops.scaled(x)
+
+    before = fingerprint(Using())
+    assert fingerprint(Using()) == before
+    monkeypatch.setattr(mine.ops, "scaled", lambda x: 3 * x)
+    assert fingerprint(Using()) != before
+
+
+def test_edits_of_activations_are_told_apart() -> None:
+    net = Net()
+    prints = []
+    for factor in (0, 2):
+        with cdi.edit(net, {"conv": lambda value, where, factor=factor: factor * value}):
+            prints.append(fingerprint(net).digest)
+    assert len({*prints, fingerprint(net).digest}) == 3
+
+
+def test_settings_that_many_modules_share_are_looked_at_once() -> None:
+    def make(scale: float) -> nn.Module:
+        shared = {f"option {at}": [at] for at in range(600)}
+        model = nn.ModuleList(nn.Identity() for _ in range(200))
+        for module in model:
+            module.config = shared
+        model.tail = nn.Identity()
+        model.tail.scale = scale
+        return model
+
+    first, other = fingerprint(make(1.0)), fingerprint(make(2.0))
+    assert not first.opaque
+    assert first.digest != other.digest
+
+
+def test_packages_that_a_model_uses_have_their_versions_in_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Using(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.from_numpy(scipy.special.expit(x.numpy()))
+
+    assert {"torch", "scipy"} <= dict(fingerprint(Using()).libraries).keys()
+    assert dict(fingerprint(Using()).libraries)["scipy"] == scipy.__version__
+
+
+def test_functions_that_would_reach_the_original_are_refused_in_training_mode() -> None:
+    class Reaching(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.BatchNorm1d(4)
+            self.after = [lambda x: self.norm(x)]
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.after[0](x).mean((1, 2))[:, None]
+
+    net = Reaching().train()
+    before = net.norm.running_mean.clone()
+    with pytest.raises(RuntimeError, match=r"in training mode, and the function module.after uses a part of it"):
+        cdi.ism("ACGTTGCAAGGC", cdi.wrap(net), end=2)
+    assert torch.equal(net.norm.running_mean, before)
+    cdi.ism("ACGTTGCAAGGC", cdi.wrap(net.eval()), end=2)

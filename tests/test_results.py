@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from crossdna_interpret import Attribution, Certificate, Mutagenesis
+from crossdna_interpret.results.tables import target_table
 
 CERTIFICATE = Certificate(
     method="by hand",
@@ -271,3 +272,11 @@ def test_the_caller_keeps_a_writable_array() -> None:
     forward[0, 0] = 1.0
     with pytest.raises(ValueError, match="read-only"):
         result.forward[0, 0] = 2.0
+
+
+def test_targets_of_one_name_keep_their_own_numbers() -> None:
+    predictions, reference = np.array([[1.0, 2.0], [3.0, 4.0]]), np.zeros(2)
+    table = target_table({"at": [0, 1]}, ("a", "a"), None, predictions, reference)
+    assert table["prediction"].tolist() == [1, 3, 2, 4]
+    with pytest.raises(ValueError, match="'a' is the name of several targets"):
+        target_table({"at": [0, 1]}, ("a", "a"), "a", predictions, reference)

@@ -99,6 +99,8 @@ def test_sequences_of_nothing_but_n_have_a_range() -> None:
     assert TrainingRange.of(["NNNN", "NNN"]) == TrainingRange(3, 4, "ACGTN", (0.0, 1.0), 0.0)
     with pytest.raises(ValueError, match="`sequences` must hold at least one"):
         TrainingRange.of([])
+    known = TrainingRange.of(["ACGTTGCA", "GGATCCAA"])
+    assert TrainingRange.of(["ACGTTGCA", "GGATCCAA", "N" * 8]).dinucleotide_bits == known.dinucleotide_bits > 0
 
 
 def test_ids_and_strings_give_the_same_range():
@@ -130,8 +132,16 @@ def test_wrapped_models_may_have_one():
     assert outside_training(cdi.wrap(Count()), "ACG") is None
     limited = cdi.wrap(Count(), training_range=TrainingRange(5, 9))
     assert outside_training(limited, "ACG") == "trained on sequences of 5 to 9 bases; this one has 3"
-    with pytest.warns(cdi.OutsideTrainingWarning, match="Count"):
-        cdi.predict("ACG", limited, rc_average=True)
+    for analysis in (
+        cdi.predict,
+        cdi.ism,
+        lambda seq, model, **options: cdi.score_edits(seq, [(0, 1, "T")], model, **options),
+    ):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            analysis("ACG", model=limited, rc_average=True)
+        assert [each.category for each in caught] == [cdi.OutsideTrainingWarning]  # once for both orientations
+        assert "Count" in str(caught[0].message)
     with pytest.raises(TypeError, match="`training_range`"):
         cdi.wrap(Count(), training_range=(5, 9))
 
@@ -143,6 +153,12 @@ def test_wrapped_models_may_have_one():
         ({"shortest": 4, "longest": 3}, "longest"),
         ({"shortest": 1, "longest": 3, "alphabet": "ACGU"}, "alphabet"),
         ({"shortest": 1, "longest": 3, "gc": (0.5, 0.4)}, "gc"),
+        ({"shortest": 1.5, "longest": 3}, "shortest"),
+        ({"shortest": 1, "longest": "3"}, "longest"),
+        ({"shortest": 1, "longest": 3, "gc": ("low", 1)}, "gc"),
+        ({"shortest": 1, "longest": 3, "gc": None}, "gc"),
+        ({"shortest": 1, "longest": 3, "dinucleotide_bits": "abc"}, "dinucleotide_bits"),
+        ({"shortest": 1, "longest": 3, "dinucleotide_bits": 9.0}, "dinucleotide_bits"),
     ],
 )
 def test_bad_ranges_are_refused(values, name):

@@ -362,3 +362,13 @@ def test_scores_of_whole_numbers_from_whole_numbers() -> None:
             return x[:, 0].sum(1, keepdim=True)
 
     assert cdi.predict("AACA", Table()).tolist() == [[3]]
+
+
+def test_noise_of_one_target_does_not_hide_behind_the_scale_of_another(make_sequence: Callable) -> None:
+    class Two(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            large = 1000 * x[:, 0].mean(1)
+            return torch.stack([large, 0.1 * x[:, 1].mean(1) + 0.05 * torch.rand(len(x))], dim=1)
+
+    with pytest.warns(cdi.UnstableModelWarning, match=r"differ by 0\.0\d+ from call to call"):
+        cdi.predict([make_sequence(40)] * 2, cdi.wrap(Two(), targets=["large", "small"]))

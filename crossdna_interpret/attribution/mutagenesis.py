@@ -93,7 +93,7 @@ def ism(
         OutsideTrainingWarning: a sequence is unlike what the model was trained on.
         UnstableModelWarning: the model gives one sequence different scores.
         ReuseWarning: the fast path was off, and everything was scored again by whole passes.
-        KeepWarning: `keep` keeps nothing, because something in the model cannot be told apart from another's.
+        KeepWarning: `keep` has no effect, because a part of the model cannot be hashed.
 
     Example:
         >>> r = ism("ACGTACGTAC", start=2, end=5)

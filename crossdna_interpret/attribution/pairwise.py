@@ -51,12 +51,13 @@ def pairwise_ism(
 
     Raises:
         ValueError, TypeError: a bad sequence, positions, regions, target, model or option.
+        MemoryError: a sequence too long for the memory at hand, with the estimate.
 
     Warns:
         OutsideTrainingWarning: the sequence is unlike what the model was trained on.
         UnstableModelWarning: the model gives one sequence different scores.
         ReuseWarning: the fast path was off, and everything was scored again by whole passes.
-        KeepWarning: `keep` keeps nothing, because something in the model cannot be told apart from another's.
+        KeepWarning: `keep` has no effect, because a part of the model cannot be hashed.
 
     Example:
         >>> r = pairwise_ism("ACGTACGTAC", regions=((1, 3), (6, 8)))

@@ -46,12 +46,13 @@ def deletion_scan(
 
     Raises:
         ValueError, TypeError: a bad sequence, window, width, step, target, model or option.
+        MemoryError: a sequence too long for the memory at hand, with the estimate.
 
     Warns:
         OutsideTrainingWarning: the sequence is unlike what the model was trained on.
         UnstableModelWarning: the model gives one sequence different scores.
         ReuseWarning: the fast path was off, and everything was scored again by whole passes.
-        KeepWarning: `keep` keeps nothing, because something in the model cannot be told apart from another's.
+        KeepWarning: `keep` has no effect, because a part of the model cannot be hashed.
 
     Example:
         >>> r = deletion_scan("ACGTACGTAC", width=3, flanks=("TTT", "GGG"))
@@ -107,12 +108,13 @@ def insertion_scan(
 
     Raises:
         ValueError, TypeError: a bad sequence, window, string, step, target, model or option.
+        MemoryError: a sequence too long for the memory at hand, with the estimate.
 
     Warns:
         OutsideTrainingWarning: the sequence is unlike what the model was trained on.
         UnstableModelWarning: the model gives one sequence different scores.
         ReuseWarning: the fast path was off, and everything was scored again by whole passes.
-        KeepWarning: `keep` keeps nothing, because something in the model cannot be told apart from another's.
+        KeepWarning: `keep` has no effect, because a part of the model cannot be hashed.
 
     Example:
         >>> r = insertion_scan("ACGTACGTAC", insert="GATA", start=2, end=6)

@@ -70,6 +70,9 @@ def ablate_exchange(
             bridge or after it.
         MemoryError: a sequence too long for the memory at hand.
 
+    Warns:
+        OutsideTrainingWarning: a sequence is unlike what the model was trained on.
+
     Example:
         >>> r = ablate_exchange("ACGTTGCAACGTTGCA", positions=range(4, 8))
         >>> r.necessity == r.reference - r.prediction
@@ -150,6 +153,9 @@ def patch_exchange(
         ValueError, TypeError: bad or unequally long sequences, a bad target or choice; a model without a bridge; hooks
             that are active on the bridge or after it.
         MemoryError: a sequence too long for the memory at hand.
+
+    Warns:
+        OutsideTrainingWarning: a sequence is unlike what the model was trained on.
 
     Example:
         >>> r = patch_exchange("ACGTTGCAACGTTGCA", "ACGTTGCAACGTTTTA")

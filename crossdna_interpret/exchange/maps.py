@@ -93,6 +93,7 @@ def strand_exchange(
 
     Warns:
         CompletenessWarning: the contributions do not add up to what they should.
+        OutsideTrainingWarning: a sequence is unlike what the model was trained on.
 
     Example:
         >>> x = strand_exchange("ACGTTGCAACGTTGCA")

@@ -50,6 +50,10 @@ def exchange_ism(
         ValueError, TypeError: a bad sequence, window, target or option; a model without a bridge; active hooks.
         MemoryError: a sequence too long for the memory at hand.
 
+    Warns:
+        OutsideTrainingWarning: a sequence is unlike what the model was trained on.
+        ReuseWarning: the fast path was off, and everything was scored again by whole passes.
+
     Example:
         >>> r = exchange_ism("ACGTTGCAACGTTGCA", start=4, end=7, positions=True)
         >>> r.delta.shape, r.received.shape

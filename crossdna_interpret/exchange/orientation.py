@@ -66,6 +66,11 @@ def orientation(
         ValueError, TypeError: bad sequences, target, model or method.
         MemoryError: a sequence too long for the memory at hand, with the estimate.
 
+    Warns:
+        OutsideTrainingWarning: a sequence is unlike what the model was trained on.
+        UnstableModelWarning: the model gives one sequence different scores.
+        ReuseWarning: the fast path was off, and everything was scored again by whole passes.
+
     Example:
         >>> r = orientation(["ACGTTGCAACGTTGCA", "TTTTGGATTAGCCCCA"])
         >>> r.table.columns.tolist()

@@ -29,6 +29,11 @@ def _table(path: str | Path, columns: Sequence[str]) -> pd.DataFrame:
         raise FileNotFoundError(f"`path` must be a table, but there is no file {path}.")
     # A quotation mark is a character like any other: it must not swallow the rows up to the next one.
     table = pd.read_csv(path, sep="\t", quoting=csv.QUOTE_NONE, encoding="utf-8-sig")
+    table.columns = [_unquoted(name) for name in table.columns]
+    for name in table.select_dtypes(["object", "string"]).columns:
+        text = table[name].map(_unquoted, na_action="ignore")
+        numbers = pd.to_numeric(text, errors="coerce")
+        table[name] = numbers if numbers.notna().equals(text.notna()) else text
     missing = [column for column in columns if column not in table.columns]
     if missing:
         raise ValueError(f"{path} lacks the columns {missing}; it has {list(table.columns)}.")
@@ -37,6 +42,11 @@ def _table(path: str | Path, columns: Sequence[str]) -> pd.DataFrame:
             row = int(table[column].isna().to_numpy().argmax()) + 1
             raise ValueError(f"{path}, row {row}: {column} is missing.")
     return table
+
+
+def _unquoted(field: str) -> str:
+    """Without the quotation marks that R writes around a text."""
+    return field[1:-1].replace('""', '"') if len(field) > 1 and field[0] == field[-1] == '"' else field
 
 
 def scanning(path: str | Path, predict: Predict) -> pd.DataFrame:

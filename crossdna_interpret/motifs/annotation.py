@@ -52,8 +52,8 @@ def annotate(seqlets: Seqlets, motifs: MotifsLike = "jaspar-vertebrates", *, q: 
         q: largest q value of a name.
 
     Returns:
-        MotifSites, a row for each stretch that could be named; where two are the same site, one of them. Their number
-        of stretches without a name is among the certificate's checks.
+        MotifSites, a row for each stretch that could be named. If two stretches are the same site, only one row is
+        kept. The certificate's checks say how many stretches have no name.
 
     Raises:
         ValueError, TypeError, FileNotFoundError: bad motifs or `q`.
@@ -77,13 +77,16 @@ def annotate(seqlets: Seqlets, motifs: MotifsLike = "jaspar-vertebrates", *, q: 
     for first in range(0, len(stretches), _STRETCHES):
         part = slice(first, first + _STRETCHES)
         p_values[part], means[part] = matcher.p_values(stretches[part])
-    weighted = np.where(p_values < 1, np.minimum(p_values / _weights(p_values, seqlets, stretches), 1), 1)
+    sequence_of = np.array([stretch.sequence for stretch in stretches], dtype=int)
+    folds, shares = (each[sequence_of] for each in folds_of([alphabet.encode(each) for each in seqlets.sequences]))
+    weights = motif_weights(p_values, folds, shares)
     candidates: list[tuple[np.ndarray, np.ndarray]] = []  # of each stretch: motifs, best first, and their q values
     alone = np.ones(len(stretches))  # q value of each stretch if there were no others
-    for at, row in enumerate(weighted):
+    for at, values in enumerate(p_values):
+        row = np.where(values < 1, np.minimum(values / weights[folds[at]], 1), 1)
         own = benjamini_hochberg(row)
         order = np.argsort(row, kind="stable")
-        order = order[(own[order] <= q) & (p_values[at, order] < 1)]
+        order = order[(own[order] <= q) & (values[order] < 1)]
         candidates.append((order, own[order]))
         alone[at] = own.min()
     q_values = _over_stretches(alone, np.array([stretch.size for stretch in stretches]))
@@ -108,17 +111,14 @@ def annotate(seqlets: Seqlets, motifs: MotifsLike = "jaspar-vertebrates", *, q: 
     certificate = Certificate.merge(
         [seqlets.certificate],
         method="names by the motifs that match",
-        settings={"motifs": _described(motifs, known), "q": q},
+        settings={
+            "motifs": _described(motifs, known),
+            "q": q,
+            "weights_of_motifs": "learned from other sequences" if (weights != 1).any() else "equal",
+        },
         checks={"seqlets": len(stretches), "seqlets_without_name": len(stretches) - len(rows)},
     )
     return MotifSites(seqlets.sequences, seqlets.target, table, certificate, importances=seqlets.importances)
-
-
-def _weights(p_values: np.ndarray, seqlets: Seqlets, stretches: list[Stretch]) -> np.ndarray:
-    """(n, M) weights of the motifs for each stretch; all 1 where there is little to learn them from."""
-    sequence = np.array([stretch.sequence for stretch in stretches], dtype=int)
-    folds, shares = folds_of([alphabet.encode(each) for each in seqlets.sequences])
-    return motif_weights(p_values, folds[sequence], shares[sequence])
 
 
 def _stretch(seqlets: Seqlets, row: Any) -> Stretch:
@@ -140,11 +140,12 @@ def scan(
     p: float = 1e-4,
     q: float | None = None,
 ) -> MotifSites:
-    """Find where motifs match sequences, on either strand, whether or not a model minds.
+    """Find where motifs match sequences, on either strand. No model is used.
 
     By memelite's fimo: a p value is the share of all words of the motif's length, of even bases, that score as high or
     higher, with each base's score rounded to a tenth of a bit. An N counts as the base that fits worst. q values are
-    those of Benjamini and Hochberg over all places where a motif could be. A motif that is longer than a sequence
+    those of Benjamini and Hochberg, for each motif over all its possible places; they are not corrected for the number
+    of motifs. A motif that is longer than a sequence
     matches it nowhere.
 
     Args:

@@ -77,6 +77,12 @@ def design(
     Raises:
         ValueError, TypeError: a bad sequence, goal, window, motif, model, target or option; a motif that is longer than
             the sequence.
+        MemoryError: a sequence too long for the memory at hand, with the estimate.
+
+    Warns:
+        OutsideTrainingWarning: a sequence is unlike what the model was trained on.
+        UnstableModelWarning: the model gives one sequence different scores.
+        ReuseWarning: the fast path was off, and everything was scored again by whole passes.
 
     Example:
         >>> path = design("ACGTTGCAACGTTGCAACGT", max_edits=2, keep=[(0, 5)], forbid=["GAATTC"])

@@ -59,6 +59,13 @@ def motif_interactions(
 
     Raises:
         ValueError, TypeError: bad sites, model, target or option.
+        MemoryError: a sequence too long for the memory at hand, with the estimate.
+
+    Warns:
+        OutsideTrainingWarning: a sequence is unlike what the model was trained on.
+        ShuffleWarning: a sequence has no other dinucleotide shuffle than itself.
+        UnstableModelWarning: the model gives one sequence different scores.
+        ReuseWarning: the fast path was off, and everything was scored again by whole passes.
 
     Example:
         >>> import crossdna_interpret as cdi

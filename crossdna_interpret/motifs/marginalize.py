@@ -47,6 +47,11 @@ def marginalize(
         ValueError, TypeError: an unknown name, a motif that is longer than the backgrounds or lies outside, bad
             backgrounds, model or target.
 
+    Warns:
+        OutsideTrainingWarning: a sequence is unlike what the model was trained on.
+        ShuffleWarning: a sequence has no other dinucleotide shuffle than itself.
+        UnstableModelWarning: the model gives one sequence different scores.
+
     Example:
         >>> marginalize("TAATCC").delta.shape
         (2, 48)

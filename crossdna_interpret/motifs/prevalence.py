@@ -1,4 +1,4 @@
-"""How much more often than by chance motifs match, learned from other sequences than those that are named with it.
+"""How often motifs match beyond chance, learned from other sequences than the one that gets a name.
 
 n stretches    M motifs    S sequences    F folds
 """
@@ -15,8 +15,8 @@ __all__ = ["folds_of", "motif_weights"]
 
 _FOLDS = 5
 _WORD = 24  # sequences that share a word of so many bases are in one fold: by chance they hardly ever do
-_ENOUGH = 30  # stretches to learn from; with fewer, all motifs weigh the same
-_ALIKE = 0.5  # share of the weight that all motifs have alike, so that a rare one is hardly harder to find
+_ENOUGH, _MOST = 30, 5000  # stretches to learn from; with fewer, all motifs weigh the same
+_EQUAL_SHARE = 0.5  # share of the weight that all motifs have alike, so that a rare one is hardly harder to find
 # A p value that something is behind has the density _STEEPNESS * p ** (_STEEPNESS - 1): 50 at p = 0.001 and 0.1 at 1.
 _STEEPNESS = 0.1
 _SMALLEST = 1e-37
@@ -60,7 +60,7 @@ def _words(ids: np.ndarray) -> np.ndarray:
 
 
 def motif_weights(p_values: np.ndarray, folds: np.ndarray, shares: np.ndarray) -> np.ndarray:
-    """Weights of motifs for each stretch, with mean 1, by how often they match stretches of the other folds.
+    """Weights of motifs for each fold, with mean 1, by how often they match stretches of the other folds.
 
     Weights that do not depend on the p values that they divide leave these valid (Genovese, Roeder and Wasserman 2006;
     folds as by Ignatiadis and Huber 2021). What stands behind a stretch is shared out over the motifs, and chance, by
@@ -72,15 +72,17 @@ def motif_weights(p_values: np.ndarray, folds: np.ndarray, shares: np.ndarray) -
         shares: (n,) how much each stretch counts.
 
     Returns:
-        (n, M) weights.
+        (F, M) weights, by number of the fold.
     """
-    weights = np.ones_like(p_values)
-    for fold in np.unique(folds):
-        others = folds != fold
+    weights = np.ones((_FOLDS, p_values.shape[1]))
+    for fold in range(_FOLDS):
+        others = np.flatnonzero(folds != fold)
+        if len(others) > _MOST:
+            others = np.sort(np.random.default_rng(fold).choice(others, _MOST, replace=False))
         if shares[others].sum() >= _ENOUGH:
             evidence = _STEEPNESS * np.maximum(p_values[others], _SMALLEST) ** (_STEEPNESS - 1)
             # Chance is as likely beforehand as all motifs together.
             explained = evidence / (evidence.sum(axis=1, keepdims=True) + evidence.shape[1])
             prevalence = shares[others] @ explained
-            weights[folds == fold] = _ALIKE + (1 - _ALIKE) * prevalence / prevalence.mean()
+            weights[fold] = _EQUAL_SHARE + (1 - _EQUAL_SHARE) * prevalence / prevalence.mean()
     return weights

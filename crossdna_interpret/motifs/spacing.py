@@ -76,6 +76,13 @@ def spacing(
 
     Raises:
         ValueError, TypeError: an unknown name, a pair that does not fit in the backgrounds, or another bad argument.
+        MemoryError: a sequence too long for the memory at hand, with the estimate.
+
+    Warns:
+        OutsideTrainingWarning: a sequence is unlike what the model was trained on.
+        ShuffleWarning: a sequence has no other dinucleotide shuffle than itself.
+        UnstableModelWarning: the model gives one sequence different scores.
+        ReuseWarning: the fast path was off, and everything was scored again by whole passes.
 
     Example:
         >>> found = spacing("TAATCC", "CAGATGG", distances=[0, 10], backgrounds=["ACGT" * 20] * 2)

@@ -113,14 +113,18 @@ class Certificate:
         return json.dumps(self.to_dict())
 
 
+class _Several(tuple[Any, ...]):
+    """The values of a setting that differs between the parts of a certificate."""
+
+
 def _union(mappings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """All names; with a tuple of the values where they differ, which may be tuples of an earlier union."""
+    """All names; with the values where they differ, which may come from an earlier union."""
     values: dict[str, list[Any]] = {}
     for mapping in mappings:
         for name, value in mapping.items():
             known = values.setdefault(name, [])
-            known += [each for each in (value if isinstance(value, tuple) else (value,)) if each not in known]
-    return {name: known[0] if len(known) == 1 else tuple(known) for name, known in values.items()}
+            known += [each for each in (value if isinstance(value, _Several) else (value,)) if each not in known]
+    return {name: known[0] if len(known) == 1 else _Several(known) for name, known in values.items()}
 
 
 def freeze(result: object, name: str, shape: tuple[int, ...]) -> None:

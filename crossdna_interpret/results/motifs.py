@@ -146,12 +146,14 @@ class MotifSites(_Stretches):
             - score: bits that the bases speak for a site, against even bases. An N, or a place beyond the ends of the
               sequence, counts as the base that fits worst.
             - p_value: share of random words that score as high (see `annotate` and `scan` for which words).
-            - q_value: false discovery rate, corrected for all that was tried.
+            - q_value: false discovery rate: of `annotate` over all motifs, places and stretches; of `scan` over all
+              places of one motif.
             - attribution: sum over the site; NaN where it is not known.
             - necessity: what the prediction loses when the site is replaced; sufficiency: what a shuffled sequence
               gains when the site is put in. Both in units of the target, with the standard error of each over shuffles;
               NaN until `site_effects` has measured them.
-            - also: further motifs that would give the stretch a name, best first, separated by commas.
+            - also: further motifs that would give the stretch a name, or match nearly as well, best first, separated by
+              commas.
         certificate: how they were found.
 
     Example:

@@ -28,13 +28,13 @@ def target_table(
     Args:
         columns: of the n items.
         targets: names of the T targets.
-        chosen: those to tell of; all if not given.
+        chosen: names of the targets to include; all if not given.
         predictions: (n, T).
         reference: (T,).
 
     Raises:
-        ValueError: an unknown target.
-        MemoryError: more rows than there is memory for; with how many targets would fit.
+        ValueError: an unknown target, or a name that several have.
+        MemoryError: the table does not fit in memory; the message says how many targets would.
     """
     import pandas as pd
 
@@ -50,7 +50,10 @@ def target_table(
             f"A table of {count:,} rows for each of {len(names):,} targets needs about {need / 1e9:.1f} GB, and "
             f"{available / 1e9:.1f} GB is there. About {available // (_BYTES * count):,} would fit: choose `targets`."
         )
-    index = np.array([position[name] for name in names], dtype=np.int64)
+    twice = [name for name in names if list(targets).count(name) > 1] if chosen is not None else []
+    if twice:
+        raise ValueError(f"`targets`: {twice[0]!r} is the name of several targets of the result.")
+    index = np.arange(len(names)) if chosen is None else np.array([position[name] for name in names], dtype=np.int64)
     table: dict[str, Any] = {}
     for name, values in columns.items():
         array = np.asarray(values)

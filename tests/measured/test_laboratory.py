@@ -87,6 +87,17 @@ def test_a_quotation_mark_swallows_no_rows(tmp_path: Path) -> None:
     assert scanning(path, count_of_g)["n"].tolist() == [2, 2]
 
 
+def test_quoted_fields_are_read_as_r_writes_them(tmp_path: Path) -> None:
+    lines = [
+        SCANNED,
+        *(f"a\tAAAA\t{mutant}\t{value}\t0\n" for mutant, value in (("AAAG", 1), ("AAGG", 2), ("AGGG", 4))),
+    ]
+    plain, quoted = tmp_path / "plain.tsv", tmp_path / "quoted.tsv"
+    plain.write_text("".join(lines))
+    quoted.write_text("".join("\t".join(f'"{field}"' for field in line.rstrip().split("\t")) + "\n" for line in lines))
+    pd.testing.assert_frame_equal(scanning(quoted, count_of_g), scanning(plain, count_of_g))
+
+
 @pytest.mark.parametrize("row", ["a\tAAAA\tNA\t1\t0", "a\tAAAA\tAAAG\t\t0", "a\t\tAAAG\t1\t0"])
 def test_a_missing_value_is_named(row: str, tmp_path: Path) -> None:
     path = tmp_path / "table.tsv"

@@ -370,7 +370,7 @@ def test_a_word_that_similar_sequences_share_teaches_nothing(vertebrates: list[M
     assert len(set(folds)) == 1
     assert shares.sum() == pytest.approx(1)
     p_values = Matcher(vertebrates, variants).p_values(stretches)[0]
-    assert (motif_weights(p_values, folds, shares) == 1).all()
+    assert (motif_weights(p_values, folds, shares)[folds[0]] == 1).all()
 
 
 def test_both_strands_of_a_sequence_are_in_one_fold() -> None:
@@ -393,5 +393,5 @@ def test_weights_average_one_and_do_not_see_their_own_fold() -> None:
     changed = p_values.copy()
     changed[folds == 2, 3] = 1e-9
     after = motif_weights(changed, folds, np.ones(100))
-    np.testing.assert_array_equal(after[folds == 2], weights[folds == 2])
-    assert (after[folds != 2, 3] > weights[folds != 2, 3]).all()
+    np.testing.assert_array_equal(after[2], weights[2])
+    assert (np.delete(after, 2, axis=0)[:, 3] > np.delete(weights, 2, axis=0)[:, 3]).all()
