@@ -65,8 +65,9 @@ def fingerprint(model: nn.Module) -> Fingerprint:
     """The hash of a model's weights, of its modules and their attributes, and of code that is not a library's.
 
     Whether it is in training mode, what it is called, and where it is make no difference; its dtype does. Attributes
-    and buffers that a forward pass writes, such as a counter, are left out once `note_what_changes` has seen them
-    change. Where such an attribute held other things before, it is opaque.
+    and buffers that a forward pass writes, such as a counter, count as they were before `note_what_changes` saw them
+    change, and are opaque. What a model reads from files, from the environment or by names that are made up as it runs
+    cannot be seen.
 
     Example:
         >>> first, second = nn.Linear(2, 1), nn.Linear(2, 1)
@@ -81,18 +82,15 @@ def fingerprint(model: nn.Module) -> Fingerprint:
     return Fingerprint(digest.hexdigest(), tuple(writer.opaque), tuple(sorted(libraries.items())))
 
 
-# Attributes and buffers that forward passes write, by class: of a model in training mode each analysis has a copy of
-# its own. The second number of a name says whether it held more than what is written.
-_written: weakref.WeakKeyDictionary[type[nn.Module], dict[str, bool]] = weakref.WeakKeyDictionary()
+# What a forward pass has written into a module, with the hash of what was there before. Of a model in training mode
+# each analysis has a copy of its own.
+_written: weakref.WeakKeyDictionary[nn.Module, dict[str, bytes]] = weakref.WeakKeyDictionary()
 
-Attributes = dict[tuple[nn.Module, str], tuple[bytes, bool]]
+Attributes = dict[tuple[nn.Module, str], bytes]
 
 
 def attributes_of(model: nn.Module) -> Attributes:
-    """A hash of each attribute and buffer of each module, and whether it holds other values.
-
-    To be compared by `note_what_changes`.
-    """
+    """A hash of each attribute and buffer of each module, to be compared by `note_what_changes`."""
     result: Attributes = {}
     registered = {id(module) for module in model.modules()}
     for module in model.modules():
@@ -100,23 +98,23 @@ def attributes_of(model: nn.Module) -> Attributes:
             if name not in _PLUMBING:
                 writer = _Writer(model, registered)
                 writer.value(name, value)
-                holds = not isinstance(value, _SIMPLE) and not (isinstance(value, _PLAIN) and not value)
-                result[module, name] = writer.digest(), holds
+                result[module, name] = writer.digest()
     return result
 
 
 def note_what_changes(model: nn.Module, before: Sequence[Attributes]) -> None:
-    """Leave out of the hash from now on what a forward pass has changed.
+    """Note what a forward pass has changed. From now on the hash is of what was there before, and it is opaque.
 
     Args:
         model: after the pass.
         before: what `attributes_of` gave twice before it: where these differ a hash is no hash.
     """
     first, second = before
-    for key, (digest, _) in attributes_of(model).items():
+    for key, digest in attributes_of(model).items():
         known = second.get(key)
-        if known == first.get(key) and (known is None or known[0] != digest):
-            _written.setdefault(type(key[0]), {})[key[1]] = known is not None and known[1]
+        if known == first.get(key) and known != digest:
+            module, name = key
+            _written.setdefault(module, {}).setdefault(name, known or b"")
 
 
 _hashed = WeakTensorKeyDictionary()  # tensor -> (where it lies and its checksum, its hash)
@@ -128,7 +126,7 @@ def _weights(model: nn.Module) -> bytes:
         (f"{path}.{name}", tensor)
         for path, module in model.named_modules(remove_duplicate=False)
         for name, tensor in [*module._parameters.items(), *module._buffers.items()]
-        if tensor is not None and name not in _written.get(type(module), ())
+        if tensor is not None and name not in _written.get(module, ())
     ]
     for name, tensor in sorted(tensors, key=lambda each: each[0]):
         total.update(repr((name, str(tensor.dtype), tuple(tensor.shape))).encode())
@@ -163,9 +161,11 @@ def _checksum(x: Tensor) -> bytes:
     if not rows:
         return flat.cpu().numpy().tobytes()
     sums = torch.zeros(_COLUMNS, dtype=torch.int64, device=x.device)
+    # Each row has a factor of its own, so that rows that change places do not look the same.
+    factors = 2 * torch.arange(1, _ROWS + 1, device=x.device)[:, None] + 1
     for part in words[: rows * _COLUMNS].view(rows, _COLUMNS).split(_ROWS):
         # Bits that flip in pairs, as signs do, would cancel in a plain sum.
-        sums = (sums ^ (sums >> 23)) * _FACTOR + (part ^ (part >> 29)).sum(0)
+        sums = (sums ^ (sums >> 23)) * _FACTOR + ((part ^ (part >> 29)) * factors[: len(part)]).sum(0)
     rest = flat[8 * rows * _COLUMNS :]
     return sums.cpu().numpy().tobytes() + rest.cpu().numpy().tobytes()
 
@@ -194,12 +194,12 @@ class _Writer:
     def module(self, path: str, module: nn.Module) -> None:
         kind = type(module)
         self.put("module", path, f"{kind.__module__}.{kind.__qualname__}")
-        for each in kind.__mro__:
-            self.code_of(path, each)
-        written = _written.get(kind, {})
+        self.classes_of(path, kind)
+        written = _written.get(module, {})
+        for name, before in sorted(written.items()):
+            self.put(name, before)
+            self.opaque.append(f"{path}.{name}".lstrip("."))
         for name, value in sorted(vars(module).items()):
-            if written.get(name, False):
-                self.opaque.append(f"{path}.{name}".lstrip("."))
             if name not in _PLUMBING and name not in written and not (path == "" and name in _SAYS_NOTHING):
                 self.put(name)
                 self.value(f"{path}.{name}".lstrip("."), value)
@@ -228,6 +228,7 @@ class _Writer:
             return  # where a model is makes no difference
         elif isinstance(value, enum.Enum):
             self.put(value.name)
+            self.value(path, value.value)
         elif isinstance(value, (np.ndarray, np.generic)):
             self._array(path, np.asarray(value))
         elif isinstance(value, Tensor):
@@ -241,7 +242,7 @@ class _Writer:
                 self.put(_weights(value))
         elif isinstance(value, type):
             self.put(f"{value.__module__}.{value.__qualname__}")
-            self.code_of(path, value)
+            self.classes_of(path, value)
         elif isinstance(value, types.ModuleType):
             self._user_module(path, value, ())
         elif isinstance(value, (weakref.ref, types.CodeType)):
@@ -263,7 +264,7 @@ class _Writer:
             for at, each in enumerate(value):
                 self.value(f"{path}[{at}]", each)
         if type(value) not in _PLAIN:  # which may have methods, attributes and a `default_factory`
-            self.code_of(path, type(value))
+            self.classes_of(path, type(value))
             self.value(path, {**getattr(value, "__dict__", {}), "": getattr(value, "default_factory", None)})
 
     def _user_module(self, path: str, module: types.ModuleType, names: Collection[str]) -> None:
@@ -323,7 +324,8 @@ class _Writer:
 
     def _function(self, path: str, function: types.FunctionType) -> None:
         self.put(function.__module__ or "", function.__qualname__)
-        if self._library(function.__module__ or ""):
+        # A function may bear the name of a library's, as `functools.wraps` has it.
+        if self._library(function.__module__ or "") and _of_library(function.__code__):
             return
         self.put(_code(function.__code__))
         self.value(path, function.__defaults__)
@@ -343,8 +345,14 @@ class _Writer:
         """What a function takes from outside of it; of a module, what it names."""
         if isinstance(value, types.ModuleType):
             self._user_module(path, value, names)
-        elif not isinstance(value, (types.FunctionType, type)) or not self._library(value.__module__ or ""):
+        elif isinstance(value, types.FunctionType) or not (isinstance(value, type) and self._library(value.__module__)):
             self.value(path, value)
+
+    def classes_of(self, path: str, kind: type) -> None:
+        """The class and its bases."""
+        for each in kind.__mro__:
+            self.put(each.__qualname__)
+            self.code_of(path, each)
 
     def code_of(self, path: str, kind: type) -> None:
         """What the methods of a class do, and its attributes, unless it is a library's; once for each class."""
@@ -366,8 +374,10 @@ class _Writer:
             self.value(f"{path}.{name}".lstrip("."), value)
 
     def _object(self, path: str, value: Any) -> None:
-        """Whatever pickling would keep of it."""
-        self.code_of(path, type(value))
+        """Its class, its attributes, and whatever else pickling would keep of it."""
+        self.classes_of(path, type(value))
+        if not _library(type(value).__module__):
+            self.value(path, getattr(value, "__dict__", None))
         try:
             reduced = value.__reduce_ex__(4)
         except Exception:  # such as of a lock, or of an object whose content is not Python's
@@ -392,8 +402,19 @@ def _library(module: str) -> bool:
     if root in sys.builtin_module_names or root == __name__.split(".")[0]:
         return True
     file = getattr(sys.modules.get(root), "__file__", None)
-    if file is None:
-        return False
+    return file is not None and _installed(file)
+
+
+def _of_library(code: types.CodeType) -> bool:
+    """Whether code is from a file of a library, or from no file, as what `dataclasses` makes."""
+    return code.co_filename.startswith("<") or _installed(code.co_filename)
+
+
+@functools.lru_cache(maxsize=4096)
+def _installed(file: str) -> bool:
+    """Whether a file is Python's, ours, or an installed package's."""
+    if Path(__file__).parent in Path(file).parents:
+        return True
     paths = sysconfig.get_paths()
     folders = tuple(paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))
     return file.startswith(folders) or not {"site-packages", "dist-packages"}.isdisjoint(Path(file).parts)

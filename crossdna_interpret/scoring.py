@@ -8,6 +8,7 @@ from __future__ import annotations
 import bisect
 import difflib
 import functools
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib import metadata
@@ -219,7 +220,7 @@ def score_channels(model: SequenceModel, x: Tensor) -> Tensor:
     return scores
 
 
-_watched: set[tuple[tuple[type, ...], int]] = set()  # classes of modules, and length, of models that have been watched
+_watched: weakref.WeakKeyDictionary[nn.Module, set[int]] = weakref.WeakKeyDictionary()  # models, at lengths
 
 
 def stability(model: SequenceModel, ids: np.ndarray, size: int) -> dict[str, float]:
@@ -230,18 +231,20 @@ def stability(model: SequenceModel, ids: np.ndarray, size: int) -> dict[str, flo
     assert isinstance(model, nn.Module)
     if bool(getattr(model, "runs_in_threads", False)) or isinstance(model, ReverseComplemented) or hooked(model):
         return {}
-    kinds = tuple(type(module) for module in model.modules())
-    if (kinds, len(ids)) not in _watched:  # before the hash is taken, which leaves out what a forward pass writes
+    watched = _watched.setdefault(model, set())
+    if len(ids) not in watched:  # before the hash is taken, which is of what was there before a forward pass
         before = attributes_of(model), attributes_of(model)
         # Of another sequence: what is written may already be that of this one.
         score_ids(model, np.random.default_rng(1).integers(0, 4, (1, len(ids))))
         note_what_changes(model, before)
-        _watched.add((kinds, len(ids)))
+        watched.add(len(ids))
+    own = fingerprint(model)
     return check_stability(
         model.name,
         ids,
         lambda batch: score_ids(model, batch),
-        digest=model_hash(model),
+        digest=own.digest,
+        known=not own.opaque,
         eps=rounding_unit(model.dtype),
         size=size,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import functools
 import hashlib
 import importlib
@@ -578,11 +579,11 @@ def test_what_a_forward_pass_writes_makes_no_other_model(tmp_path: Path) -> None
             self.last = super().forward(x)
             return self.last
 
-    model = wrapped(Counting())
-    averaged = cdi.ism("ACGTTGCAAGGC", model, keep=tmp_path, rc_average=True)
-    again = cdi.ism("ACGTTGCAAGGC", model, keep=tmp_path)
+    model = wrapped(Counting()).eval()
+    with pytest.warns(cdi.KeepWarning, match=r"module.calls, (model.)?module.last of Counting"):
+        averaged = cdi.ism("ACGTTGCAAGGC", model, keep=tmp_path, rc_average=True)
+    again = cdi.ism("ACGTTGCAAGGC", model)
     assert averaged.certificate.model_hash == again.certificate.model_hash
-    assert "keep" not in again.certificate.settings
     np.testing.assert_array_equal(again.predictions, averaged.orientations[0].predictions)
 
 
@@ -682,6 +683,92 @@ def test_settings_in_objects_count(case: str, tmp_path: Path) -> None:
 def test_callable_objects_of_libraries_count() -> None:
     prints = {fingerprint(wrapped(output=np.poly1d([factor, 0]))).digest for factor in (1.0, 2.0)}
     assert len(prints) == 2
+
+
+class Lazy(nn.Module):
+    """Sets its scale from the first data, if it has none."""
+
+    def __init__(self, scale: float | None = None) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.scale = 1.0 if self.scale is None else self.scale
+        return self.scale * x[:, 0].mean(1)
+
+
+class Restarting(nn.Module):
+    """Whose norm computes in training mode whatever the mode of the whole."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.norm.train()
+        return self.norm(x).mean((1, 2))
+
+
+def normed(mean: float) -> nn.Module:
+    net = nn.Sequential(nn.BatchNorm1d(4), nn.Tanh(), nn.Flatten(), nn.Linear(48, 1))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        nn.init.normal_(net[3].weight)
+    net[0].running_mean.fill_(mean)
+    return net.eval()
+
+
+def test_what_one_model_writes_counts_in_others_of_its_class(tmp_path: Path) -> None:
+    with pytest.warns(cdi.UnstableModelWarning):
+        cdi.predict(["ACGTTGCAAGGC"] * 2, cdi.wrap(Restarting().eval()))
+    cdi.predict(["ACGTTGCAAGGC"] * 2, cdi.wrap(Lazy()))
+    for make in (lambda: Lazy(3.0), lambda: Lazy(2.0), lambda: normed(0.0), lambda: normed(0.5)):
+        model = cdi.wrap(make())
+        kept = cdi.ism("ACGTTGCAAGGC", model, keep=tmp_path)
+        np.testing.assert_array_equal(kept.predictions, cdi.ism("ACGTTGCAAGGC", model).predictions)
+    assert fingerprint(normed(0.0)) != fingerprint(normed(0.5))
+
+
+class Base:
+    scale = 1.0
+
+
+class Derived(Base):
+    """Whose settings stand in its base."""
+
+
+class Mode(enum.Enum):
+    PLAIN = 1.0
+
+
+def test_bases_and_values_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    outputs: dict[str, Callable[[], Callable[..., Any]]] = {
+        "a class": lambda: lambda scores: Derived.scale * scores,
+        "an object": lambda: (lambda settings: lambda scores: settings.scale * scores)(Derived()),
+        "a value": lambda: lambda scores: Mode.PLAIN.value * scores,
+    }
+    before = {name: fingerprint(wrapped(output=make())).digest for name, make in outputs.items()}
+    monkeypatch.setattr(Base, "scale", 2.0)
+    monkeypatch.setattr(Mode.PLAIN, "_value_", 3.0)
+    after = {name: fingerprint(wrapped(output=make())).digest for name, make in outputs.items()}
+    assert all(before[name] != after[name] for name in outputs)
+
+
+def test_functions_that_bear_the_name_of_a_librarys_count() -> None:
+    def make(factor: float) -> Callable[..., Any]:
+        return functools.wraps(np.mean)(lambda scores: factor * scores)
+
+    assert len({fingerprint(wrapped(output=make(factor))).digest for factor in (1.0, 2.0)}) == 2
+
+
+@pytest.mark.parametrize("width", [4093, 8186, 16372, 1024])
+def test_rows_that_change_places_are_seen(width: int) -> None:
+    net = nn.Module()
+    net.weight = nn.Parameter(torch.randn(40, width))
+    before = fingerprint(net)
+    rows = net.weight.data.numpy()
+    rows[[3, 4]] = rows[[4, 3]]
+    assert fingerprint(net) != before
 
 
 def test_settings_beside_what_is_written_are_not_kept(tmp_path: Path) -> None:

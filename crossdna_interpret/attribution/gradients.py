@@ -86,7 +86,8 @@ def integrated_gradients(
     to the change in prediction from its start to its end. Sections that are furthest off are halved, until the
     attributions of a baseline are off by at most `tolerance` of its change in prediction, or of the mean change of all
     baselines where that is larger: as a whole, and also by the root of the sum of the squared errors of its sections.
-    Every baseline keeps N where the sequence has N, so N gets nothing.
+    Every baseline keeps N where the sequence has N, so N gets nothing. Sums over bases are what is checked: errors of
+    two bases that are opposite in the same section cancel. More `steps` tell.
 
     Args:
         seq: one sequence of length L, or a list of them.

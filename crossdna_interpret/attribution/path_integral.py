@@ -95,11 +95,13 @@ class _Line:
     Args:
         baseline_score, score: at its start and at its end.
         scale: what an error is compared with.
-        rounding: what rounding alone makes of a difference of two scores.
+        relative_rounding: what rounding alone makes of a difference of two scores, as a share of the larger.
     """
 
-    def __init__(self, baseline_score: float, score: float, scale: float, rounding: float) -> None:
-        self.baseline_score, self.score, self.scale, self.rounding = baseline_score, score, scale, rounding
+    def __init__(self, baseline_score: float, score: float, scale: float, relative_rounding: float) -> None:
+        self.baseline_score, self.score, self.scale = baseline_score, score, scale
+        self.relative_rounding = relative_rounding
+        self.rounding = relative_rounding * max(abs(score), abs(baseline_score))
         self.sections: list[_Section] = []
         self.total: Tensor | None = None  # (2, 4, L) float64, of all sections
         self.moved = math.inf  # the largest change of a value in the last round
@@ -138,13 +140,15 @@ class _Line:
     def add_up(self) -> None:
         """Sum up the sections."""
         self.sections.sort(key=lambda section: section.start)
+        largest = max(max(abs(each.start_score), abs(each.end_score)) for each in self.sections)
+        self.rounding = max(self.rounding, self.relative_rounding * largest)  # scores may be larger on the way
         total = torch.stack([each.values for each in self.sections if each.values is not None])
         before, self.total = self.total, total.sum(0, dtype=torch.float64)
         self.moved = math.inf if before is None else float((self.total - before).abs().max())
 
     def is_hidden(self, tolerance: float) -> bool:
         """Whether rounding hides the change, so that nobody can tell if the values add up to it."""
-        return self.rounding > tolerance * max(self.scale, self.attributed) and self.attributed > self.rounding
+        return self.attributed > 0 and self.rounding > tolerance * max(self.scale, self.attributed)
 
     def is_incomplete(self, tolerance: float) -> bool:
         """Whether the values are known not to add up to the change."""
@@ -203,9 +207,9 @@ class PathIntegral:
         # A change near zero by cancellation has no relative error of its own: the typical change is the scale then.
         scale = np.maximum(change, change.mean())
         # Relative to the scores, whatever their size.
-        rounding = _ROUNDINGS * rounding_unit(model.dtype) * np.maximum(abs(self.score), np.abs(self.baseline_scores))
+        rounding = _ROUNDINGS * rounding_unit(model.dtype)
         self.lines = [
-            _Line(float(self.baseline_scores[number]), self.score, float(scale[number]), float(rounding[number]))
+            _Line(float(self.baseline_scores[number]), self.score, float(scale[number]), rounding)
             for number in range(count)
         ]
 

@@ -16,7 +16,7 @@ from crossdna_interpret import alphabet
 from crossdna_interpret.libraries import leaving_no_trace
 from crossdna_interpret.motifs.collection import Motif, MotifsLike, read_motifs
 from crossdna_interpret.motifs.matching import Matcher, Stretch
-from crossdna_interpret.motifs.prevalence import folds_of, motif_weights
+from crossdna_interpret.motifs.prevalence import Prevalence
 from crossdna_interpret.motifs.seqlets import Explained, checked_results, whole_importance
 from crossdna_interpret.results import Certificate, MotifSites, Seqlets
 
@@ -24,6 +24,7 @@ __all__ = ["annotate", "benjamini_hochberg", "scan"]
 
 _STRETCHES = 64  # compared at once
 _BY_SIZE = 0.8  # share of the weights of stretches that is divided by their attribution; the rest they have alike
+_AROUND = 3  # bases on either side of a stretch that a motif which matches it may cover
 _CLOSE = 10  # times the p value of a name that those have which match nearly as well
 _BIN, _EPS = 0.1, 1e-4  # bits to which fimo rounds scores, and what it adds to probabilities
 
@@ -36,8 +37,9 @@ def annotate(seqlets: Seqlets, motifs: MotifsLike = "jaspar-vertebrates", *, q: 
     everything that was tried: placements (Bonferroni, with more weight for those where the important bases lie on the
     informative columns of the motif), motifs (Simes), and all stretches of the call (Benjamini and Hochberg, weighted
     by their attribution). So a stretch among many needs a better match than a stretch alone, and with q = 0.05 one name
-    in twenty is expected to be chance. Among many sequences, motifs that match often have more weight: each stretch has
-    weights that were learned from other sequences. So short motifs that recur are found. A name also needs a score
+    in twenty is expected to be chance. Among many stretches, motifs that match often have more weight, which is learned
+    from stretches with other words. So short motifs that recur in several forms are found. A word that recurs, such as
+    a primer's, may match a motif by chance; then it does so each time. A name also needs a score
     above 0, and a word that at most one in a thousand random words matches as well; motifs of four bases or fewer
     cannot give one. A choice of motifs, such as those of factors that a tissue expresses, finds more than a whole
     collection.
@@ -77,13 +79,15 @@ def annotate(seqlets: Seqlets, motifs: MotifsLike = "jaspar-vertebrates", *, q: 
     for first in range(0, len(stretches), _STRETCHES):
         part = slice(first, first + _STRETCHES)
         p_values[part], means[part] = matcher.p_values(stretches[part])
-    sequence_of = np.array([stretch.sequence for stretch in stretches], dtype=int)
-    folds, shares = (each[sequence_of] for each in folds_of([alphabet.encode(each) for each in seqlets.sequences]))
-    weights = motif_weights(p_values, folds, shares)
+    words = [
+        matcher.ids[stretch.sequence][max(0, stretch.start - _AROUND) : stretch.end + _AROUND] for stretch in stretches
+    ]
+    learned = False
     candidates: list[tuple[np.ndarray, np.ndarray]] = []  # of each stretch: motifs, best first, and their q values
     alone = np.ones(len(stretches))  # q value of each stretch if there were no others
-    for at, values in enumerate(p_values):
-        row = np.where(values < 1, np.minimum(values / weights[folds[at]], 1), 1)
+    for at, (values, weights) in enumerate(zip(p_values, Prevalence(p_values, words).weights(), strict=True)):
+        learned = learned or bool((weights != 1).any())
+        row = np.where(values < 1, np.minimum(values / weights, 1), 1)
         own = benjamini_hochberg(row)
         order = np.argsort(row, kind="stable")
         order = order[(own[order] <= q) & (values[order] < 1)]
@@ -114,7 +118,7 @@ def annotate(seqlets: Seqlets, motifs: MotifsLike = "jaspar-vertebrates", *, q: 
         settings={
             "motifs": _described(motifs, known),
             "q": q,
-            "weights_of_motifs": "learned from other sequences" if (weights != 1).any() else "equal",
+            "weights_of_motifs": "learned from other words" if learned else "equal",
         },
         checks={"seqlets": len(stretches), "seqlets_without_name": len(stretches) - len(rows)},
     )

@@ -16,10 +16,9 @@ from crossdna_interpret import Motif, alphabet
 from crossdna_interpret.motifs.annotation import _stretch, benjamini_hochberg
 from crossdna_interpret.motifs.collection import find_motif
 from crossdna_interpret.motifs.matching import Matcher, Stretch
-from crossdna_interpret.motifs.prevalence import folds_of, motif_weights
+from crossdna_interpret.motifs.prevalence import Prevalence
 from crossdna_interpret.results import Certificate, Seqlets
 from crossdna_interpret.shuffling import dinucleotide_shuffles
-from crossdna_interpret.strand import reverse_complement
 from tests.motifs.logic import planted
 
 CERTIFICATE = Certificate("test", "toy", "0", "cpu", "float64", {})
@@ -355,43 +354,33 @@ def test_weights_learned_from_random_stretches_give_no_names(motifs: str, verteb
     assert wrong <= 2  # of 10, where each may have a name by a chance of 5 %
 
 
-def test_a_word_that_similar_sequences_share_teaches_nothing(vertebrates: list[Motif]) -> None:
-    """A chance match in a random sequence, and in its many variants, is still a single match."""
-    rng = np.random.default_rng(4)
-    (sequence,) = random_sequences(rng, 1)
-    variants = []
-    for _ in range(80):
-        letters = list(sequence)
-        for at in rng.integers(len(letters), size=3):
-            letters[at] = str(rng.choice(list("ACGT")))
-        variants.append("".join(letters))
-    stretches = [Stretch(number, 60, 72, np.ones(12)) for number in range(len(variants))]
-    folds, shares = folds_of([alphabet.encode(each) for each in variants])
-    assert len(set(folds)) == 1
-    assert shares.sum() == pytest.approx(1)
-    p_values = Matcher(vertebrates, variants).p_values(stretches)[0]
-    assert (motif_weights(p_values, folds, shares)[folds[0]] == 1).all()
+@pytest.mark.parametrize("width", [8, 10, 12])
+def test_a_word_that_recurs_teaches_nothing_about_itself(width: int, vertebrates: list[Motif]) -> None:
+    """A chance match of a word, and of its many copies, is still a single match."""
+    named = 0
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        (word,) = random_sequences(rng, 1, length=width)
+        sequences = [each[:60] + word + each[60 + width :] for each in random_sequences(rng, 60)]
+        stretches = [Stretch(number, 60, 60 + width, np.ones(width)) for number in range(60)]
+        named += len(cdi.annotate(as_seqlets(sequences, stretches), vertebrates)) > 6
+    assert named <= 2  # of 12
 
 
-def test_both_strands_of_a_sequence_are_in_one_fold() -> None:
-    rng = np.random.default_rng(0)
-    sequences = random_sequences(rng, 40)
-    both = [alphabet.encode(each) for each in [*sequences, *map(reverse_complement, sequences)]]
-    folds, shares = folds_of(both)
-    np.testing.assert_array_equal(folds[:40], folds[40:])
-    np.testing.assert_array_equal(shares, 0.5)
-    assert sorted(np.bincount(folds)) == [16] * 5
-    assert len(set(folds_of([alphabet.encode(text) for text in ("ACGT", "N" * 50, "A")])[0])) == 3
-
-
-def test_weights_average_one_and_do_not_see_their_own_fold() -> None:
+def test_weights_average_one_and_see_neither_themselves_nor_their_like() -> None:
     rng = np.random.default_rng(0)
     p_values = rng.uniform(size=(100, 7))
-    folds = np.arange(100) % 5
-    weights = motif_weights(p_values, folds, np.ones(100))
+    stretches = list(rng.integers(0, 4, (100, 12)))
+    stretches[7] = stretches[3]
+    stretches[8] = 3 - stretches[3][::-1]  # its reverse complement
+    weights = np.stack(list(Prevalence(p_values, stretches).weights()))
     np.testing.assert_allclose(weights.mean(axis=1), 1)
     changed = p_values.copy()
-    changed[folds == 2, 3] = 1e-9
-    after = motif_weights(changed, folds, np.ones(100))
-    np.testing.assert_array_equal(after[2], weights[2])
-    assert (np.delete(after, 2, axis=0)[:, 3] > np.delete(weights, 2, axis=0)[:, 3]).all()
+    changed[[3, 7, 8], 2] = 1e-9
+    after = np.stack(list(Prevalence(changed, stretches).weights()))
+    np.testing.assert_allclose(after[[3, 7, 8]], weights[[3, 7, 8]], rtol=1e-5)
+    assert (after[20:, 2] > weights[20:, 2]).mean() > 0.9
+    few = Prevalence(p_values[:20], stretches[:20]).weights()
+    assert all((each == 1).all() for each in few)
+    none = Prevalence(np.ones((2, 7)), [np.empty(0, dtype=np.uint8), np.full(9, alphabet.N_ID)]).weights()
+    assert len(list(none)) == 2
