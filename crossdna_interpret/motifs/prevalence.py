@@ -26,10 +26,10 @@ class Prevalence:
     """Weights of motifs for each stretch, with mean 1, by how often they match unlike stretches.
 
     Weights that do not depend on the p values that they divide leave these valid (Genovese, Roeder and Wasserman 2006).
-    So the weights for a stretch are learned from those that share no word of eight bases with it: a word that recurs says
-    nothing about itself, for if it matches a motif by chance, it does so each time. For the same reason stretches that
-    share words with one another count as one. What stands behind a stretch is shared out over the motifs, and chance,
-    by how well each explains its p values.
+    So the weights for a stretch are learned from those that share no word of eight bases with it: a word that recurs
+    says nothing about itself, for if it matches a motif by chance, it does so each time. For the same reason stretches
+    that share words with one another count as one. What stands behind a stretch is shared out over the motifs, and
+    chance, by how well each explains its p values.
 
     Args:
         p_values: (n, M) of each motif for each stretch.
