@@ -342,6 +342,8 @@ def _notebooks() -> list[Path]:
 
 
 def _lab(options: argparse.Namespace) -> int:
+    if not options.copy_only and importlib.util.find_spec("jupyterlab") is None:
+        raise RuntimeError("JupyterLab is not installed; install it with: pip install 'crossdna_interpret[lab]'")
     options.folder.mkdir(parents=True, exist_ok=True)
     for notebook in _notebooks():
         if not (options.folder / notebook.name).exists():  # the user's own changes are never overwritten
@@ -349,8 +351,6 @@ def _lab(options: argparse.Namespace) -> int:
     _say(f"The explorer and the tutorials are in {options.folder.resolve()}")
     if options.copy_only:
         return 0
-    if importlib.util.find_spec("jupyterlab") is None:
-        raise RuntimeError("JupyterLab is not installed; install it with: pip install 'crossdna_interpret[lab]'")
     command = [
         sys.executable,
         "-m",

@@ -122,8 +122,8 @@ def wrap(
 ) -> Wrapped:
     """Make any PyTorch module that takes one-hot DNA a model for all analyses of this package.
 
-    Nothing is copied: the module keeps its weights, device and mode. Analyses that need two strands or a bridge stay
-    those of CrossDNA; mutagenesis scores each edit by a whole pass.
+    Nothing is copied: the module keeps its weights, device and mode; analyses compute in evaluation mode. Those that
+    need two strands or a bridge stay those of CrossDNA; mutagenesis scores each edit by a whole pass.
 
     Published weights exist in other orders than ACGT, and a wrong one gives no error, only wrong answers. So the order
     is checked. With `check`, all orders are tried against measurements. Otherwise, where `length` is given, random

@@ -346,3 +346,16 @@ def test_sequences_must_be_named(tmp_path: Path) -> None:
 def test_a_folder_that_does_not_exist_is_named(tmp_path: Path, model: CrossDNA) -> None:
     with pytest.raises(FileNotFoundError, match="in a folder that does not exist"):
         write_report({"a": "ACGT"}, tmp_path / "none" / "r.html", model)
+
+
+@pytest.mark.filterwarnings("ignore::crossdna_interpret.CompletenessWarning")
+def test_what_arcs_and_messages_add_up_to_is_said(tmp_path: Path, make_model: Callable) -> None:
+    model = make_model(targets=["y"])
+    exchange = cdi.strand_exchange("ACGTTGCAAGGCTT", model)
+    text = text_of(write_report({"e": "ACGTTGCAAGGCTT"}, tmp_path / "r.html", model))
+    terms, constant = exchange.contributions.sum(dtype=float), exchange.bias.sum(dtype=float)
+    assert (
+        f"add up to {terms:+.3f}, and the constant part of the messages, which is not drawn, to {constant:+.3f}" in text
+    )
+    assert terms + constant == pytest.approx(exchange.effects.both - exchange.effects.none, abs=1e-4)
+    assert "means over 8" in text

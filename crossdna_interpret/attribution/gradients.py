@@ -145,6 +145,8 @@ def integrated_gradients(
             require_memory(resolved, at_once, len(sequence), gradients=True)
             stable = stability(evaluated, alphabet.encode(sequence), size)
             settings = {"baseline": label, "seed": seed, "tolerance": tolerance, "batch_size": size}
+            if label == "shuffle":
+                settings["shuffles"] = shuffles
             paths = [PathIntegral(each, index, sequence, channels, size) for each in asked]
             found = [path.attribution(steps, max(steps, max_steps), tolerance, settings, stable) for path in paths]
             results.append(averaged(*found) if rc_average else found[0])

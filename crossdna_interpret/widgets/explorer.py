@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import html
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -331,7 +332,7 @@ class Explorer(ipywidgets.VBox):
 
     def close(self) -> None:
         """Stop computing and take the explorer off the screen, with every widget that it is made of."""
-        if self.comm is None:
+        if self.comm is None or sys.is_finalizing():  # at the end of Python nothing is there any more to be closed
             return
         self._leave()
         self.session.cancel()
