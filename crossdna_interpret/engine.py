@@ -50,7 +50,7 @@ from crossdna_interpret.scoring import (
     stability,
     threads_for,
 )
-from crossdna_interpret.training_range import shown_elsewhere, warn_outside_training
+from crossdna_interpret.training_range import shown_elsewhere, warn_of_lengths, warn_outside_training
 
 __all__ = ["Compile", "EditRun", "KeepWarning", "ReuseWarning", "run_edits", "score_edits"]
 
@@ -156,6 +156,8 @@ def score_edits(
     editor = Editor(sequence, flanks)
     checked = editor.check(edits)
     warn_outside_training(resolved, [sequence], level_of_caller())
+    if editor.flanks is None:
+        warn_of_lengths(resolved, len(sequence), [len(sequence) + edit.change for edit in checked], level_of_caller())
     if rc_average:
         with shown_elsewhere():  # it has been
             own, reverse = (

@@ -21,6 +21,7 @@ __all__ = [
     "TrainingRange",
     "outside_training",
     "shown_elsewhere",
+    "warn_of_lengths",
     "warn_outside_training",
 ]
 
@@ -213,3 +214,30 @@ def warn_outside_training(model: Any, sequences: Sequence[str], stacklevel: int)
     many = len(sequences) > 1
     which = f" ({len(problems)} of {len(sequences)} sequences, the first number {first})" if many else ""
     warnings.warn(f"{model.name} extrapolates{which}: {problem}.", OutsideTrainingWarning, stacklevel=stacklevel + 1)
+
+
+def warn_of_lengths(model: Any, length: int, edited: Sequence[int], stacklevel: int) -> None:
+    """Warn once of edited sequences whose lengths a model was not trained on, unless the sequence itself is such a one.
+
+    Args:
+        model: any model.
+        length: of the sequence.
+        edited: of the edited sequences.
+        stacklevel: of the caller.
+
+    Warns:
+        OutsideTrainingWarning: with their number and lengths.
+    """
+    known: TrainingRange | None = getattr(model, "training_range", None)
+    if known is None or _shown_elsewhere.get() or not known.shortest <= length <= known.longest:
+        return
+    outside = [each for each in edited if not known.shortest <= each <= known.longest]
+    if outside:
+        trained = " to ".join(f"{each:,}" for each in sorted({known.shortest, known.longest}))
+        lengths = " to ".join(f"{each:,}" for each in sorted({min(outside), max(outside)}))
+        warnings.warn(
+            f"{model.name} extrapolates: {len(outside):,} of {len(edited):,} edited sequences have {lengths} bases, "
+            f"and it was trained on {trained}. With `flanks`, edits keep the length.",
+            OutsideTrainingWarning,
+            stacklevel=stacklevel + 1,
+        )

@@ -164,3 +164,18 @@ def test_wrapped_models_may_have_one():
 def test_bad_ranges_are_refused(values, name):
     with pytest.raises(ValueError, match=f"`{name}`"):
         TrainingRange(**values)
+
+
+def test_edits_that_change_the_length_are_warned_of():
+    sequence = cdi.example().sequence
+    with pytest.warns(
+        cdi.OutsideTrainingWarning, match=r"1 of 2 edited sequences have 44 bases, .* trained on 164\. With"
+    ):
+        cdi.score_edits(sequence, [(0, 120, ""), (3, 4, "N")])
+    with pytest.warns(cdi.OutsideTrainingWarning, match=r"4 of 4 edited sequences have 159 bases") as caught:
+        cdi.deletion_scan(sequence, width=5, end=8)
+    assert caught[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        cdi.score_edits(sequence, [(0, 120, "")], flanks=("ACGT" * 40, "ACGT" * 40))
+        cdi.score_edits(sequence, [(3, 6, "TTT")])
