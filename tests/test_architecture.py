@@ -71,7 +71,7 @@ ALLOWED: dict[str, set[str]] = {
     "caching": set(),
     "libraries": set(),
     "outputs": set(),
-    "training_range": {"alphabet"},
+    "training_range": {"alphabet", "arguments"},
     "evaluation": set(),
     "fingerprint": {"hooks"},
     "parallel": set(),

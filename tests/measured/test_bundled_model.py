@@ -104,5 +104,6 @@ def test_crx_is_among_the_motifs_that_matter_most(shared: Path) -> None:
     motifs = [motif for motif in cdi.read_motifs("jaspar-vertebrates") if motif.label.upper() in OF_THE_RETINA]
     assert {motif.label.upper() for motif in motifs} == set(OF_THE_RETINA)
     sites = cdi.annotate(cdi.find_seqlets([cdi.ism(sequence) for sequence in strongest]), motifs)
-    order = sites.table.groupby("name")["attribution"].sum().sort_values(ascending=False)
-    assert K50 & {name.upper() for name in order.index[:3]}
+    family = ["K50" if name.upper() in K50 else name for name in sites.table["name"]]  # which no sequence tells apart
+    order = sites.table.groupby(family)["attribution"].sum().sort_values(ascending=False)
+    assert "K50" in order.index[:3]
