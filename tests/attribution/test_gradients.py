@@ -519,6 +519,23 @@ def test_a_change_that_rounding_hides_cannot_be_judged_and_that_is_said(offset: 
     assert integrated_gradients(sequence, exact, baseline="zeros").completeness_error < 0.01  # float64 does tell
 
 
+def test_where_rounding_is_worst_it_is_said_too(make_sequence: Callable) -> None:
+    with pytest.warns(CompletenessWarning, match="cannot be judged"):
+        integrated_gradients(make_sequence(60, seed=1), wrap(Detector(1.0, 1e9)), baseline="zeros")
+
+
+def test_scores_that_are_large_on_the_way_alone_are_no_error() -> None:
+    class Between(nn.Module):
+        """Near 0 at both ends, and 5 on the way."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            first, second = x[:, 0, 0], x[:, 1, 1]
+            return 10 * torch.sigmoid(300 * (first - 0.5)) * torch.sigmoid(-300 * (second - 0.52))
+
+    a = integrated_gradients("ACGT", wrap(Between().double(), targets=["y"]), baseline="zeros")  # warnings are errors
+    np.testing.assert_allclose(a.values[[0, 1], [0, 1]], [9.88, -9.88], atol=0.05)
+
+
 class Tokens(nn.Module):
     """Turns bases into numbers of a vocabulary, which stops gradients."""
 
