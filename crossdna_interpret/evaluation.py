@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import types
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import torch
@@ -37,9 +39,10 @@ def in_evaluation_mode(model: Model) -> Model:
         ):  # a function, which may hold on to the original
             raise _not_copied(model, f"{name or 'it'} has a `forward` of its own")
     modules = {id(module) for module in model.modules()}
+    seen: set[int] = set()
     for name, module in model.named_modules():
         for attribute, value in vars(module).items():
-            if attribute not in _OF_EVERY_MODULE and _reaches(value, modules):
+            if attribute not in _OF_EVERY_MODULE and _reaches(value, modules, seen):
                 where = f"{name}.{attribute}".lstrip(".")
                 raise _not_copied(model, f"the function {where} uses a part of it")
     apart = any(_has_own_modes(module) for module in model.modules())
@@ -54,25 +57,37 @@ def in_evaluation_mode(model: Model) -> Model:
     return copied
 
 
-def _reaches(value: Any, modules: set[int]) -> bool:
-    """Whether a function uses one of some modules, which it would still do if they were copied."""
-    if isinstance(value, functools.partial):
-        return any(_reaches(each, modules) for each in (value.func, *value.args, *value.keywords.values()))
-    if isinstance(value, dict):
-        return any(_reaches(each, modules) for each in value.values())
-    if isinstance(value, (list, tuple)):
-        return any(_reaches(each, modules) for each in value)
-    if not isinstance(value, types.FunctionType):
+def _reaches(value: Any, modules: set[int], seen: set[int]) -> bool:
+    """Whether a function uses one of some modules, which it would still do if they were copied.
+
+    Args:
+        value: an attribute of a module.
+        modules: ids of the modules.
+        seen: ids of what has been looked at; a function may use itself.
+    """
+    if id(value) in seen:
         return False
-    for cell in value.__closure__ or ():
-        try:
-            content = cell.cell_contents
-        except ValueError:  # not filled yet
-            continue
-        owner = getattr(content, "__self__", content)
-        if id(owner) in modules or _reaches(content, modules):
+    if isinstance(value, functools.partial):
+        parts = [value.func, *value.args, *value.keywords.values()]
+    elif isinstance(value, dict):
+        parts = list(value.values())
+    elif isinstance(value, (list, tuple)):
+        parts = list(value)
+    elif isinstance(value, types.FunctionType):
+        parts = [*_contents(value), *(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
+        if any(id(getattr(each, "__self__", each)) in modules for each in parts):
             return True
-    return any(_reaches(each, modules) or id(each) in modules for each in value.__defaults__ or ())
+    else:
+        return False
+    seen.add(id(value))
+    return any(_reaches(each, modules, seen) for each in parts)
+
+
+def _contents(function: types.FunctionType) -> Iterator[Any]:
+    """What a function takes from the one that it was made in."""
+    for cell in function.__closure__ or ():
+        with contextlib.suppress(ValueError):  # a name without a value so far
+            yield cell.cell_contents
 
 
 def _has_own_modes(module: nn.Module) -> bool:
