@@ -12,6 +12,7 @@ import pytest
 import crossdna_interpret as cdi
 from crossdna_interpret.measured.laboratory import crx_pairs, paired_with_mutant, scanning
 from crossdna_interpret.motifs.collection import from_database
+from tests.conftest import SHARED
 
 # Homeodomains with lysine at position 50 and their like, which bind what CRX binds.
 K50 = {"CRX", "DMBX1", "GSC", "GSC2", "OTX1", "OTX2", "PITX1", "PITX2", "PITX3"}
@@ -95,15 +96,30 @@ OF_THE_RETINA = (
 )  # fmt: skip
 
 
-def test_crx_is_among_the_motifs_that_matter_most(shared: Path) -> None:
-    # Of genomic sequences, by mutagenesis: chosen after the strongest rows of all, designs included, and gradients had
-    # given other names. Among factors of the retina: a site of six bases is too little to be named among a thousand.
+@pytest.fixture(scope="module")
+def seqlets_of_the_strongest() -> cdi.Seqlets:
+    """Of genomic sequences, by mutagenesis: chosen after the strongest rows of all, designs included, and gradients had
+    given other names."""
+    shared = SHARED
+    if not shared.is_dir():
+        pytest.skip("the measured data in ../shared are not part of the repository and are not here")
     table = pd.read_csv(shared / "data" / "retina_mpra" / "valid.tsv.gz", sep="\t")
     enhancers = table[table["id"].str.endswith("_WT")].sort_values("log2_activity", ascending=False)
     strongest = enhancers["sequence"].drop_duplicates().head(200).tolist()
+    return cdi.find_seqlets([cdi.ism(sequence) for sequence in strongest])
+
+
+@pytest.mark.xfail(reason="a site of six bases is too little to be named among a thousand motifs", strict=True)
+def test_crx_is_among_the_motifs_that_matter_most(seqlets_of_the_strongest: cdi.Seqlets) -> None:
+    sites = cdi.annotate(seqlets_of_the_strongest)
+    order = sites.table.groupby("name")["attribution"].sum().sort_values(ascending=False)
+    assert K50 & {name.upper() for name in order.index[:3]}
+
+
+def test_among_factors_of_the_retina_crx_is_one_that_matters_most(seqlets_of_the_strongest: cdi.Seqlets) -> None:
     motifs = [motif for motif in cdi.read_motifs("jaspar-vertebrates") if motif.label.upper() in OF_THE_RETINA]
     assert {motif.label.upper() for motif in motifs} == set(OF_THE_RETINA)
-    sites = cdi.annotate(cdi.find_seqlets([cdi.ism(sequence) for sequence in strongest]), motifs)
+    sites = cdi.annotate(seqlets_of_the_strongest, motifs)
     family = ["K50" if name.upper() in K50 else name for name in sites.table["name"]]  # which no sequence tells apart
     order = sites.table.groupby(family)["attribution"].sum().sort_values(ascending=False)
     assert "K50" in order.index[:3]
