@@ -104,7 +104,7 @@ def write_report(
         symmetric = {length: symmetric_targets(resolved, length)[index] for length in set(map(len, both))}
         sections: list[dict[str, Any]] = []
         tables: list[pd.DataFrame] = []
-        writer = _Seldom(lambda: _write(out, table_path, sections, tables, len(normal), resolved, index))
+        writer = _Throttled(lambda: _write(out, table_path, sections, tables, len(normal), resolved, index))
         with writer, progress(len(normal) * _steps(resolved), "report", "analysis") as bar:
             for number, (name, sequence) in enumerate(normal.items()):
                 locus = (loci or {}).get(name)
@@ -127,7 +127,7 @@ def write_report(
     return out, table_path
 
 
-class _Seldom:
+class _Throttled:
     """Does something after changes, at once or later, so that it takes a small share of the time; at the end for sure.
 
     The end is that of a ``with``, also by an error or an interruption.
@@ -150,7 +150,7 @@ class _Seldom:
         self._pending = False
         self._not_before = time.monotonic() + (time.monotonic() - started) * (1 / self._SHARE - 1)
 
-    def __enter__(self) -> _Seldom:
+    def __enter__(self) -> _Throttled:
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -281,7 +281,7 @@ def test_writing_takes_a_small_share_of_the_time(monkeypatch: pytest.MonkeyPatch
         written.append(clock[0])
 
     def work() -> float:
-        with report_module._Seldom(write) as writer:
+        with report_module._Throttled(write) as writer:
             for _ in range(100):
                 clock[0] += 1
                 changed = clock[0]

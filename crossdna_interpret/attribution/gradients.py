@@ -137,7 +137,7 @@ def integrated_gradients(
     warn_outside_training(resolved, sequences, level_of_caller())
     results = []
     with evaluation_mode(resolved) as evaluated:
-        asked = (evaluated, ReverseComplemented(evaluated)) if rc_average else (evaluated,)
+        models = (evaluated, ReverseComplemented(evaluated)) if rc_average else (evaluated,)
         for sequence in sequences:
             size = resolve_batch_size(resolved, len(sequence), batch_size, gradients=True)
             channels, label = _baselines(sequence, baseline, shuffles, seed)
@@ -147,7 +147,7 @@ def integrated_gradients(
             settings = {"baseline": label, "seed": seed, "tolerance": tolerance, "batch_size": size}
             if label == "shuffle":
                 settings["shuffles"] = shuffles
-            paths = [PathIntegral(each, index, sequence, channels, size) for each in asked]
+            paths = [PathIntegral(each, index, sequence, channels, size) for each in models]
             found = [path.attribution(steps, max(steps, max_steps), tolerance, settings, stable) for path in paths]
             results.append(averaged(*found) if rc_average else found[0])
     return results[0] if alphabet.is_single(seq) else results
@@ -199,11 +199,11 @@ def input_gradient(
     for sequence in sequences:  # all of them before any work
         require_memory(resolved, 1, len(sequence), gradients=True)
     with evaluation_mode(resolved) as evaluated:
-        asked = (evaluated, ReverseComplemented(evaluated)) if rc_average else (evaluated,)
+        models = (evaluated, ReverseComplemented(evaluated)) if rc_average else (evaluated,)
         found = []
         for sequence in sequences:
             stable = stability(evaluated, alphabet.encode(sequence), 1)
-            found.append([_slope(each, index, sequence, stable) for each in asked])
+            found.append([_slope(each, index, sequence, stable) for each in models])
     results = [averaged(*both) if rc_average else both[0] for both in found]
     return results[0] if alphabet.is_single(seq) else results
 

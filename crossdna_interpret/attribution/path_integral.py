@@ -75,7 +75,7 @@ class _Section:
     values: Tensor | None = None  # (2, 4, L) by strand, once they are computed
     excess: float = math.inf  # by how much they come to more than the change of the score; below 0 if to less
 
-    def receive(self, values: Tensor) -> None:
+    def set_values(self, values: Tensor) -> None:
         """Take up the contributions."""
         self.values = values
         self.excess = float(values.sum(dtype=torch.float64)) - (self.end_score - self.start_score)
@@ -104,7 +104,7 @@ class _Line:
         self.rounding = relative_rounding * max(abs(score), abs(baseline_score))
         self.sections: list[_Section] = []
         self.total: Tensor | None = None  # (2, 4, L) float64, of all sections
-        self.moved = math.inf  # the largest change of a value in the last round
+        self.largest_change = math.inf  # the largest change of a value in the last round
 
     @property
     def points(self) -> int:
@@ -144,7 +144,7 @@ class _Line:
         self.rounding = max(self.rounding, self.relative_rounding * largest)  # scores may be larger on the way
         total = torch.stack([each.values for each in self.sections if each.values is not None])
         before, self.total = self.total, total.sum(0, dtype=torch.float64)
-        self.moved = math.inf if before is None else float((self.total - before).abs().max())
+        self.largest_change = math.inf if before is None else float((self.total - before).abs().max())
 
     def is_hidden(self, tolerance: float) -> bool:
         """Whether rounding hides the change, so that nobody can tell if the values add up to it."""
@@ -156,13 +156,13 @@ class _Line:
         scale = self.attributed if self.rounding >= tolerance * self.scale else self.scale
         return not self.is_hidden(tolerance) and self.error > max(tolerance * scale, self.rounding)
 
-    def unfinished(self, tolerance: float, max_steps: int) -> list[_Section]:
+    def sections_to_halve(self, tolerance: float, max_steps: int) -> list[_Section]:
         """Sections to halve: those that are furthest off; none where all is well, or no more points are allowed."""
         allowed = tolerance * self.scale
         if self.rounding < allowed:
             if self.error <= allowed:
                 return []
-        elif not self.attributed or self.moved <= tolerance * float(self.values.abs().max()):
+        elif not self.attributed or self.largest_change <= tolerance * float(self.values.abs().max()):
             return []  # rounding hides the change, and each value has settled
         chosen: list[_Section] = []
         points = self.points
@@ -229,7 +229,9 @@ class PathIntegral:
             CompletenessWarning: `tolerance` was not reached, or nobody can tell.
         """
         self._cut(steps)
-        while halved := {line: chosen for line in self.lines if (chosen := line.unfinished(tolerance, max_steps))}:
+        while halved := {
+            line: chosen for line in self.lines if (chosen := line.sections_to_halve(tolerance, max_steps))
+        }:
             self._halve(halved)
         used = max(line.points for line in self.lines)
         self._warn(used, tolerance)
@@ -344,7 +346,7 @@ class PathIntegral:
         with progress(len(at), "integrated gradients", "point") as bar:
             for_each(range(0, len(at), size), gradients_of, add, threads=threads)
         for (number, section), total in zip(sections, totals, strict=True):
-            section.receive((total * self.step[number, :4].double().cpu()).to(self.model.dtype))
+            section.set_values((total * self.step[number, :4].double().cpu()).to(self.model.dtype))
 
     def _warn(self, steps: int, tolerance: float) -> None:
         """Of baselines whose values do not add up, or of those where that cannot be judged."""
