@@ -55,6 +55,8 @@ class Kept:
         header = (json.dumps(content) + "\n").encode()
         done: set[int] = set()
         for path in sorted(place.glob(f"{job[:24]}.*.scores")):
+            if not path.is_file():
+                continue
             known = _records(path, header, record)
             known = known[(known["index"] >= 0) & (known["index"] < len(scores))]
             scores[known["index"]] = known["scores"]

@@ -320,6 +320,17 @@ def test_a_file_in_the_place_of_the_folder_is_an_error(make_model: Callable, seq
     assert file.read_text() == "mine"
 
 
+def test_a_folder_with_the_name_of_a_file_of_scores_holds_none(
+    make_model: Callable, sequence: str, tmp_path: Path
+) -> None:
+    model = make_model(depth=1)
+    expected = ask(sequence, model, tmp_path).predictions
+    (file,) = tmp_path.glob("*.scores")
+    file.unlink()
+    file.mkdir()
+    np.testing.assert_array_equal(ask(sequence, model, tmp_path).predictions, expected)
+
+
 def test_analyses_keep_their_scores_too(make_model: Callable, sequence: str, watched: Watched, tmp_path: Path) -> None:
     model = make_model(depth=1)
     asked: list[Callable[[Path | None], np.ndarray]] = [

@@ -374,6 +374,15 @@ def test_linked_views_are_linked_on_a_page_too(explorer: Explorer) -> None:
         assert state["cursor"] == -1  # nobody points at it yet
 
 
+def test_a_page_invites_to_nothing_that_it_cannot_do(explorer: Explorer) -> None:
+    (page,) = re.findall(r"const PAGE = (.*);", explorer.to_html())
+    hints = {module: state["hint"] for _, views in json.loads(page) for module, state in views}
+    assert hints["logo_view"].startswith("Point at a base")
+    assert "type" not in hints["logo_view"]
+    (bare,) = re.findall(r"const PAGE = (.*);", LogoView(cdi.ism(SEQUENCE, explorer.session.model)).to_html())
+    assert json.loads(bare)[0][1][0][1]["hint"] == ""
+
+
 def test_a_page_does_not_wait_for_ever(explorer: Explorer, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(explorer.session._computing, "wait", lambda timeout: timeout is None)
     with pytest.raises(TimeoutError, match=r"Still computing after 0\.5 s"):

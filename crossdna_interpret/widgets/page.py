@@ -55,6 +55,7 @@ for (const [id, views] of PAGE) {
 """
 # What a page cannot do: be edited, or ask Python. And nobody points at it yet.
 _STILL = {"editable": False, "live": False, "cursor": -1}
+_LOGO_HINT = "Point at a base to read its values; drag selects; Ctrl and the wheel zoom."
 
 
 def _json(value: Any) -> str:
@@ -75,13 +76,15 @@ def style() -> str:
 
 def script_of(groups: Mapping[str, Sequence[Drawn]]) -> str:
     """Text of a script of type "module" that draws views, linked within a group, into elements given by their id."""
-    page = [
-        [place, [[module, {**DEFAULTS, **values, **_STILL}] for module, values in views]]
-        for place, views in groups.items()
-    ]
+    page = [[place, [[module, _still(module, values)] for module, values in views]] for place, views in groups.items()]
     lines = [f"const SHARED = {_json(SHARED)};", _STAND_IN, static_text("common.js"), "const MODULES = {};"]
     lines += [_module(name) for name in sorted({module for views in groups.values() for module, _ in views})]
     return "\n".join([*lines, f"const PAGE = {_json(page)};", _DRAW])
+
+
+def _still(module: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    hint = {"hint": _LOGO_HINT} if module == "logo_view" and values.get("hint") else {}
+    return {**DEFAULTS, **values, **_STILL, **hint}
 
 
 def _module(name: str) -> str:
