@@ -16,16 +16,15 @@ from crossdna_interpret.attribution.gradients import input_gradient, integrated_
 from crossdna_interpret.attribution.mutagenesis import ism
 from crossdna_interpret.attribution.pairwise import pairwise_ism
 from crossdna_interpret.attribution.scans import deletion_scan, insertion_scan
-from crossdna_interpret.edits import Edit, edit_to
-from crossdna_interpret.engine import KeepWarning, ReuseWarning, score_edits
-from crossdna_interpret.exchange.interventions import ablate_exchange, patch_exchange
-from crossdna_interpret.exchange.maps import strand_exchange
-from crossdna_interpret.exchange.mutagenesis import exchange_ism
-from crossdna_interpret.exchange.orientation import orientation
-from crossdna_interpret.hooks import capture, edit, hook_names
-from crossdna_interpret.loci import ExampleLocus, example, example_names
+from crossdna_interpret.dna.edits import Edit, edit_to
+from crossdna_interpret.dna.shuffling import ShuffleWarning
+from crossdna_interpret.dna.strand import reverse_complement
+from crossdna_interpret.io.examples import ExampleLocus, example, example_names
 from crossdna_interpret.measured.compare import compare_with_measured
-from crossdna_interpret.models.store import list_models, load_model, model_card
+from crossdna_interpret.models.hooks import capture, edit, hook_names
+from crossdna_interpret.models.protocols import SequenceModel
+from crossdna_interpret.models.registry import list_models, load_model, model_card
+from crossdna_interpret.models.training_range import OutsideTrainingWarning, TrainingRange, outside_training
 from crossdna_interpret.motifs.annotation import annotate, scan
 from crossdna_interpret.motifs.collection import Motif, read_motifs
 from crossdna_interpret.motifs.design import design
@@ -58,12 +57,17 @@ from crossdna_interpret.results import (
     Spacing,
     StrandExchange,
 )
-from crossdna_interpret.scoring import SequenceModel, predict
-from crossdna_interpret.shuffling import ShuffleWarning
-from crossdna_interpret.stability import UnstableModelWarning
-from crossdna_interpret.strand import reverse_complement
-from crossdna_interpret.training_range import OutsideTrainingWarning, TrainingRange, outside_training
-from crossdna_interpret.wrapping import ChannelOrderWarning, wrap
+from crossdna_interpret.results.pictures import load_pictures_from as _load_pictures_from
+from crossdna_interpret.scoring.cache import KeepWarning
+from crossdna_interpret.scoring.edits import score_edits
+from crossdna_interpret.scoring.predict import predict
+from crossdna_interpret.scoring.runner import ReuseWarning
+from crossdna_interpret.scoring.stability import UnstableModelWarning
+from crossdna_interpret.scoring.wrap import ChannelOrderWarning, wrap
+from crossdna_interpret.strands.exchange import strand_exchange
+from crossdna_interpret.strands.exchange_mutagenesis import exchange_ism
+from crossdna_interpret.strands.interventions import ablate_exchange, patch_exchange
+from crossdna_interpret.strands.orientation import orientation
 
 if TYPE_CHECKING:
     from crossdna_interpret.widgets.explore import explore
@@ -142,6 +146,9 @@ __all__ = [
     "strand_exchange",
     "wrap",
 ]
+
+
+_load_pictures_from("crossdna_interpret.plot")
 
 
 def __getattr__(name: str) -> _Any:

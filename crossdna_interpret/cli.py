@@ -18,14 +18,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from crossdna_interpret import __version__, loci
-from crossdna_interpret.engine import Compile
-from crossdna_interpret.fasta import FastaRecord, read_fasta_records
+from torch import nn
+
+from crossdna_interpret import __version__
+from crossdna_interpret.io import examples as loci
+from crossdna_interpret.io.fasta import FastaRecord, read_fasta_records
+from crossdna_interpret.io.files import refuse_foreign, replacing
 from crossdna_interpret.measured.laboratory import SCANNING, scanning
-from crossdna_interpret.models.store import DEFAULT, list_models, load_model, model_card
-from crossdna_interpret.outputs import refuse_foreign, replacing
-from crossdna_interpret.scoring import SequenceModel, predict, resolve_target
-from crossdna_interpret.training_range import outside_training, shown_elsewhere
+from crossdna_interpret.models.protocols import Compile, SequenceModel
+from crossdna_interpret.models.registry import DEFAULT, list_models, load_model, model_card
+from crossdna_interpret.models.training_range import outside_training, shown_elsewhere
+from crossdna_interpret.scoring.predict import predict
+from crossdna_interpret.scoring.targets import resolve_target
 
 __all__ = ["main"]
 
@@ -304,6 +308,7 @@ def _models(options: argparse.Namespace) -> int:
         return 0
     for name in list_models():
         model = load_model(name)
+        assert isinstance(model, nn.Module)
         count = sum(parameter.numel() for parameter in model.parameters())
         _say(f"{name}\t{count:,} parameters\ttargets: {', '.join(model.targets)}")
     return 0

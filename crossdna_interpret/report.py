@@ -22,18 +22,22 @@ from markupsafe import Markup
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from crossdna_interpret import alphabet, plot
+from crossdna_interpret import plot
 from crossdna_interpret.attribution.gradients import integrated_gradients
 from crossdna_interpret.attribution.mutagenesis import ism
-from crossdna_interpret.exchange.maps import has_exchange, strand_exchange
-from crossdna_interpret.exchange.orientation import symmetric_targets
-from crossdna_interpret.loci import ExampleLocus
-from crossdna_interpret.outputs import refuse_foreign, replacing
+from crossdna_interpret.dna import alphabet
+from crossdna_interpret.dna.strand import reverse_complement
+from crossdna_interpret.io.examples import ExampleLocus
+from crossdna_interpret.io.files import refuse_foreign, replacing
+from crossdna_interpret.models.protocols import ModelLike, SequenceModel
+from crossdna_interpret.models.registry import resolve_model
+from crossdna_interpret.models.training_range import outside_training, shown_elsewhere
 from crossdna_interpret.progress import followed, progress
 from crossdna_interpret.results import Attribution, Certificate, Mutagenesis, StrandExchange
-from crossdna_interpret.scoring import ModelLike, SequenceModel, predict, resolve_model, resolve_target
-from crossdna_interpret.strand import reverse_complement
-from crossdna_interpret.training_range import outside_training, shown_elsewhere
+from crossdna_interpret.scoring.predict import predict
+from crossdna_interpret.scoring.targets import resolve_target
+from crossdna_interpret.strands.exchange import has_exchange, strand_exchange
+from crossdna_interpret.strands.orientation import symmetric_targets
 from crossdna_interpret.widgets import drawn, page
 
 __all__ = ["write_report"]

@@ -31,6 +31,13 @@ def pytest_configure() -> None:
         torch.set_num_threads(threads)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What opens a browser or runs a notebook is slow."""
+    for item in items:
+        if item.get_closest_marker("browser") or item.get_closest_marker("notebook"):
+            item.add_marker(pytest.mark.slow)
+
+
 def random_model(targets: tuple[str, ...] = ("activity",), seed: int = 0, **changes: object) -> CrossDNA:
     """A small model with random weights everywhere, also where training starts from constants; evaluation mode."""
     generator = torch.Generator().manual_seed(seed)

@@ -1,4 +1,4 @@
-"""Small networks of other people, which tests wrap."""
+"""Small networks of other people, which tests wrap, and what toy models declare."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import crossdna_interpret as cdi
+from crossdna_interpret.models.protocols import Memory, declare
 
 
 class Net(nn.Module):
@@ -32,3 +33,14 @@ def first(number: int) -> Callable[[Tensor], Tensor]:
 
 def wrapped(net: nn.Module | None = None, **options: Any) -> nn.Module:
     return cdi.wrap(net or Net(), **{"output": first(0), **options})
+
+
+class _MemoryEstimate:
+    def __init__(self, model: Any) -> None:
+        self.needed = model.memory_estimate
+
+
+def with_memory(model: type) -> type:
+    """Declare, of a class with a method `memory_estimate`, that it offers `Memory`."""
+    declare(model, {Memory: _MemoryEstimate})
+    return model

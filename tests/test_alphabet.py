@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crossdna_interpret import alphabet
+from crossdna_interpret.dna import alphabet
 
 # A busy machine is no reason to fail, so examples have no deadline.
 unhurried = settings(deadline=None)

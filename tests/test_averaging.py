@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 import crossdna_interpret as cdi
-from crossdna_interpret import strand
-from crossdna_interpret.averaging import ReverseComplemented
+from crossdna_interpret.dna import strand
 from crossdna_interpret.models.crossdna.model import CrossDNA
+from crossdna_interpret.models.orientation import ReverseComplemented
 
 Make = Callable[..., CrossDNA]
 MakeSequence = Callable[..., str]
@@ -39,6 +39,7 @@ def test_predictions_do_not_depend_on_the_orientation(asked: tuple[CrossDNA, str
     assert np.abs(both[0] - both[1]).min() > 1e-3
 
 
+@pytest.mark.slow
 @every_case
 def test_mutagenesis_is_mirrored(asked: tuple[CrossDNA, str, str]) -> None:
     model, sequence, turned = asked

@@ -13,9 +13,9 @@ import pandas as pd
 import pytest
 
 import crossdna_interpret as cdi
-from crossdna_interpret.engine import _Job
 from crossdna_interpret.models.crossdna.model import CrossDNA
 from crossdna_interpret.results import Certificate
+from crossdna_interpret.scoring.runner import _Run
 from tests.conftest import random_model, random_sequence
 from tests.motifs.logic import Affinity
 
@@ -70,19 +70,20 @@ def test_every_public_analysis_is_known_here() -> None:
     assert asked == OF_EDITS.keys() | OTHERS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*OF_EDITS, *OF_RESULTS])
 def test_what_scores_edits_has_the_worst_difference_of_all_its_runs(
     name: str, model: CrossDNA, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs: list[Certificate] = []
-    run_of = _Job.run
+    run_of = _Run.result
 
-    def recorded(job: _Job, *args: Any) -> Any:
+    def recorded(job: _Run, *args: Any) -> Any:
         found = run_of(job, *args)
         runs.append(found.certificate)
         return found
 
-    monkeypatch.setattr(_Job, "run", recorded)
+    monkeypatch.setattr(_Run, "result", recorded)
     certificate = (OF_EDITS | OF_RESULTS)[name](model).certificate
     assert runs
     checked = [run.checks for run in runs if run.checks]
@@ -112,6 +113,7 @@ def test_what_was_not_checked_is_not_certified(model: CrossDNA) -> None:
     assert cdi.marginalize("TAATCC", model, backgrounds=[SEQUENCE]).certificate.checks == {}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::crossdna_interpret.CompletenessWarning")
 def test_orientation_has_the_worst_error_of_integrated_gradients(model: CrossDNA) -> None:
     certificate = cdi.orientation([SEQUENCE[:12]], model, method="integrated_gradients").certificate

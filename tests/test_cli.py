@@ -27,12 +27,14 @@ def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_report_of_the_example_needs_no_argument(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["report"]) == 0
     assert capsys.readouterr().out.split() == ["crossdna_report.html", "crossdna_report.tsv"]
     assert "strong-enhancer" in (tmp_path / "crossdna_report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::crossdna_interpret.CompletenessWarning")
 def test_report_of_bases_and_of_a_gzipped_fasta(tmp_path: Path) -> None:
     assert cli.main(["report", SEQUENCE.lower(), "-o", "bases.html"]) == 0
@@ -85,6 +87,7 @@ def on_stdin(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", [FASTA, gzip.compress(FASTA), b"\xef\xbb\xbf" + FASTA], ids=["plain", "gzip", "BOM"])
 @pytest.mark.filterwarnings("ignore::crossdna_interpret.CompletenessWarning")
 def test_sequences_come_from_standard_input(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, data: bytes) -> None:
@@ -121,6 +124,7 @@ def test_tables_keep_the_letters_of_names(tmp_path: Path, capsys: pytest.Capture
     assert {path.stem for path in Path("out").glob("*.json")} == set(files)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["one.tsv", "two.json"])
 def test_ism_leaves_other_files_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
     (tmp_path / "x.fa").write_bytes(FASTA)
@@ -181,6 +185,7 @@ sys.exit(cli.main())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [["ism", "x.fa", "-o", "out"], ["report", "x.fa", "-o", "r.html"]])
 def test_ctrl_c_ends_in_one_line_and_keeps_what_is_finished(tmp_path: Path, command: list[str]) -> None:
     (tmp_path / "x.fa").write_bytes(FASTA)
@@ -205,6 +210,7 @@ def test_ctrl_c_ends_in_one_line_and_keeps_what_is_finished(tmp_path: Path, comm
         assert "This page has 1 of 2 sequences" in (tmp_path / "r.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::crossdna_interpret.CompletenessWarning")
 def test_sequences_outside_of_the_training_range_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     inside, problem = cdi.example().sequence, cdi.outside_training(cdi.load_model(), SEQUENCE)
@@ -275,6 +281,7 @@ def test_mistakes_are_one_line_on_stderr(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_command_is_installed() -> None:
     command = Path(sys.executable).with_name("crossdna-interpret")
     done = subprocess.run([command, "--version"], capture_output=True, text=True, check=True)
@@ -334,6 +341,7 @@ def test_scanning_of_another_table_is_refused(tmp_path: Path, capsys: pytest.Cap
     assert "lacks the columns ['parent'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_docs_explain_every_public_name(tmp_path: Path) -> None:
     assert cli.main(["docs", "-o", "pages"]) == 0
     page = (tmp_path / "pages" / "crossdna_interpret.html").read_text(encoding="utf-8")

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from crossdna_interpret import alphabet
-from crossdna_interpret.edits import Edit, Editor, window
+from crossdna_interpret.dna import alphabet
+from crossdna_interpret.dna.edits import Edit, Editor, window
 
 # A busy machine is no reason to fail, so examples have no deadline.
 unhurried = settings(deadline=None)

@@ -12,10 +12,15 @@ import torch
 from torch import Tensor, nn
 
 import crossdna_interpret as cdi
-from crossdna_interpret import Edit, ReuseWarning, engine, predict, score_edits, scoring
-from crossdna_interpret.edits import Editor
-from crossdna_interpret.models.crossdna import compiling, kernels
+from crossdna_interpret import Edit, ReuseWarning, predict, score_edits
+from crossdna_interpret.dna import alphabet
+from crossdna_interpret.dna.edits import Editor
 from crossdna_interpret.models.crossdna.incremental import Incremental
+from crossdna_interpret.models.crossdna.native import bindings as kernels
+from crossdna_interpret.models.crossdna.native import compiling
+from crossdna_interpret.scoring import batches, runner
+from crossdna_interpret.scoring.forward import score_ids
+from tests.nets import with_memory
 
 TARGETS = ("rods", "cones", "amacrine")
 FLANKS = ("GATTACAGATTACA", "CCTGAAACCTGA")
@@ -94,6 +99,7 @@ MODELS: dict[str, Callable[[Callable], nn.Module]] = {
 # The scores
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flanks", [None, FLANKS], ids=["no flanks", "flanks"])
 @pytest.mark.parametrize("name", MODELS)
 def test_scores_are_predictions_of_the_edited_strings_in_the_order_given(
@@ -171,11 +177,12 @@ def test_bad_arguments_are_refused_before_any_work(monkeypatch: pytest.MonkeyPat
 
 
 def test_memory_is_asked_for_the_longest_edited_sequence(monkeypatch: pytest.MonkeyPatch) -> None:
+    @with_memory
     class Hungry(Toy):
         def memory_estimate(self, n: int, length: int, *, gradients: bool = False) -> int:
             return n * length * 1_000_000
 
-    for module in (engine, scoring):
+    for module in (runner, batches):
         monkeypatch.setattr(module, "available_memory", lambda device: 45_000_000)
     for edit, flanks in ((Edit(4, 4, "A" * 37), FLANKS), (Edit(4, 4, "A" * 5), None), (Edit(4, 24, ""), None)):
         assert len(score_edits("ACGT" * 10, [edit], Hungry(), target=0, flanks=flanks, batch_size=1).predictions) == 1
@@ -190,8 +197,8 @@ def test_the_certificate_tells_what_was_checked(
     make_model: Callable, sequence: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
-    monkeypatch.setattr(engine, "score_ids", lambda model, ids: (
-        asked.extend(cdi.alphabet.decode(row) for row in ids), scoring.score_ids(model, ids))[1]
+    monkeypatch.setattr(runner, "score_ids", lambda model, ids: (
+        asked.extend(alphabet.decode(row) for row in ids), score_ids(model, ids))[1]
     )  # fmt: skip
     edits = a_mixture()
     result = score_edits(sequence, edits, make_model(targets=TARGETS), target=0, batch_size=5)
@@ -245,6 +252,7 @@ def broken(monkeypatch: pytest.MonkeyPatch, error: Callable[[np.ndarray, Tensor]
     monkeypatch.setattr(Incremental, "score", lambda self, ids: (lambda x: x + error(ids, x))(score(self, ids)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["everywhere", "first", "last"])
 def test_scores_that_reuse_gets_wrong_are_replaced(
     where: str, make_model: Callable, sequence: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -269,6 +277,7 @@ def test_scores_that_reuse_gets_wrong_are_replaced(
     assert result.certificate.checks["reuse_worst_difference"] == pytest.approx(0.25, abs=1e-5)
 
 
+@pytest.mark.slow
 @compiler
 @pytest.mark.usefixtures("shared_cache")
 def test_scores_that_kernels_get_wrong_are_replaced(
@@ -315,6 +324,7 @@ def test_the_warning_points_at_the_caller(
 # Compiling
 
 
+@pytest.mark.slow
 @compiler
 @pytest.mark.usefixtures("shared_cache")
 @pytest.mark.parametrize("name", ["float32", "float64", "mirrored"])
@@ -343,6 +353,7 @@ def test_nothing_is_compiled_for_a_short_job_or_against_the_users_will(
     assert not cache.exists()
 
 
+@pytest.mark.slow
 @compiler
 def test_kernels_that_are_at_hand_are_used_for_a_short_job(
     make_model: Callable, sequence: str, monkeypatch: pytest.MonkeyPatch, cache: Path
@@ -379,6 +390,7 @@ def test_compile_where_it_cannot_be_done(make_model: Callable, sequence: str, mo
 # Batches
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 7, 1000])
 @pytest.mark.parametrize("name", ["float64", "toy"])
 def test_batch_size_is_kept_to_and_does_not_matter(
@@ -389,9 +401,7 @@ def test_batch_size_is_kept_to_and_does_not_matter(
     sizes: list[int] = []
     by_reuse = Incremental.score
     monkeypatch.setattr(Incremental, "score", lambda self, ids: (sizes.append(len(ids)), by_reuse(self, ids))[1])
-    monkeypatch.setattr(
-        engine, "score_ids", lambda model, ids: (sizes.append(len(ids)), scoring.score_ids(model, ids))[1]
-    )
+    monkeypatch.setattr(runner, "score_ids", lambda model, ids: (sizes.append(len(ids)), score_ids(model, ids))[1])
     result = score_edits(sequence, edits, model, target=0, batch_size=batch_size)
     np.testing.assert_allclose(result.predictions, expected.predictions, rtol=0, atol=1e-12)
     assert result.certificate.method == expected.certificate.method

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import crossdna_interpret as cdi
-from crossdna_interpret.fingerprint import fingerprint
+from crossdna_interpret.models.fingerprint import fingerprint
 
 
 def test_functions_that_would_reach_the_original_are_refused_in_training_mode() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from crossdna_interpret.fasta import FastaRecord, read_fasta, read_fasta_records
+from crossdna_interpret.io.fasta import FastaRecord, read_fasta, read_fasta_records
 
 
 def write(path: Path, content: bytes) -> Path:

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 import crossdna_interpret as cdi
-from crossdna_interpret.fingerprint import fingerprint
+from crossdna_interpret.models.fingerprint import fingerprint
 from tests.nets import Net, wrapped
 
 
@@ -116,11 +116,12 @@ def test_modules_and_tensors_in_functions_count() -> None:
     assert fingerprint(wrapped(Net(), output=lambda scores: scores * weights)).digest not in prints
 
 
+@pytest.mark.slow
 def test_hashes_are_the_same_in_every_process() -> None:
     code = (
         "from torch import nn\n"
         "import torch\n"
-        "from crossdna_interpret.fingerprint import fingerprint\n"
+        "from crossdna_interpret.models.fingerprint import fingerprint\n"
         "class Act(nn.Module):\n"
         "    def forward(self, x):\n"
         "        return x.relu() if self.kind in {'relu', 'gelu', 'tanh', 'elu'} else x\n"

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from crossdna_interpret import ism, predict
-from crossdna_interpret.hooks import HookPoint, capture, edit, hook_names
+from crossdna_interpret.dna.strand import reverse_complement
 from crossdna_interpret.models.crossdna.model import CrossDNA
-from crossdna_interpret.strand import Locus, reverse_complement
+from crossdna_interpret.models.hooks import HookPoint, capture, edit, hook_names
+from crossdna_interpret.models.spans import Locus
 
 Make = Callable[..., CrossDNA]
 MakeSequence = Callable[..., str]

@@ -8,9 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from crossdna_interpret.hooks import Activation, capture
+from crossdna_interpret.dna.strand import reverse_complement
+from crossdna_interpret.models.crossdna.blocks import RcBlocks
 from crossdna_interpret.models.crossdna.model import CrossDNA
-from crossdna_interpret.strand import Locus, RcBlocks, reverse_complement
+from crossdna_interpret.models.hooks import Activation, capture
+from crossdna_interpret.models.spans import Locus
 
 Make = Callable[..., CrossDNA]
 MakeSequence = Callable[..., str]

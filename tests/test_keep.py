@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 
 import crossdna_interpret as cdi
-from crossdna_interpret import Edit, EditScores, engine, score_edits
-from crossdna_interpret.keep import Kept
+from crossdna_interpret import Edit, EditScores, score_edits
 from crossdna_interpret.models.crossdna.incremental import Incremental
 from crossdna_interpret.models.crossdna.model import CrossDNA
+from crossdna_interpret.scoring import runner
+from crossdna_interpret.stores.scores import Kept
 from tests.nets import Net, first, wrapped
 
 FLANKS = ("GATTACAGATTACA", "CCTGAAACCTGA")
@@ -44,11 +45,11 @@ class Watched:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.edits = 0
         self.left: int | None = None
-        by_reuse, by_pass = Incremental.score, engine.score_ids
+        by_reuse, by_pass = Incremental.score, runner.score_ids
         monkeypatch.setattr(Incremental, "score", lambda this, ids: (self._batch(len(ids)), by_reuse(this, ids))[1])
         # Of the plain path, the first pass is for the sequence itself.
         monkeypatch.setattr(
-            engine, "score_ids", lambda model, ids: (self._pass(model, len(ids)), by_pass(model, ids))[1]
+            runner, "score_ids", lambda model, ids: (self._pass(model, len(ids)), by_pass(model, ids))[1]
         )
 
     def _pass(self, model: nn.Module, size: int) -> None:
@@ -98,6 +99,7 @@ def files(folder: Path) -> list[Path]:
     return sorted(folder.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batches", [0, 1, 4])
 @pytest.mark.parametrize("kind", ["reuse", "plain"])
 def test_after_an_interruption_only_what_is_missing_is_scored(
@@ -130,6 +132,7 @@ def test_after_an_interruption_only_what_is_missing_is_scored(
     assert watched.edits == 2 * itself
 
 
+@pytest.mark.slow
 def test_a_record_that_was_cut_short_is_dropped(
     make_model: Callable, sequence: str, watched: Watched, tmp_path: Path
 ) -> None:
@@ -153,6 +156,7 @@ def test_a_record_that_was_cut_short_is_dropped(
             other.unlink()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [0, 10, -1, -20, -12])
 def test_a_damaged_byte_costs_what_it_is_in(
     at: int, make_model: Callable, sequence: str, watched: Watched, tmp_path: Path
@@ -273,6 +277,7 @@ def test_what_cannot_be_looked_into_is_not_kept_and_that_is_said(tmp_path: Path)
     assert not files(tmp_path)
 
 
+@pytest.mark.slow
 def test_other_questions_do_not_collide(make_model: Callable, make_sequence: Callable, tmp_path: Path) -> None:
     sequence = make_sequence(60)
     reordered = [*EDITS[1:], EDITS[0]]
@@ -401,6 +406,7 @@ def test_a_model_of_another_class_is_another_question(sequence: str, tmp_path: P
     np.testing.assert_array_equal(ask(sequence, Opposite(), tmp_path).predictions, -first.predictions)
 
 
+@pytest.mark.slow
 def test_kept_scores_of_reuse_that_went_wrong_are_not_trusted(
     make_model: Callable, sequence: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crossdna_interpret import ExampleLocus, alphabet, example, example_names
+from crossdna_interpret import ExampleLocus, example, example_names
+from crossdna_interpret.dna import alphabet
 
 
 @pytest.fixture(params=example_names())

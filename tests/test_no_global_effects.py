@@ -250,6 +250,7 @@ def test_the_snapshot_sees(half_trained: CrossDNA) -> None:
     assert seen.keys() == {"torch random state", "training flags", "folder", "denormal numbers"}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("surroundings")
 @pytest.mark.parametrize("analysis", ANALYSES)
 def test_analyses_leave_no_trace(analysis: str, half_trained: CrossDNA) -> None:
@@ -266,6 +267,7 @@ SURROUNDINGS: dict[str, Callable] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("surroundings", SURROUNDINGS)
 @pytest.mark.parametrize("analysis", ANALYSES)
 def test_surroundings_do_not_reach_into_results(
@@ -287,6 +289,7 @@ def test_a_model_is_loaded_for_later_whatever_surrounds_it(surroundings: str) ->
     assert cdi.input_gradient(SEQUENCE, model).values.any()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("surroundings")
 @pytest.mark.parametrize("analysis", ANALYSES)
 @pytest.mark.parametrize("call", [1, 2])
@@ -308,6 +311,7 @@ def test_failures_leave_no_trace(analysis: str, call: int, half_trained: CrossDN
     assert not differences(before, snapshot(half_trained))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("context", [nullcontext, unusual])
 @pytest.mark.parametrize("name", PLOTS)
 def test_plots_leave_no_trace(
@@ -328,6 +332,7 @@ def test_every_public_plot_is_here() -> None:
     assert drawn == set(plot.__all__) - {"PALETTES", "draw_letters"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [{}, {"OMP_NUM_THREADS": "1"}], ids=["threads of the machine", "one thread"])
 def test_first_calls_of_a_process_leave_no_trace(tmp_path: Path, threads: dict[str, str]) -> None:
     # Libraries that are imported on demand may set something at import, and here most are imported already.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from crossdna_interpret.outputs import refuse_foreign, replacing
+from crossdna_interpret.io.files import refuse_foreign, replacing
 
 
 def test_a_file_is_replaced_when_the_new_one_is_whole(tmp_path: Path) -> None:

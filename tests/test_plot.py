@@ -14,15 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
 
 from crossdna_interpret import plot
-from crossdna_interpret.edits import Edit
-from crossdna_interpret.results import (
-    Attribution,
-    Certificate,
-    EditScan,
-    EditScores,
-    Mutagenesis,
-    PairwiseMutagenesis,
-)
+from crossdna_interpret.dna.edits import Edit
+from crossdna_interpret.results import Attribution, Certificate, EditScan, EditScores, Mutagenesis, PairwiseMutagenesis
 
 CERTIFICATE = Certificate("test", "toy", "0", "cpu", "float64", {})
 

@@ -112,6 +112,7 @@ def test_every_picture_is_here() -> None:
     assert PICTURES.keys() | WITHOUT_TARGET.keys() | NO_PICTURES == set(plot.__all__)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PICTURES)
 def test_long_names_are_seen_whole(name: str) -> None:
     ax = PICTURES[name](random_model(targets=(LONG,)), "A_factor_with_a_long_name", None)
@@ -124,6 +125,7 @@ def test_long_names_are_seen_whole(name: str) -> None:
         assert inside.y0 <= box.y0 <= box.y1 <= inside.y1, text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given", [True, False])
 @pytest.mark.parametrize("name", PICTURES)
 def test_names_are_no_mathematics(name: str, given: bool) -> None:

@@ -67,6 +67,7 @@ def test_long_jobs_show_a_bar_where_somebody_watches(stderr: Callable) -> None:
     assert unwatched.getvalue() == ""
 
 
+@pytest.mark.slow
 def test_of_work_within_work_the_outer_bar_is_shown(stderr: Callable) -> None:
     screen = stderr(terminal=True)
     with progress(2, "design", "edit") as outer:

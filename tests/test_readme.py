@@ -9,15 +9,17 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import pytest
 
 import crossdna_interpret as cdi
-from crossdna_interpret.training.comparison import table
+from crossdna_interpret.training.recipes.retina.comparison import table
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ONE_LINE = " ".join(README.split())
 
 
+@pytest.mark.slow
 def test_its_code_runs() -> None:
     (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     assert "path/to/checkpoint" in code

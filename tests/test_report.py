@@ -20,7 +20,7 @@ from torch import Tensor, nn
 import crossdna_interpret as cdi
 from crossdna_interpret import report as report_module
 from crossdna_interpret.models.crossdna.model import CrossDNA
-from crossdna_interpret.models.crossdna.swap import symmetrized
+from crossdna_interpret.models.crossdna.strand_symmetry import symmetrized
 from crossdna_interpret.report import write_report
 
 SEQUENCE = "ACGTTGCAAGGCTTAACCGGATAT"
@@ -58,6 +58,7 @@ def table_of(report: tuple[Path, Path]) -> pd.DataFrame:
     return pd.read_csv(report[1], sep="\t")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::crossdna_interpret.CompletenessWarning")  # random weights integrate badly
 def test_the_page_is_self_contained_and_names_are_escaped(tmp_path: Path, model: CrossDNA) -> None:
     page, _ = write_report({HOSTILE: "ACGTTGCAACGGTNNACGTTGAC", "plain": "acguugcaaggcuu"}, tmp_path / "r.html", model)
@@ -75,6 +76,7 @@ def test_the_page_is_self_contained_and_names_are_escaped(tmp_path: Path, model:
     assert html.count('["exchange_map", {') == 2
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::crossdna_interpret.CompletenessWarning")
 def test_the_table_holds_the_numbers_of_the_api(
     tmp_path: Path, make_model: Callable[..., CrossDNA], make_sequence: Callable[..., str]
@@ -100,6 +102,7 @@ def test_the_table_holds_the_numbers_of_the_api(
     assert result.certificate.model_hash in html
 
 
+@pytest.mark.slow
 def test_a_known_locus_shows_what_was_measured(tmp_path: Path) -> None:
     locus = cdi.example()
     page, _ = write_report({locus.name: locus.sequence}, tmp_path / "r.html", loci={locus.name: locus})
@@ -126,6 +129,7 @@ def test_nothing_is_written_when_a_sequence_is_bad(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::crossdna_interpret.CompletenessWarning")
 def test_each_row_has_the_attribution_of_its_own_target(tmp_path: Path, make_model: Callable[..., CrossDNA]) -> None:
     for model in (make_model(targets=("liver", "retina")), Ordinary().double()):
@@ -165,6 +169,7 @@ def test_an_ordinary_model_is_not_reported_as_one_of_two_strands(tmp_path: Path)
     assert "the letters, with the bases they replace, add up to" in " ".join(text.split())
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::crossdna_interpret.CompletenessWarning")
 def test_that_orientations_agree_by_construction_is_no_evidence(
     tmp_path: Path, make_model: Callable[..., CrossDNA]
@@ -182,6 +187,7 @@ def test_that_orientations_agree_by_construction_is_no_evidence(
     assert "how far to trust" not in text
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::crossdna_interpret.ShuffleWarning")
 def test_a_sequence_outside_of_the_training_range_is_marked(tmp_path: Path) -> None:
     inside, outside = cdi.example().sequence, "ACG"
@@ -247,6 +253,7 @@ def test_an_earlier_report_is_replaced(tmp_path: Path) -> None:
         write_report({"e": "ACGTTGCAAGGCTT"}, tmp_path / "r.html", Ordinary(), target=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, RuntimeError])
 def test_what_is_finished_when_it_is_interrupted_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
@@ -306,6 +313,7 @@ def test_an_interruption_before_the_end_leaves_an_earlier_report(
     assert set(table_of(earlier)["name"]) == {"earlier"}
 
 
+@pytest.mark.slow
 def test_progress_is_shown_through_all_analyses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Screen(io.StringIO):
         def isatty(self) -> bool:

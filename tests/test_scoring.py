@@ -15,9 +15,15 @@ import torch
 from torch import Tensor, nn
 
 import crossdna_interpret
-from crossdna_interpret import alphabet, capture, integrated_gradients, ism, load_model, predict, scoring
-from crossdna_interpret.evaluation import in_evaluation_mode
-from crossdna_interpret.scoring import evaluation_mode, model_hash, resolve_target
+from crossdna_interpret import capture, integrated_gradients, ism, load_model, predict
+from crossdna_interpret.dna import alphabet
+from crossdna_interpret.models.evaluation import in_evaluation_mode
+from crossdna_interpret.scoring import batches
+from crossdna_interpret.scoring.batches import resolve_batch_size
+from crossdna_interpret.scoring.forward import evaluation_mode, score_ids
+from crossdna_interpret.scoring.provenance import model_hash
+from crossdna_interpret.scoring.targets import resolve_target
+from tests.nets import with_memory
 
 TARGETS = ("rods", "cones", "amacrine")
 MIXED_LENGTHS = (17, 9, 17, 40, 9, 1, 17)
@@ -46,6 +52,7 @@ class Answering(Composition):
         return self.answer(super().forward(x))
 
 
+@with_memory
 class Hungry(Composition):
     """A model that asks for 1 MB for each position of a batch, and three times that for gradients."""
 
@@ -71,7 +78,7 @@ ANALYSES = {
 @pytest.fixture
 def memory(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Sets the bytes that are said to be available."""
-    return lambda amount: monkeypatch.setattr(scoring, "available_memory", lambda device: amount)
+    return lambda amount: monkeypatch.setattr(batches, "available_memory", lambda device: amount)
 
 
 def test_predict_keeps_the_order_of_mixed_lengths(make_sequence: Callable) -> None:
@@ -196,10 +203,10 @@ def test_bad_batch_size(bad: object, model: nn.Module) -> None:
 
 def test_chosen_batches_shrink_with_the_length() -> None:
     model = Composition()
-    chosen = [scoring.resolve_batch_size(model, length, None) for length in (1, 100, 1000, 10**7)]
+    chosen = [resolve_batch_size(model, length, None) for length in (1, 100, 1000, 10**7)]
     assert chosen == sorted(chosen, reverse=True)
     assert chosen[0] > chosen[1] > chosen[2] >= chosen[3] == 1
-    assert scoring.resolve_batch_size(model, 10**7, 5) == 5
+    assert resolve_batch_size(model, 10**7, 5) == 5
 
 
 @pytest.mark.parametrize("analysis", ANALYSES)
@@ -416,7 +423,7 @@ def test_scores_equal_those_of_one_hot_channels(model: nn.Module, make_sequence:
     ids = np.stack([alphabet.encode(make_sequence(13, seed=seed, n_at=(seed,))) for seed in range(3)])
     with torch.no_grad():
         expected = model(torch.from_numpy(alphabet.one_hot(ids))).numpy()
-    np.testing.assert_array_equal(scoring.score_ids(model, ids), expected)
+    np.testing.assert_array_equal(score_ids(model, ids), expected)
 
 
 class Reached(nn.Module):

@@ -15,7 +15,7 @@ from Bio.Seq import MutableSeq, Seq
 from Bio.SeqRecord import SeqRecord
 
 import crossdna_interpret as cdi
-from crossdna_interpret import alphabet
+from crossdna_interpret.dna import alphabet
 
 TEXT = "ACGTTGCAAGGCTTAACCGGATAT"
 
@@ -84,6 +84,7 @@ def same(one: Any, other: Any) -> bool:
     return bool(np.all(np.asarray(one == other)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", SINGLE)
 def test_one_sequence_in_every_function(kind: str, make_model: Callable, fasta: pyfaidx.Fasta) -> None:
     model = make_model(targets=["y"])
@@ -93,6 +94,7 @@ def test_one_sequence_in_every_function(kind: str, make_model: Callable, fasta: 
         assert same(result, right), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", SEVERAL)
 def test_several_sequences_in_every_function(kind: str, make_model: Callable, fasta: pyfaidx.Fasta) -> None:
     model = make_model(targets=["y"])

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import crossdna_interpret as cdi
-from crossdna_interpret.edits import Edit
+from crossdna_interpret.dna.edits import Edit
 from crossdna_interpret.models.crossdna.model import CrossDNA
 from crossdna_interpret.session import Session
 
@@ -69,6 +69,7 @@ def test_everything_is_computed_in_order(model: CrossDNA) -> None:
     assert found.exchange.effects == cdi.strand_exchange(changed, model).effects
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::crossdna_interpret.CompletenessWarning")  # random weights are rough
 def test_another_method_is_computed_on_top(model: CrossDNA) -> None:
     session = Session(SEQUENCE, model, background=False)
@@ -186,6 +187,7 @@ def test_a_region_is_silenced(model: CrossDNA) -> None:
     assert session.silence(4, 9, side="sender").prediction == expected.prediction
 
 
+@pytest.mark.slow
 def test_a_region_can_be_silenced_while_results_are_computed() -> None:
     """Both run on one machine and would meet in one model: kernels are lent to it while it is computed with."""
     session = Session(SEQUENCE * 8, background=False, stages=("mutagenesis",))
@@ -299,3 +301,21 @@ def test_listeners_can_leave(session: Session) -> None:
     leave()
     session.apply((0, 1, "A"))
     assert told == []
+
+
+def test_weights_that_were_changed_since_give_other_answers(model: CrossDNA) -> None:
+    session = Session(SEQUENCE, model, background=False)
+    before = session.prediction
+    with torch.no_grad():
+        model.head.linear.bias += 1
+    session.apply((0, 1, "G"))
+    session.undo()
+    assert session.prediction == pytest.approx(before + 1, abs=1e-5)
+
+
+def test_a_session_holds_no_weights_of_its_own(model: CrossDNA) -> None:
+    session = Session(SEQUENCE, model, background=False)
+    own = {parameter.data_ptr() for parameter in model.parameters()}
+    for held in (session.model, session._at_once):
+        assert held is not model
+        assert {parameter.data_ptr() for parameter in held.parameters()} == own

@@ -12,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from crossdna_interpret import alphabet, strand
-from crossdna_interpret.strand import BlockPair, Locus, RcBlocks, block_pairs, flip, reverse_complement, whole
+from crossdna_interpret.dna import alphabet, strand
+from crossdna_interpret.dna.strand import reverse_complement
+from crossdna_interpret.models.crossdna.blocks import BlockPair, RcBlocks, block_pairs, flip
+from crossdna_interpret.models.spans import Locus, whole
 
 # A busy machine is no reason to fail, so examples have no deadline.
 unhurried = settings(deadline=None)

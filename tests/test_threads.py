@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 import crossdna_interpret as cdi
-from crossdna_interpret.models.crossdna.compiling import find_compiler
+from crossdna_interpret.models.crossdna.native.compiling import find_compiler
 from crossdna_interpret.parallel import alone, for_each, spread_over_threads, threads_to_spread_over
 
 THREADS = 8
@@ -74,6 +74,7 @@ ANALYSES: dict[str, Callable[[str, Any], Any]] = {
 }
 
 
+@pytest.mark.slow
 @compiler
 @pytest.mark.usefixtures("kernel_cache", "two_threads")
 @pytest.mark.parametrize("training", [False, True], ids=["evaluation", "training"])

@@ -9,7 +9,7 @@ import crossdna_interpret as cdi
 from crossdna_interpret.models.crossdna.checkpoint import load_crossdna, save_crossdna
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
 from crossdna_interpret.models.crossdna.model import CrossDNA
-from crossdna_interpret.training_range import TrainingRange, outside_training, shown_elsewhere
+from crossdna_interpret.models.training_range import TrainingRange, outside_training, shown_elsewhere
 
 ENHANCER = cdi.example().sequence
 

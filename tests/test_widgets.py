@@ -21,7 +21,7 @@ from matplotlib.text import Text
 
 import crossdna_interpret as cdi
 from crossdna_interpret.models.crossdna.model import CrossDNA
-from crossdna_interpret.models.crossdna.swap import symmetrized
+from crossdna_interpret.models.crossdna.strand_symmetry import symmetrized
 from crossdna_interpret.session import Session
 from crossdna_interpret.widgets import drawn
 from crossdna_interpret.widgets.exchange_map import StrandExchangeMap

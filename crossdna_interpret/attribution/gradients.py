@@ -8,26 +8,21 @@ from typing import Literal, overload
 import numpy as np
 import torch
 
-from crossdna_interpret import alphabet
-from crossdna_interpret.arguments import integer
-from crossdna_interpret.attribution.path_integral import PathIntegral, gradients_by_strand
-from crossdna_interpret.averaging import ReverseComplemented, averaged
+from crossdna_interpret._validation import integer, level_of_caller
+from crossdna_interpret.attribution.path_integral import PathIntegral, path_values
+from crossdna_interpret.dna import alphabet
+from crossdna_interpret.dna.shuffling import dinucleotide_shuffles
+from crossdna_interpret.models.leaves import leaf_of
+from crossdna_interpret.models.orientation import ReverseComplemented
+from crossdna_interpret.models.protocols import ModelLike, SequenceModel
+from crossdna_interpret.models.registry import resolve_model
+from crossdna_interpret.models.training_range import warn_outside_training
 from crossdna_interpret.results import Attribution
-from crossdna_interpret.scoring import (
-    ModelLike,
-    SequenceModel,
-    certify,
-    evaluation_mode,
-    level_of_caller,
-    require_memory,
-    resolve_batch_size,
-    resolve_model,
-    resolve_target,
-    score_channels,
-    stability,
-)
-from crossdna_interpret.shuffling import dinucleotide_shuffles
-from crossdna_interpret.training_range import warn_outside_training
+from crossdna_interpret.results.averaged import averaged
+from crossdna_interpret.scoring.batches import require_memory, resolve_batch_size
+from crossdna_interpret.scoring.forward import evaluation_mode, score_points, stability
+from crossdna_interpret.scoring.provenance import certify
+from crossdna_interpret.scoring.targets import resolve_target
 
 __all__ = ["input_gradient", "integrated_gradients"]
 
@@ -209,15 +204,17 @@ def input_gradient(
 
 
 def _slope(model: SequenceModel, target: int, sequence: str, checks: dict[str, float]) -> Attribution:
+    leaf = leaf_of(model, sequence)
     own = alphabet.one_hot(alphabet.encode(sequence), np.float64)
-    x = torch.from_numpy(own[None]).to(device=model.device, dtype=model.dtype)
-    score = float(score_channels(model, x)[0, target])
-    strands = []
-    for gradient in gradients_by_strand(model, target, x):
-        bases = gradient[0, :4].double().cpu().numpy()
-        strands.append(((bases - bases.mean(axis=0)) * own[:4]).T)
+    point = leaf.points(own[None])
+    score = float(score_points(model, leaf, point, len(sequence))[0, target])
+    gradient = leaf.gradients(point, target)[0].double().cpu().numpy()
+    if leaf.per_base:
+        gradient[:, :4] -= gradient[:, :4].mean(axis=1, keepdims=True)
+    values = gradient * point[0].double().cpu().numpy()
     dtype = np.float64 if model.dtype == torch.float64 else np.float32
-    forward, reverse = (values.astype(dtype) for values in strands)
+    forward, reverse = path_values(leaf, values, dtype)
+    settings = {} if leaf.note is None else {"values": leaf.note}
     return Attribution(
         sequence=sequence,
         target=model.targets[target],
@@ -226,8 +223,8 @@ def _slope(model: SequenceModel, target: int, sequence: str, checks: dict[str, f
         prediction=score,
         baseline_prediction=score - float(forward.sum() + reverse.sum()),
         baseline="gradient",
-        certificate=certify(model, "input gradient", settings={}, checks=checks),
-        by_strand=hasattr(model, "forward_strands"),
+        certificate=certify(model, "input gradient", settings=settings, checks=checks),
+        by_strand=len(leaf.paths) == 2,
     )
 
 

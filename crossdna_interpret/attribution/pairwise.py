@@ -9,13 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from crossdna_interpret import alphabet
-from crossdna_interpret.averaging import ReverseComplemented, averaged
-from crossdna_interpret.edits import Edit, Editor
-from crossdna_interpret.engine import Compile, run_edits
+from crossdna_interpret._validation import level_of_caller
+from crossdna_interpret.dna import alphabet
+from crossdna_interpret.dna.edits import Edit, Editor
+from crossdna_interpret.models.orientation import ReverseComplemented
+from crossdna_interpret.models.protocols import Compile, ModelLike, SequenceModel
+from crossdna_interpret.models.registry import resolve_model
+from crossdna_interpret.models.training_range import warn_outside_training
 from crossdna_interpret.results import PairwiseMutagenesis
-from crossdna_interpret.scoring import ModelLike, SequenceModel, level_of_caller, resolve_model, resolve_target
-from crossdna_interpret.training_range import warn_outside_training
+from crossdna_interpret.results.averaged import averaged
+from crossdna_interpret.scoring.runner import run_edits
+from crossdna_interpret.scoring.targets import resolve_target
 
 __all__ = ["pairwise_ism"]
 

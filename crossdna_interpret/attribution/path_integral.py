@@ -12,55 +12,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crossdna_interpret import alphabet, strand
+from crossdna_interpret._validation import level_of_caller
+from crossdna_interpret.dna import alphabet
+from crossdna_interpret.models.leaves import Leaf, leaf_of
+from crossdna_interpret.models.protocols import SequenceModel
 from crossdna_interpret.parallel import for_each
 from crossdna_interpret.progress import progress
 from crossdna_interpret.results import Attribution, CompletenessWarning
-from crossdna_interpret.scoring import (
-    SequenceModel,
-    certify,
-    level_of_caller,
-    rounding_unit,
-    score_channels,
-    threads_for,
-)
+from crossdna_interpret.scoring.batches import threads_for
+from crossdna_interpret.scoring.forward import rounding_unit, score_points
+from crossdna_interpret.scoring.provenance import certify
 
-__all__ = ["PathIntegral", "gradients_by_strand"]
+__all__ = ["PathIntegral", "path_values"]
 
 _POINTS = 4  # of a section, by Gauss-Legendre quadrature: exact for polynomials of up to degree 7
 _WORTH_SHARING = 16  # points to compute in two batches rather than one, for two threads
 _ROUNDINGS = 8  # of a score, in units of the last place, that a forward pass may be off by
-
-
-def gradients_by_strand(model: SequenceModel, target: int, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradients (n, 5, L) of a target by the forward and the reverse strand's input, both in forward order.
-
-    Raises:
-        ValueError: no gradient reaches the input.
-    """
-    split = getattr(model, "forward_strands", None)
-    with torch.inference_mode(False), torch.enable_grad():  # which belong to the thread
-        forward = x.clone().requires_grad_()
-        if split is None:
-            (gradient,) = _differentiated(model, model(forward), target, [forward])
-            return gradient, torch.zeros_like(gradient)
-        reverse = strand.reverse_complement(x.clone()).requires_grad_()
-        by_forward, by_reverse = _differentiated(model, split(forward, reverse), target, [forward, reverse])
-    return by_forward, strand.reverse_complement(by_reverse)
-
-
-def _differentiated(model: SequenceModel, scores: Tensor, target: int, inputs: list[Tensor]) -> list[Tensor]:
-    gradients: Sequence[Tensor | None] = [None]
-    if scores.requires_grad:
-        gradients = torch.autograd.grad(scores[:, target].sum(), inputs, allow_unused=True)
-    if all(gradient is None for gradient in gradients):
-        raise ValueError(
-            f"`model` {model.name} gives no gradient of its input: it turns bases into numbers of a vocabulary, or "
-            "computes without gradients. `ism`, `deletion_scan`, `insertion_scan`, `pairwise_ism` and `score_edits` "
-            "need none."
-        )
-    pairs = zip(gradients, inputs, strict=True)
-    return [torch.zeros_like(x) if gradient is None else gradient for gradient, x in pairs]
 
 
 @dataclass(eq=False)
@@ -72,7 +39,7 @@ class _Section:
     points: int
     start_score: float
     end_score: float
-    values: Tensor | None = None  # (2, 4, L) by strand, once they are computed
+    values: Tensor | None = None  # (P, ...) by path, once they are computed
     excess: float = math.inf  # by how much they come to more than the change of the score; below 0 if to less
 
     def set_values(self, values: Tensor) -> None:
@@ -103,7 +70,7 @@ class _Line:
         self.relative_rounding = relative_rounding
         self.rounding = relative_rounding * max(abs(score), abs(baseline_score))
         self.sections: list[_Section] = []
-        self.total: Tensor | None = None  # (2, 4, L) float64, of all sections
+        self.total: Tensor | None = None  # (P, ...) float64, of all sections
         self.largest_change = math.inf  # the largest change of a value in the last round
 
     @property
@@ -123,7 +90,7 @@ class _Line:
 
     @property
     def values(self) -> Tensor:
-        """Contributions (2, 4, L), float64."""
+        """Contributions (P, ...), float64."""
         assert self.total is not None
         return self.total
 
@@ -176,6 +143,12 @@ class _Line:
         return chosen
 
 
+def path_values(leaf: Leaf, values: np.ndarray, dtype: type[np.floating]) -> tuple[np.ndarray, np.ndarray]:
+    """Values (L, 4) of the forward and of the reverse strand, of values (P, ...) by path; one path is the forward."""
+    by_path = leaf.by_base(values).astype(dtype)
+    return by_path[0], by_path[1] if len(by_path) == 2 else np.zeros_like(by_path[0])
+
+
 class PathIntegral:
     """The straight lines from K baselines to one sequence, for one target of one model.
 
@@ -193,9 +166,10 @@ class PathIntegral:
 
     def __init__(self, model: SequenceModel, target: int, sequence: str, baselines: np.ndarray, batch: int) -> None:
         self.model, self.target, self.sequence, self.batch = model, target, sequence, batch
-        own = torch.from_numpy(alphabet.one_hot(alphabet.encode(sequence), np.float64))
-        self.end = own.to(device=model.device, dtype=model.dtype)  # (5, L)
-        self.start = torch.from_numpy(baselines).to(device=model.device, dtype=model.dtype)  # (K, 5, L)
+        self.leaf = leaf_of(model, sequence)
+        own = alphabet.one_hot(alphabet.encode(sequence), np.float64)
+        self.end = self.leaf.points(own[None])[0]  # (...)
+        self.start = self.leaf.points(baselines)  # (K, ...)
         self.step = self.end - self.start
         count = len(self.start)
         scores = self._scores([*((number, 0.0) for number in range(count)), (0, 1.0)])
@@ -237,7 +211,7 @@ class PathIntegral:
         self._warn(used, tolerance)
         total = torch.stack([line.values for line in self.lines]).mean(0)
         dtype = np.float64 if self.model.dtype == torch.float64 else np.float32
-        forward, reverse = total.transpose(1, 2).numpy().astype(dtype)
+        forward, reverse = path_values(self.leaf, total.numpy(), dtype)
         checks = checks | {
             "worst_relative_completeness_error": max(line.relative(line.incompleteness) for line in self.lines),
             "worst_relative_error_over_sections": max(line.relative(line.error) for line in self.lines),
@@ -251,7 +225,7 @@ class PathIntegral:
             baseline_prediction=float(self.baseline_scores.mean()),
             baseline=settings["baseline"],
             certificate=certify(self.model, "integrated gradients", settings=settings | {"steps": used}, checks=checks),
-            by_strand=hasattr(self.model, "forward_strands"),
+            by_strand=len(self.leaf.paths) == 2,
         )
 
     def _cut(self, steps: int) -> None:
@@ -288,8 +262,8 @@ class PathIntegral:
         scores = np.zeros(len(at))
 
         def scores_of(first: int) -> Tensor:
-            channels = self._channels(at[first : first + self.batch])
-            return score_channels(self.model, channels)[:, self.target].double().cpu()
+            points = self._points(at[first : first + self.batch])
+            return score_points(self.model, self.leaf, points, len(self.sequence))[:, self.target].double().cpu()
 
         def keep(first: int, found: Tensor) -> None:
             scores[first : first + len(found)] = found.numpy()
@@ -298,11 +272,11 @@ class PathIntegral:
         for_each(range(0, len(at), self.batch), scores_of, keep, threads=threads)
         return scores
 
-    def _channels(self, at: Sequence[tuple[int, float]]) -> Tensor:
-        """Channels (n, 5, L) at n points; at the whole length they are exactly those of the sequence."""
+    def _points(self, at: Sequence[tuple[int, float]]) -> Tensor:
+        """(n, ...) at n places of the lines; at the whole length it is exactly the sequence."""
         numbers = torch.tensor([number for number, _ in at], device="cpu")
         shares = torch.tensor([share for _, share in at], dtype=torch.float64, device="cpu")
-        shares = shares.to(self.start)[:, None, None]
+        shares = shares.to(self.start).reshape(-1, *[1] * self.end.ndim)
         between = self.start[numbers] + shares * self.step[numbers]
         return torch.where(shares == 1, self.end, between)
 
@@ -318,7 +292,8 @@ class PathIntegral:
             weights += (length * weight / 2).tolist()
             rows += [row] * section.points
         row_of, weight_of = np.array(rows), np.array(weights)
-        totals = torch.zeros(len(sections), 2, 4, len(self.sequence), dtype=torch.float64, device="cpu")
+        shape = len(self.leaf.paths), *self.end.shape
+        totals = torch.zeros(len(sections), *shape, dtype=torch.float64, device="cpu")
         batches = math.ceil(len(at) / self.batch)
         if batches % 2 and len(at) >= _WORTH_SHARING:
             batches += 1
@@ -327,9 +302,7 @@ class PathIntegral:
         added = 0
 
         def gradients_of(first: int) -> Tensor:
-            channels = self._channels(at[first : first + size])
-            both = torch.stack(gradients_by_strand(self.model, self.target, channels), dim=1)
-            return both[:, :, :4].double().cpu()
+            return self.leaf.gradients(self._points(at[first : first + size]), self.target).double().cpu()
 
         def add(first: int, gradients: Tensor) -> None:
             """In the order of the points, so that a sum does not depend on which thread was faster."""
@@ -337,7 +310,8 @@ class PathIntegral:
             waiting[first] = gradients
             while added in waiting:
                 part = slice(added, added + size)
-                scaled = waiting.pop(added) * torch.from_numpy(weight_of[part])[:, None, None, None]
+                weights = torch.from_numpy(weight_of[part]).reshape(-1, *[1] * len(shape))
+                scaled = waiting.pop(added) * weights
                 totals.index_add_(0, torch.from_numpy(row_of[part]), scaled)
                 added += size
             bar.update(len(gradients))
@@ -346,7 +320,7 @@ class PathIntegral:
         with progress(len(at), "integrated gradients", "point") as bar:
             for_each(range(0, len(at), size), gradients_of, add, threads=threads)
         for (number, section), total in zip(sections, totals, strict=True):
-            section.set_values((total * self.step[number, :4].double().cpu()).to(self.model.dtype))
+            section.set_values((total * self.step[number].double().cpu()).to(self.model.dtype))
 
     def _warn(self, steps: int, tolerance: float) -> None:
         """Of baselines whose values do not add up, or of those where that cannot be judged."""

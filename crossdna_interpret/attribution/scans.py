@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from crossdna_interpret import alphabet
-from crossdna_interpret.arguments import integer
-from crossdna_interpret.edits import Edit, window
-from crossdna_interpret.engine import Compile, score_edits
+from crossdna_interpret._validation import integer
+from crossdna_interpret.dna import alphabet
+from crossdna_interpret.dna.edits import Edit, window
+from crossdna_interpret.models.protocols import Compile, ModelLike
 from crossdna_interpret.results import EditScan
-from crossdna_interpret.scoring import ModelLike
+from crossdna_interpret.scoring.edits import score_edits
 
 __all__ = ["deletion_scan", "insertion_scan"]
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from crossdna_interpret import alphabet
-from crossdna_interpret.edits import Edit, Editor, edit_to, substitutions
+from crossdna_interpret.dna import alphabet
+from crossdna_interpret.dna.edits import Edit, Editor, edit_to, substitutions
 from crossdna_interpret.results import Certificate, EditScan, EditScores, MeasuredComparison, Mutagenesis
 from crossdna_interpret.statistics import correlation, ranks
 

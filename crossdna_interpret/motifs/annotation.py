@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from crossdna_interpret import alphabet
-from crossdna_interpret.libraries import leaving_no_trace
+from crossdna_interpret._compat import leaving_no_trace
+from crossdna_interpret.dna import alphabet
 from crossdna_interpret.motifs.collection import Motif, MotifsLike, read_motifs
 from crossdna_interpret.motifs.matching import Matcher, Stretch
 from crossdna_interpret.motifs.prevalence import Prevalence

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from crossdna_interpret import alphabet
-from crossdna_interpret.caching import cache_folder
-from crossdna_interpret.libraries import leaving_no_trace
+from crossdna_interpret._cache_folder import cache_folder
+from crossdna_interpret._compat import leaving_no_trace
+from crossdna_interpret.dna import alphabet
 
 __all__ = [
     "COLLECTIONS",

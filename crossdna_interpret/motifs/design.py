@@ -10,24 +10,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from crossdna_interpret import alphabet
-from crossdna_interpret.arguments import integer
-from crossdna_interpret.edits import Edit, Editor, substitutions, window
-from crossdna_interpret.engine import Compile, score_edits
+from crossdna_interpret._validation import integer
+from crossdna_interpret.dna import alphabet
+from crossdna_interpret.dna.edits import Edit, Editor, substitutions, window
+from crossdna_interpret.dna.strand import reverse_complement
+from crossdna_interpret.models.protocols import Compile, ModelLike
+from crossdna_interpret.models.registry import resolve_model
 from crossdna_interpret.motifs.annotation import scan
 from crossdna_interpret.motifs.collection import Motif, MotifsLike, find_motif, read_motifs
-from crossdna_interpret.motifs.planting import Plantable, planted, string_of
+from crossdna_interpret.motifs.insertion import Plantable, planted, string_of
 from crossdna_interpret.progress import progress
 from crossdna_interpret.results import Certificate, Design
-from crossdna_interpret.scoring import (
-    ModelLike,
-    certify,
-    evaluation_mode,
-    resolve_model,
-    resolve_target,
-    score_ids,
-)
-from crossdna_interpret.strand import reverse_complement
+from crossdna_interpret.scoring.edits import score_edits
+from crossdna_interpret.scoring.forward import evaluation_mode, score_ids
+from crossdna_interpret.scoring.provenance import certify
+from crossdna_interpret.scoring.targets import resolve_target
 
 __all__ = ["design"]
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from crossdna_interpret import alphabet
-from crossdna_interpret.arguments import integer
-from crossdna_interpret.libraries import leaving_no_trace
+from crossdna_interpret._compat import leaving_no_trace
+from crossdna_interpret._validation import integer
+from crossdna_interpret.dna import alphabet
 from crossdna_interpret.motifs.collection import Motif
 from crossdna_interpret.motifs.seqlets import Explained, checked_results
 from crossdna_interpret.results import Attribution, Certificate

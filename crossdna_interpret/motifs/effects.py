@@ -8,13 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from crossdna_interpret import alphabet
-from crossdna_interpret.arguments import integer
-from crossdna_interpret.edits import Edit
-from crossdna_interpret.engine import Compile, score_edits
+from crossdna_interpret._validation import integer
+from crossdna_interpret.dna import alphabet
+from crossdna_interpret.dna.edits import Edit
+from crossdna_interpret.dna.shuffling import dinucleotide_shuffles
+from crossdna_interpret.models.protocols import Compile, ModelLike, SequenceModel
+from crossdna_interpret.models.registry import resolve_model
 from crossdna_interpret.results import Certificate, MotifSites
-from crossdna_interpret.scoring import ModelLike, SequenceModel, certify, predict, resolve_model, resolve_target
-from crossdna_interpret.shuffling import dinucleotide_shuffles
+from crossdna_interpret.scoring.edits import score_edits
+from crossdna_interpret.scoring.predict import predict
+from crossdna_interpret.scoring.provenance import certify
+from crossdna_interpret.scoring.targets import resolve_target
 
 __all__ = ["certificate_of_sites", "shuffled_edits", "site_effects"]
 

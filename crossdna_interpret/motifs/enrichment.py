@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from crossdna_interpret import alphabet
-from crossdna_interpret.arguments import integer
+from crossdna_interpret._validation import integer
+from crossdna_interpret.dna import alphabet
+from crossdna_interpret.dna.shuffling import dinucleotide_shuffles
 from crossdna_interpret.motifs.annotation import benjamini_hochberg, scan
 from crossdna_interpret.motifs.collection import MotifsLike, read_motifs
-from crossdna_interpret.shuffling import dinucleotide_shuffles
 
 __all__ = ["motif_enrichment"]
 

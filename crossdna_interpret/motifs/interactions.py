@@ -7,17 +7,20 @@ from dataclasses import replace
 
 import numpy as np
 
-from crossdna_interpret.arguments import integer
-from crossdna_interpret.edits import Edit
-from crossdna_interpret.engine import Compile, score_edits
-from crossdna_interpret.exchange.maps import bridged, has_exchange
+from crossdna_interpret._validation import integer
+from crossdna_interpret.dna.edits import Edit
+from crossdna_interpret.dna.shuffling import dinucleotide_shuffles
+from crossdna_interpret.models.protocols import Compile, ModelLike, SequenceModel
+from crossdna_interpret.models.registry import resolve_model
 from crossdna_interpret.motifs.annotation import annotate
 from crossdna_interpret.motifs.collection import MotifsLike
 from crossdna_interpret.motifs.effects import certificate_of_sites, shuffled_edits
 from crossdna_interpret.motifs.seqlets import Explained, find_seqlets
 from crossdna_interpret.results import MotifInteractions, MotifSites
-from crossdna_interpret.scoring import ModelLike, SequenceModel, model_hash, resolve_model, resolve_target
-from crossdna_interpret.shuffling import dinucleotide_shuffles
+from crossdna_interpret.scoring.edits import score_edits
+from crossdna_interpret.scoring.provenance import model_hash
+from crossdna_interpret.scoring.targets import resolve_target
+from crossdna_interpret.strands.exchange import exchange_of, has_exchange
 
 __all__ = ["motif_interactions"]
 
@@ -110,7 +113,7 @@ def motif_interactions(
         )
 
     reference, without, without_both = scored(resolved)
-    silent = scored(bridged(resolved, "interactions").silenced()) if has_exchange(resolved) else None
+    silent = scored(exchange_of(resolved, "interactions").without()) if has_exchange(resolved) else None
     settings = {"shuffles": shuffles, "seed": seed, "tolerance": tolerance}
     return MotifInteractions(
         sites=replace(sites, target=resolved.targets[index]),

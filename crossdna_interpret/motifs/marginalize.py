@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from crossdna_interpret.arguments import integer
+from crossdna_interpret._validation import integer
+from crossdna_interpret.dna.strand import reverse_complement
+from crossdna_interpret.models.protocols import ModelLike
+from crossdna_interpret.models.registry import resolve_model
 from crossdna_interpret.motifs.collection import MotifsLike
-from crossdna_interpret.motifs.planting import Plantable, backgrounds_of, planted, string_of
+from crossdna_interpret.motifs.insertion import Plantable, backgrounds_of, planted, string_of
 from crossdna_interpret.results import Marginalization
-from crossdna_interpret.scoring import ModelLike, certify, predict, resolve_model, resolve_target
-from crossdna_interpret.strand import reverse_complement
+from crossdna_interpret.scoring.predict import predict
+from crossdna_interpret.scoring.provenance import certify
+from crossdna_interpret.scoring.targets import resolve_target
 
 __all__ = ["marginalize"]
 

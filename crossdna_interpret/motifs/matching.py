@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from crossdna_interpret import alphabet
+from crossdna_interpret.dna import alphabet
 from crossdna_interpret.motifs.collection import Motif
 
 __all__ = ["RAREST", "Matcher", "Stretch"]

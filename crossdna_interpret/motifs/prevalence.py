@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from crossdna_interpret import alphabet
+from crossdna_interpret.dna import alphabet
 
 __all__ = ["Prevalence"]
 

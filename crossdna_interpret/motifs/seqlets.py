@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from crossdna_interpret.arguments import integer
-from crossdna_interpret.libraries import leaving_no_trace
+from crossdna_interpret._compat import leaving_no_trace
+from crossdna_interpret._validation import integer
 from crossdna_interpret.results import Attribution, Certificate, ExchangeMutagenesis, Mutagenesis, Seqlets
 
 __all__ = ["Explained", "checked_results", "find_seqlets", "whole_importance"]

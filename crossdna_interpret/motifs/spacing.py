@@ -7,15 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from crossdna_interpret.arguments import integer
-from crossdna_interpret.edits import Edit
-from crossdna_interpret.engine import Compile, score_edits
+from crossdna_interpret._validation import integer
+from crossdna_interpret.dna.edits import Edit
+from crossdna_interpret.dna.strand import reverse_complement
+from crossdna_interpret.models.protocols import Compile, ModelLike
+from crossdna_interpret.models.registry import resolve_model
 from crossdna_interpret.motifs.collection import MotifsLike
-from crossdna_interpret.motifs.planting import Plantable, backgrounds_of, planted, string_of
+from crossdna_interpret.motifs.insertion import Plantable, backgrounds_of, planted, string_of
 from crossdna_interpret.progress import progress
 from crossdna_interpret.results import Certificate, Spacing
-from crossdna_interpret.scoring import ModelLike, resolve_model, resolve_target
-from crossdna_interpret.strand import reverse_complement
+from crossdna_interpret.scoring.edits import score_edits
+from crossdna_interpret.scoring.targets import resolve_target
 
 __all__ = ["spacing"]
 

@@ -6,14 +6,16 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import TwoSlopeNorm
 
-from crossdna_interpret import alphabet
+from crossdna_interpret.dna import alphabet
 from crossdna_interpret.plot.drawing import INK, axes_of, bound_of, dress, new_axes
 from crossdna_interpret.plot.labels import color_scale, y_label
 from crossdna_interpret.results import EditScan, EditScores, ExchangeMutagenesis, Mutagenesis, PairwiseMutagenesis
+from crossdna_interpret.results.pictures import draws
 
 __all__ = ["edit_effects", "interaction_map", "mutagenesis_map"]
 
 
+@draws(ExchangeMutagenesis, Mutagenesis)
 def mutagenesis_map(
     result: Mutagenesis | ExchangeMutagenesis,
     ax: Axes | None = None,
@@ -57,6 +59,7 @@ def mutagenesis_map(
     return ax
 
 
+@draws(EditScan, EditScores)
 def edit_effects(result: EditScores | EditScan, ax: Axes | None = None, *, color: str = "#0072B2") -> Axes:
     """Draw the change that each edit makes, at the middle of the stretch that it replaces.
 
@@ -91,6 +94,7 @@ def _short(bases: str) -> str:
     return bases if len(bases) <= 12 else f"{bases[:9]}… ({len(bases)} bp)"
 
 
+@draws(PairwiseMutagenesis)
 def interaction_map(
     result: PairwiseMutagenesis,
     ax: Axes | None = None,

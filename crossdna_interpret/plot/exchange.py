@@ -10,7 +10,7 @@ from matplotlib.collections import PathCollection
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.path import Path
 
-from crossdna_interpret import alphabet
+from crossdna_interpret.dna import alphabet
 from crossdna_interpret.plot.drawing import (
     INK,
     Palette,
@@ -25,6 +25,7 @@ from crossdna_interpret.plot.drawing import (
 )
 from crossdna_interpret.plot.labels import color_scale, title, y_label
 from crossdna_interpret.results import DIRECTIONS, Direction, StrandExchange
+from crossdna_interpret.results.pictures import draws
 
 __all__ = ["exchange_arcs", "exchange_effects", "exchange_logo", "exchange_map", "gate_track"]
 
@@ -51,6 +52,7 @@ def _ways(direction: Direction) -> list[int]:
     return [way for way, name in enumerate(DIRECTIONS) if direction in (name, "both")]
 
 
+@draws(StrandExchange)
 def exchange_arcs(
     result: StrandExchange,
     ax: Axes | None = None,

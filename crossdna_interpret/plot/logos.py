@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from crossdna_interpret.plot.drawing import INK, Palette, draw_letters, dress, new_axes, part_of, two_strands
 from crossdna_interpret.plot.labels import y_label
 from crossdna_interpret.results import Attribution, ExchangeMutagenesis, Mutagenesis
+from crossdna_interpret.results.pictures import draws
 
 __all__ = ["logo", "strand_logo"]
 
@@ -58,6 +59,7 @@ def logo(
     return ax
 
 
+@draws(Attribution)
 def strand_logo(
     result: Attribution,
     ax: Axes | None = None,

@@ -8,10 +8,12 @@ from matplotlib.axes import Axes
 from crossdna_interpret.plot.drawing import INK, axes_of, open_frame
 from crossdna_interpret.plot.labels import x_label
 from crossdna_interpret.results import MeasuredComparison
+from crossdna_interpret.results.pictures import draws
 
 __all__ = ["measured_scatter"]
 
 
+@draws(MeasuredComparison)
 def measured_scatter(
     result: MeasuredComparison, ax: Axes | None = None, *, color: str = "#0072B2", labels: int = 0
 ) -> Axes:

@@ -23,6 +23,7 @@ from crossdna_interpret.plot.drawing import (
 )
 from crossdna_interpret.plot.labels import LITERAL, color_scale, legend_label, tick_label, title, x_label, y_label
 from crossdna_interpret.results import Design, Marginalization, MotifInteractions, MotifSites, Seqlets, Spacing
+from crossdna_interpret.results.pictures import draws
 
 __all__ = [
     "annotated_logo",
@@ -38,6 +39,7 @@ _LETTER = 1.3  # positions that a letter of a name takes in a logo as wide as it
 _FORWARD, _REVERSE = "#0072B2", "#D55E00"
 
 
+@draws(MotifSites, Seqlets)
 def annotated_logo(
     result: MotifSites | Seqlets,
     ax: Axes | None = None,
@@ -114,6 +116,7 @@ def _lanes(brackets: list[tuple[int, int, str]]) -> list[int]:
     return lanes
 
 
+@draws(MotifInteractions, kind="graph")
 def interaction_graph(
     result: MotifInteractions, ax: Axes | None = None, *, cmap: str = "PuOr_r", limit: float | None = None
 ) -> Axes:
@@ -175,6 +178,7 @@ def interaction_graph(
     return ax
 
 
+@draws(MotifInteractions, kind="matrix")
 def interaction_matrix(
     result: MotifInteractions,
     ax: Axes | None = None,
@@ -219,6 +223,7 @@ def interaction_matrix(
     return ax
 
 
+@draws(Spacing)
 def spacing_curves(
     result: Spacing, ax: Axes | None = None, *, show: str = "effect", colors: tuple[str, str] = (_FORWARD, _REVERSE)
 ) -> Axes:
@@ -262,6 +267,7 @@ def spacing_curves(
     return ax
 
 
+@draws(Marginalization)
 def marginal_effects(result: Marginalization, ax: Axes | None = None, *, color: str = _FORWARD) -> Axes:
     """Draw what a motif does in each background, by strand, with the mean.
 
@@ -324,6 +330,7 @@ def necessity_sufficiency(result: MotifSites, ax: Axes | None = None, *, labels:
     return ax
 
 
+@draws(Design)
 def design_path(result: Design, ax: Axes | None = None, *, color: str = _FORWARD) -> Axes:
     """Draw the prediction after each edit of a design.
 

@@ -7,10 +7,12 @@ from matplotlib.axes import Axes
 from crossdna_interpret.plot.drawing import INK, axes_of
 from crossdna_interpret.plot.labels import x_label, y_label
 from crossdna_interpret.results import Orientation
+from crossdna_interpret.results.pictures import draws
 
 __all__ = ["orientation_scatter"]
 
 
+@draws(Orientation)
 def orientation_scatter(result: Orientation, ax: Axes | None = None, *, color: str = "#0072B2") -> Axes:
     """Draw the prediction for each reverse complement against that for the sequence as given.
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from crossdna_interpret import alphabet
+from crossdna_interpret.dna import alphabet
 from crossdna_interpret.results.averaged import OverOrientations
 from crossdna_interpret.results.certificate import Certificate, freeze
+from crossdna_interpret.results.pictures import draw
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -128,6 +129,4 @@ class Attribution(OverOrientations):
 
     def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
         """Logo, of both strands where the model reads them apart; see `plot.strand_logo`."""
-        from crossdna_interpret import plot
-
-        return plot.strand_logo(self, ax=ax, **options)
+        return draw(self, ax=ax, **options)

@@ -7,9 +7,10 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
-__all__ = ["OverOrientations", "OverTargets"]
+__all__ = ["OverOrientations", "OverTargets", "averaged"]
 
 Own = TypeVar("Own", bound="OverTargets")
+Result = TypeVar("Result")
 
 
 class OverOrientations:
@@ -45,3 +46,21 @@ class OverTargets(OverOrientations):
         """The same predictions, seen for another target."""
         of_both = None if self.orientations is None else tuple(one.with_target(target) for one in self.orientations)
         return dataclasses.replace(self, target=target, orientations=of_both)  # type: ignore[type-var]
+
+
+def averaged(forward: Result, reverse: Result) -> Result:
+    """The mean of a result and of that of the reverse-complemented model, which carries both as its `orientations`.
+
+    Args:
+        forward: of the sequence as given.
+        reverse: of the `ReverseComplemented` model, in coordinates of the sequence as given.
+    """
+    assert dataclasses.is_dataclass(forward)
+    assert not isinstance(forward, type)
+    both = forward, reverse
+    names: tuple[str, ...] = forward.AVERAGED  # type: ignore[attr-defined]
+    means = {name: (getattr(forward, name) + getattr(reverse, name)) / 2 for name in names}
+    certificates = [each.certificate for each in both]  # type: ignore[attr-defined]
+    method = ", and ".join(dict.fromkeys(certificate.method for certificate in certificates))
+    certificate = certificates[0].merge(certificates, method=method, settings={"rc_average": True})
+    return dataclasses.replace(forward, **means, orientations=both, certificate=certificate)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crossdna_interpret.edits import Edit
+from crossdna_interpret.dna.edits import Edit
 from crossdna_interpret.results.certificate import Certificate, freeze
+from crossdna_interpret.results.pictures import draw
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -104,6 +105,4 @@ class Design:
 
     def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
         """The prediction after each edit; see `plot.design_path`."""
-        from crossdna_interpret import plot
-
-        return plot.design_path(self, ax=ax, **options)
+        return draw(self, ax=ax, **options)

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from crossdna_interpret.edits import Edit
+from crossdna_interpret.dna.edits import Edit
 from crossdna_interpret.results.averaged import OverTargets
 from crossdna_interpret.results.certificate import Certificate, freeze
+from crossdna_interpret.results.pictures import draw
 from crossdna_interpret.results.tables import target_table
 
 if TYPE_CHECKING:
@@ -115,9 +116,7 @@ class EditScores(OverTargets):
 
     def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
         """The change that each edit makes, where it is made; see `plot.edit_effects`."""
-        from crossdna_interpret import plot
-
-        return plot.edit_effects(self, ax=ax, **options)
+        return draw(self, ax=ax, **options)
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,6 +200,4 @@ class EditScan:
 
     def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
         """The change at each place; see `plot.edit_effects`."""
-        from crossdna_interpret import plot
-
-        return plot.edit_effects(self, ax=ax, **options)
+        return draw(self, ax=ax, **options)

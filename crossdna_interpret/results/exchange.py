@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from crossdna_interpret import alphabet
+from crossdna_interpret.dna import alphabet
 from crossdna_interpret.results.averaged import OverOrientations
 from crossdna_interpret.results.certificate import Certificate, freeze
 from crossdna_interpret.results.mutagenesis import Mutagenesis
+from crossdna_interpret.results.pictures import draw
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -217,9 +218,7 @@ class StrandExchange(OverOrientations):
 
     def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
         """Arcs between the two strands; see `plot.exchange_arcs`."""
-        from crossdna_interpret import plot
-
-        return plot.exchange_arcs(self, ax=ax, **options)
+        return draw(self, ax=ax, **options)
 
 
 @dataclass(frozen=True, eq=False)
@@ -311,6 +310,4 @@ class ExchangeMutagenesis:
 
     def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
         """Heat map of `delta`; see `plot.mutagenesis_map`."""
-        from crossdna_interpret import plot
-
-        return plot.mutagenesis_map(self, ax=ax, **options)
+        return draw(self, ax=ax, **options)

@@ -9,6 +9,7 @@ import numpy as np
 
 from crossdna_interpret.results.certificate import Certificate, freeze
 from crossdna_interpret.results.motifs import MotifSites
+from crossdna_interpret.results.pictures import draw
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -101,9 +102,7 @@ class Marginalization:
 
     def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
         """The effect in each background, by strand; see `plot.marginal_effects`."""
-        from crossdna_interpret import plot
-
-        return plot.marginal_effects(self, ax=ax, **options)
+        return draw(self, ax=ax, **options)
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,9 +203,7 @@ class Spacing:
 
     def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
         """A curve for each arrangement; see `plot.spacing_curves`."""
-        from crossdna_interpret import plot
-
-        return plot.spacing_curves(self, ax=ax, **options)
+        return draw(self, ax=ax, **options)
 
 
 @dataclass(frozen=True, eq=False)
@@ -339,9 +336,6 @@ class MotifInteractions:
     def plot(self, ax: Axes | None = None, *, kind: Literal["graph", "matrix"] = "graph", **options: Any) -> Axes:
         """Sites along the sequence with arcs between those that interact, or as a matrix; see `plot.interaction_graph`
         and `plot.interaction_matrix`."""
-        from crossdna_interpret import plot
-
         if kind not in ("graph", "matrix"):
             raise ValueError(f"`kind` must be 'graph' or 'matrix', but got {kind!r}.")
-        draw = plot.interaction_graph if kind == "graph" else plot.interaction_matrix
-        return draw(self, ax=ax, **options)
+        return draw(self, kind, ax=ax, **options)

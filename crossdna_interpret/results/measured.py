@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from crossdna_interpret.results.certificate import Certificate
+from crossdna_interpret.results.pictures import draw
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,6 +86,4 @@ class MeasuredComparison:
 
     def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
         """Measured against predicted effects; see `plot.measured_scatter`."""
-        from crossdna_interpret import plot
-
-        return plot.measured_scatter(self, ax=ax, **options)
+        return draw(self, ax=ax, **options)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import numpy as np
 
 from crossdna_interpret.results.certificate import Certificate
+from crossdna_interpret.results.pictures import draw
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -125,9 +126,7 @@ class Seqlets(_Stretches):
 
     def plot(self, ax: Axes | None = None, *, example: int = 0, **options: Any) -> Axes:
         """A sequence with its stretches marked; see `plot.annotated_logo`."""
-        from crossdna_interpret import plot
-
-        return plot.annotated_logo(self, ax=ax, example=example, **options)
+        return draw(self, ax=ax, example=example, **options)
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,6 +174,4 @@ class MotifSites(_Stretches):
 
     def plot(self, ax: Axes | None = None, *, example: int = 0, **options: Any) -> Axes:
         """A sequence with its sites in brackets; see `plot.annotated_logo`."""
-        from crossdna_interpret import plot
-
-        return plot.annotated_logo(self, ax=ax, example=example, **options)
+        return draw(self, ax=ax, example=example, **options)

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crossdna_interpret import alphabet
+from crossdna_interpret.dna import alphabet
 from crossdna_interpret.results.averaged import OverTargets
 from crossdna_interpret.results.certificate import Certificate, freeze
+from crossdna_interpret.results.pictures import draw
 from crossdna_interpret.results.tables import target_table
 
 if TYPE_CHECKING:
@@ -119,6 +120,4 @@ class Mutagenesis(OverTargets):
 
     def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
         """Heat map of `delta`; see `plot.mutagenesis_map`."""
-        from crossdna_interpret import plot
-
-        return plot.mutagenesis_map(self, ax=ax, **options)
+        return draw(self, ax=ax, **options)

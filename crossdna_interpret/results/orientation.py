@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crossdna_interpret.results.certificate import Certificate, freeze
+from crossdna_interpret.results.pictures import draw
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,6 +91,4 @@ class Orientation:
 
     def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
         """Both orientations against each other; see `plot.orientation_scatter`."""
-        from crossdna_interpret import plot
-
-        return plot.orientation_scatter(self, ax=ax, **options)
+        return draw(self, ax=ax, **options)

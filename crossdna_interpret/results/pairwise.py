@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from crossdna_interpret import alphabet
+from crossdna_interpret.dna import alphabet
 from crossdna_interpret.results.averaged import OverTargets
 from crossdna_interpret.results.certificate import Certificate, freeze
+from crossdna_interpret.results.pictures import draw
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -144,6 +145,4 @@ class PairwiseMutagenesis(OverTargets):
 
     def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
         """Heat map of the strongest interaction of each pair; see `plot.interaction_map`."""
-        from crossdna_interpret import plot
-
-        return plot.interaction_map(self, ax=ax, **options)
+        return draw(self, ax=ax, **options)

@@ -14,13 +14,13 @@ import numpy as np
 
 from crossdna_interpret.attribution.gradients import input_gradient, integrated_gradients
 from crossdna_interpret.attribution.mutagenesis import ism
-from crossdna_interpret.exchange.maps import strand_exchange
-from crossdna_interpret.exchange.orientation import symmetric_targets
+from crossdna_interpret.dna.strand import reverse_complement
+from crossdna_interpret.models.training_range import shown_elsewhere
 from crossdna_interpret.progress import followed
 from crossdna_interpret.results import Attribution, Mutagenesis, StrandExchange
-from crossdna_interpret.scoring import predict
-from crossdna_interpret.strand import reverse_complement
-from crossdna_interpret.training_range import shown_elsewhere
+from crossdna_interpret.scoring.predict import predict
+from crossdna_interpret.strands.exchange import strand_exchange
+from crossdna_interpret.strands.orientation import symmetric_targets
 
 __all__ = ["STAGES", "Computing", "Question", "Results", "Stage"]
 
@@ -62,6 +62,7 @@ class Question:
 
     sequence: str
     target: int
+    weights: int = 0  # how often they have been changed
 
 
 _alive: weakref.WeakSet[Computing] = weakref.WeakSet()

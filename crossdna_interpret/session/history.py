@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from crossdna_interpret import alphabet
-from crossdna_interpret.edits import Edit, Editor
+from crossdna_interpret.dna import alphabet
+from crossdna_interpret.dna.edits import Edit, Editor
 
 __all__ = ["History", "Step", "parsed"]
 

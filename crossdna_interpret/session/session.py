@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,15 +10,19 @@ from typing import Any, Literal, get_args
 
 from torch import nn
 
-from crossdna_interpret import loci
-from crossdna_interpret.edits import Edit
-from crossdna_interpret.exchange.interventions import Side, ablate_exchange
-from crossdna_interpret.exchange.maps import has_exchange
+from crossdna_interpret.dna.edits import Edit
+from crossdna_interpret.io import examples as loci
+from crossdna_interpret.models.evaluation import separate
+from crossdna_interpret.models.protocols import ModelLike, StrandPaths, capability
+from crossdna_interpret.models.registry import resolve_model
+from crossdna_interpret.models.training_range import outside_training, shown_elsewhere
 from crossdna_interpret.results import Attribution, Direction, ExchangeAblation, Mutagenesis
-from crossdna_interpret.scoring import ModelLike, require_memory, resolve_batch_size, resolve_model, resolve_target
+from crossdna_interpret.scoring.batches import require_memory, resolve_batch_size
+from crossdna_interpret.scoring.targets import resolve_target
 from crossdna_interpret.session.computing import STAGES, Computing, Question, Results, Stage
 from crossdna_interpret.session.history import History, Step, parsed
-from crossdna_interpret.training_range import outside_training, shown_elsewhere
+from crossdna_interpret.strands.exchange import has_exchange
+from crossdna_interpret.strands.interventions import Side, ablate_exchange
 
 __all__ = ["LONGEST", "Comparison", "Method", "Session", "Topic", "examples"]
 
@@ -102,7 +105,7 @@ class Session:
     ) -> None:
         resolved = resolve_model(model)
         assert isinstance(resolved, nn.Module)
-        self.model: Any = copy.deepcopy(resolved).eval()
+        self.model: Any = separate(resolved)
         self.target = resolve_target(resolved, 0 if target is None else target)
         self.method: Method = _checked_method(method)
         unknown = [stage for stage in stages if stage not in STAGES]
@@ -111,8 +114,8 @@ class Session:
         bridged = has_exchange(resolved)
         self.stages = tuple(stage for stage in STAGES if stage in stages and (stage != "exchange" or bridged))
         self._given = str(model) if isinstance(model, (str, Path)) else None
-        # What is asked for at once must not meet, inside one model, what is being computed.
-        self._at_once, self._asking = copy.deepcopy(self.model), threading.Lock()
+        # What is asked for at once must not meet, inside one module, what is being computed. Weights are shared.
+        self._at_once, self._asking = separate(resolved), threading.Lock()
         self.error: str | None = None
         self.selection: tuple[int, int] | None = None
         self.pinned: str | None = None
@@ -172,7 +175,13 @@ class Session:
     @property
     def by_strand(self) -> bool:
         """Whether the model reads each strand by a path of its own, so that attributions can be split by strand."""
-        return hasattr(self.model, "forward_strands")
+        return capability(self.model, StrandPaths) is not None
+
+    @property
+    def _weights(self) -> int:
+        """How often weights have been changed in place: they are the caller's, who may go on training."""
+        tensors = (*self.model.parameters(), *self.model.buffers())
+        return sum(tensor._version for tensor in tensors if not tensor.is_inference())
 
     @property
     def outside_training(self) -> str | None:
@@ -227,7 +236,7 @@ class Session:
         return Comparison(before, now, through)
 
     def _known(self, sequence: str) -> Results:
-        return self._computing.known(Question(sequence, self.target))
+        return self._computing.known(Question(sequence, self.target, self._weights))
 
     # What can be done
 
@@ -380,10 +389,10 @@ class Session:
         with self._lock:
             unasked = {"gradient", "integrated_gradients"} - {self.method}
             stages = tuple(stage for stage in self.stages if stage not in unasked)
-            wanted = [(Question(self.sequence, self.target), stages)]
+            wanted = [(Question(self.sequence, self.target, self._weights), stages)]
             if self.pinned not in (None, self.sequence):
                 compared = tuple(stage for stage in self.stages if stage in ("prediction", "exchange"))
-                wanted.append((Question(self.pinned or "", self.target), compared))
+                wanted.append((Question(self.pinned or "", self.target, self._weights), compared))
         self._computing.ask(wanted)
 
     def _computed(self, topic: str) -> None:

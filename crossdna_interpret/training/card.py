@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from crossdna_interpret.models.crossdna.model import CrossDNA
-from crossdna_interpret.training_range import TrainingRange
+from crossdna_interpret.models.training_range import TrainingRange
 
 __all__ = ["described", "finetuning_card", "pretraining_card"]
 

@@ -19,7 +19,8 @@ from torch import Tensor
 from crossdna_interpret.models.crossdna.checkpoint import save_crossdna
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
 from crossdna_interpret.models.crossdna.model import CrossDNA
-from crossdna_interpret.models.store import load_model
+from crossdna_interpret.models.registry import load_model
+from crossdna_interpret.models.training_range import TrainingRange
 from crossdna_interpret.training.card import finetuning_card, pretraining_card
 from crossdna_interpret.training.evaluation import evaluate
 from crossdna_interpret.training.finetuning import Finetuning
@@ -28,7 +29,6 @@ from crossdna_interpret.training.pretraining import Objective, Pretraining
 from crossdna_interpret.training.run import RunOptions, fit
 from crossdna_interpret.training.tables import Table, read_table
 from crossdna_interpret.training.windows import Windows, open_windows
-from crossdna_interpret.training_range import TrainingRange
 
 __all__ = ["main"]
 
@@ -71,9 +71,16 @@ def _new_model(targets: Sequence[str], options: argparse.Namespace, gate_freeze:
     return CrossDNA(config, targets)
 
 
+def _crossdna(name: str) -> CrossDNA:
+    model = load_model(name)
+    if not isinstance(model, CrossDNA):
+        raise ValueError(f"`--model` {name} must be a CrossDNA, but is a {type(model).__name__}.")
+    return model
+
+
 def _started_from(name: str, targets: Sequence[str]) -> CrossDNA:
     """A model with the weights of another, all but the head's, which it may not have."""
-    source = load_model(name)
+    source = _crossdna(name)
     model = CrossDNA(source.config, targets)
     model.load_state_dict({**model.state_dict(), **_body(source)})
     return model
@@ -215,7 +222,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         raise ValueError(f"`--rows` must say which rows: {', '.join(splits)}.")
     if name not in splits:
         raise ValueError(f"`--rows` {name!r} is not in {options.table}; it has {', '.join(splits)}.")
-    measures = evaluate(load_model(options.model), splits[name], task=options.task)
+    measures = evaluate(_crossdna(options.model), splits[name], task=options.task)
     if options.out is not None:
         measures.to_csv(options.out, sep="\t", index=False, float_format="%.6g")
     sys.stdout.write(measures.to_string(index=False, float_format=lambda value: f"{value:.3f}") + "\n")

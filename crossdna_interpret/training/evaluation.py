@@ -9,9 +9,9 @@ import pandas as pd
 import torch
 from scipy import stats
 
-from crossdna_interpret import strand
-from crossdna_interpret.evaluation import in_evaluation_mode
+from crossdna_interpret.dna import strand
 from crossdna_interpret.models.crossdna.model import CrossDNA
+from crossdna_interpret.models.evaluation import in_evaluation_mode
 from crossdna_interpret.statistics import correlation
 from crossdna_interpret.training.batches import Batches
 from crossdna_interpret.training.metrics import auroc

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from crossdna_interpret import strand
+from crossdna_interpret.dna import strand
 from crossdna_interpret.models.crossdna.model import CrossDNA, Head
-from crossdna_interpret.models.crossdna.swap import symmetrized
+from crossdna_interpret.models.crossdna.strand_symmetry import symmetrized
 from crossdna_interpret.training.batches import Batches
 from crossdna_interpret.training.supervised import Supervised
 from crossdna_interpret.training.tables import Table

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from crossdna_interpret import alphabet
+from crossdna_interpret.dna import alphabet
 from crossdna_interpret.training.batches import Rows
 
 __all__ = ["SeededModule", "UndefinedMeasureWarning", "channels", "decayed", "require_seed"]

@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from crossdna_interpret import alphabet, strand
+from crossdna_interpret.dna import alphabet, strand
+from crossdna_interpret.models.crossdna import blocks
 
 __all__ = [
     "EMA_DECAY",
@@ -106,13 +107,13 @@ def warmed_up(step: int, *, steps: int = 10_000, peak: float = SEMANTIC_WEIGHT) 
     return peak * min(1.0, step / steps) if steps else peak
 
 
-def fusion_gate_targets(pairs: Sequence[strand.BlockPair], like: Tensor) -> Tensor:
+def fusion_gate_targets(pairs: Sequence[blocks.BlockPair], like: Tensor) -> Tensor:
     """(L,) the target of the fusion gate at each position: 1 where branch A has the forward strand, else 0."""
     parts = [like.new_full((pair.forward.end - pair.forward.start,), float(pair.a_is_forward)) for pair in pairs]
     return torch.cat(parts)
 
 
-def fusion_gate_loss(logits: Tensor, pairs: Sequence[strand.BlockPair]) -> Tensor:
+def fusion_gate_loss(logits: Tensor, pairs: Sequence[blocks.BlockPair]) -> Tensor:
     """Mean binary cross-entropy, in nats, of the fusion gate's logits (N, L, H), divided by its temperature."""
     targets = fusion_gate_targets(pairs, logits).unsqueeze(-1).expand_as(logits)
     return F.binary_cross_entropy_with_logits(logits, targets)

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from crossdna_interpret import strand
-from crossdna_interpret.hooks import Activations, capture
+from crossdna_interpret.dna import strand
 from crossdna_interpret.models.crossdna.model import CrossDNA
+from crossdna_interpret.models.hooks import Activations, capture
 from crossdna_interpret.training.module import SeededModule, channels, decayed, require_seed
 from crossdna_interpret.training.objective import (
     EMA_DECAY,

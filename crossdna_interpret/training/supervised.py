@@ -15,17 +15,11 @@ import torch.nn.functional as F
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
-from crossdna_interpret import alphabet, strand
+from crossdna_interpret.dna import alphabet, strand
 from crossdna_interpret.statistics import pearson
 from crossdna_interpret.training.batches import Rows
 from crossdna_interpret.training.metrics import auroc
-from crossdna_interpret.training.module import (
-    SeededModule,
-    UndefinedMeasureWarning,
-    channels,
-    decayed,
-    require_seed,
-)
+from crossdna_interpret.training.module import SeededModule, UndefinedMeasureWarning, channels, decayed, require_seed
 from crossdna_interpret.training.tables import PADDING, Batch, Table, Task
 
 __all__ = ["Plain", "Supervised", "Task", "by_length", "require_labels", "shifted", "varies"]

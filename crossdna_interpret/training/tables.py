@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from crossdna_interpret import alphabet, strand
+from crossdna_interpret.dna import alphabet, strand
 from crossdna_interpret.training.packed import Packed, packed
 from crossdna_interpret.training.tsv import read_pieces
 

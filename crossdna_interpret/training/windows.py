@@ -17,7 +17,7 @@ import pyfaidx
 import torch
 from torch import Tensor
 
-from crossdna_interpret import alphabet
+from crossdna_interpret.dna import alphabet
 
 __all__ = ["Interval", "ShortWarning", "Windows", "open_windows", "read_bed"]
 

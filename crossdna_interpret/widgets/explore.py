@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from crossdna_interpret.session import Method, Session
 
 if TYPE_CHECKING:
-    from crossdna_interpret.scoring import ModelLike
+    from crossdna_interpret.models.protocols import ModelLike
     from crossdna_interpret.widgets.explorer import Explorer
 
 __all__ = ["explore"]

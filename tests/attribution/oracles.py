@@ -9,9 +9,7 @@ import torch
 from captum.attr import LayerIntegratedGradients
 from torch import nn
 
-from crossdna_interpret import (
-    alphabet,
-)
+from crossdna_interpret.dna import alphabet
 
 TARGETS = ("rods", "cones", "amacrine")
 

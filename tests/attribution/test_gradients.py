@@ -9,16 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from crossdna_interpret import (
-    Attribution,
-    CompletenessWarning,
-    alphabet,
-    input_gradient,
-    integrated_gradients,
-    predict,
-    wrap,
-)
-from crossdna_interpret.shuffling import dinucleotide_shuffles
+from crossdna_interpret import Attribution, CompletenessWarning, input_gradient, integrated_gradients, predict, wrap
+from crossdna_interpret.dna import alphabet
+from crossdna_interpret.dna.shuffling import dinucleotide_shuffles
+from crossdna_interpret.models.protocols import StrandPaths, declare
 from tests.attribution.oracles import TARGETS, captum_by_strand, channels
 
 # Fixed quadrature that is content with any error, to compare with other quadratures of as many points.
@@ -58,6 +52,16 @@ class LinearStrands(LinearModel):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.forward_strands(x, x[:, [3, 2, 1, 0, 4]].flip(-1))
+
+
+class Paths:
+    """What `LinearStrands` offers."""
+
+    def __init__(self, model: LinearStrands) -> None:
+        self.scores = model.forward_strands
+
+
+declare(LinearStrands, {StrandPaths: Paths})
 
 
 class Broken(LinearModel):

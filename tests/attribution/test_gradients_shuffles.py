@@ -13,8 +13,9 @@ import scipy.stats
 import torch
 from torch import nn
 
-from crossdna_interpret import ShuffleWarning, alphabet, integrated_gradients, strand
-from crossdna_interpret.shuffling import _shuffled, dinucleotide_shuffles
+from crossdna_interpret import ShuffleWarning, integrated_gradients
+from crossdna_interpret.dna import alphabet, strand
+from crossdna_interpret.dna.shuffling import _shuffled, dinucleotide_shuffles
 
 # Fixed quadrature that is content with any error, so that all draws get as many points.
 FIXED = {"tolerance": 1e6}

@@ -10,7 +10,8 @@ import torch
 from captum.attr import Saliency
 from torch import Tensor, nn
 
-from crossdna_interpret import input_gradient, predict, strand
+from crossdna_interpret import input_gradient, predict
+from crossdna_interpret.dna import strand
 
 
 @pytest.mark.parametrize("targets", [("rods", "cones"), ()])

@@ -10,7 +10,8 @@ import torch
 from tangermeme.saturation_mutagenesis import saturation_mutagenesis
 from torch import Tensor, nn
 
-from crossdna_interpret import Mutagenesis, alphabet, ism, predict
+from crossdna_interpret import Mutagenesis, ism, predict
+from crossdna_interpret.dna import alphabet
 
 TARGETS = ("rods", "cones", "amacrine")
 
@@ -60,6 +61,7 @@ def seen(model: nn.Module) -> list[Tensor]:
     return inputs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
 @pytest.mark.parametrize("case", CASES)
 def test_equals_tangermeme(

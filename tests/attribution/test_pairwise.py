@@ -13,7 +13,8 @@ from tangermeme.ersatz import substitute
 from tangermeme.saturation_mutagenesis import saturation_mutagenesis
 from torch import Tensor, nn
 
-from crossdna_interpret import PairwiseMutagenesis, alphabet, pairwise_ism, predict
+from crossdna_interpret import PairwiseMutagenesis, pairwise_ism, predict
+from crossdna_interpret.dna import alphabet
 
 TARGETS = ("rods", "cones", "amacrine")
 MODELS: dict[str, dict[str, Any]] = {
@@ -69,6 +70,7 @@ def channels(sequence: str) -> Tensor:
 # Against other computations
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
 @pytest.mark.parametrize("name", MODELS)
 def test_predictions_are_those_of_the_doubly_edited_strings(
@@ -183,7 +185,9 @@ def test_own_bases_repeat_what_is_known_to_the_bit(make_model: Callable, make_se
 
 
 def test_every_edit_is_asked_once(asked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("crossdna_interpret.engine.stability", lambda *_: {})  # which scores sequences of its own
+    monkeypatch.setattr(
+        "crossdna_interpret.scoring.runner.stability", lambda *_: {}
+    )  # which scores sequences of its own
     sequence = "ACGTNACGT"
     pairwise_ism(sequence, Known(9, (0, 1)), regions=((1, 4), (3, 6)), target=0, batch_size=4)
     assert len(asked) == len(set(asked))

@@ -9,14 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from crossdna_interpret import (
-    CompletenessWarning,
-    alphabet,
-    integrated_gradients,
-    predict,
-    wrap,
-)
-from crossdna_interpret.shuffling import dinucleotide_shuffles
+from crossdna_interpret import CompletenessWarning, integrated_gradients, predict, wrap
+from crossdna_interpret.dna import alphabet
+from crossdna_interpret.dna.shuffling import dinucleotide_shuffles
 from tests.attribution.oracles import TARGETS, captum_by_strand, channels
 
 # Fixed quadrature that is content with any error, to compare with other quadratures of as many points.
@@ -86,6 +81,7 @@ def test_sections_that_are_halved_approach_one_fine_rule(
     np.testing.assert_allclose(a.reverse, reverse, rtol=0, atol=1e-5 * largest)
 
 
+@pytest.mark.slow
 def test_models_with_kinks_on_the_way_are_complete_too(make_model: Callable, make_sequence: Callable) -> None:
     model, sequence = make_model().double(), make_sequence(40)
     # One rule for the whole line is off by more than 1 % of the change, with as many as 1,024 points.

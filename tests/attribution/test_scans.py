@@ -12,7 +12,8 @@ import torch
 from tangermeme import ersatz
 from torch import Tensor, nn
 
-from crossdna_interpret import EditScan, alphabet, deletion_scan, insertion_scan, predict
+from crossdna_interpret import EditScan, deletion_scan, insertion_scan, predict
+from crossdna_interpret.dna import alphabet
 
 TARGETS = ("rods", "cones", "amacrine")
 FLANKS = ("GATTACAGATTACA", "CCTGAAACCTGA")
@@ -144,7 +145,9 @@ def test_what_insertions_put_in() -> None:
 
 
 def test_every_place_is_asked_once(asked: list[Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("crossdna_interpret.engine.stability", lambda *_: {})  # which scores sequences of its own
+    monkeypatch.setattr(
+        "crossdna_interpret.scoring.runner.stability", lambda *_: {}
+    )  # which scores sequences of its own
     deletion_scan("ACGTTGCAAC", Counting(), width=3, target=0, start=1, end=9, step=2, batch_size=2)
     texts = [alphabet.decode(row.argmax(0).numpy()) for x in asked for row in x]
     assert texts == ["ACGTTGCAAC", "ATGCAAC", "ACGCAAC", "ACGTTAC"]

@@ -28,13 +28,13 @@ import psutil
 import torch
 
 import crossdna_interpret as cdi
-from crossdna_interpret import alphabet
-from crossdna_interpret.edits import Editor
-from crossdna_interpret.engine import run_edits
-from crossdna_interpret.models.crossdna import kernels
+from crossdna_interpret.dna import alphabet
+from crossdna_interpret.dna.edits import Editor
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
 from crossdna_interpret.models.crossdna.incremental import Incremental
 from crossdna_interpret.models.crossdna.model import CrossDNA
+from crossdna_interpret.models.crossdna.native import bindings as kernels
+from crossdna_interpret.scoring.runner import run_edits
 
 BATCHES = (64, 128, 256)  # tangermeme's
 PEERS = {fast: f"tangermeme, fast={fast}" for fast in (False, True)}

@@ -24,7 +24,10 @@ SAVE = """() => {
 }"""
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["subshells", "no subshells"])
+both_kinds_of_kernel = pytest.mark.parametrize("lab", [True, False], ids=["subshells", "no subshells"], indirect=True)
+
+
+@pytest.fixture(scope="module", params=[True], ids=["subshells"])
 def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     folder = tmp_path_factory.mktemp("lab") / "notebooks"
     folder.mkdir()
@@ -90,6 +93,7 @@ def mutated(sequence: str, *changes: tuple[int, str]) -> str:
     return "".join(letters)
 
 
+@both_kinds_of_kernel
 def test_a_click_on_a_base_changes_everything(lab: Lab, explorer: Any) -> None:
     assert shown(explorer) == f"{cdi.predict(SEQUENCE)[0, 0]:.3f}"
     base = "T" if SEQUENCE[40] != "T" else "A"
@@ -161,6 +165,7 @@ def test_what_is_wrong_is_said_in_the_widget(lab: Lab, explorer: Any) -> None:
     assert explorer.locator("[role=alert]").count() == 0
 
 
+@both_kinds_of_kernel
 def test_fast_clicks_end_in_the_state_of_the_last(lab: Lab, explorer: Any) -> None:
     changes = [(i, "A" if SEQUENCE[i] != "A" else "C") for i in range(20, 40)]
     for position, base in changes:
@@ -267,6 +272,7 @@ def test_a_sequence_outside_of_the_training_range_is_marked(lab: Lab, explorer: 
     assert explorer.locator(".cdi-outside").count() == 0
 
 
+@both_kinds_of_kernel
 def test_typing_edits_the_sequence_and_not_the_notebook(lab: Lab, explorer: Any) -> None:
     """In command mode, as after Run All, letters are commands to the notebook: A inserts a cell, X cuts one."""
     cells = "() => window.jupyterapp.shell.currentWidget.content.widgets.length"

@@ -9,12 +9,14 @@ import pytest
 import torch
 
 import crossdna_interpret as cdi
+from crossdna_interpret.models.crossdna.exchange import without_messages
 from crossdna_interpret.models.crossdna.model import CrossDNA
 
 Make = Callable[..., CrossDNA]
 MakeSequence = Callable[..., str]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "targets"),
     [({}, ("rods", "cones")), ({"rc_blocks": "mirrored"}, ("activity",)), ({"block_size": None}, ())],
@@ -58,7 +60,7 @@ def test_table_and_importance(make_model: Make, make_sequence: MakeSequence) -> 
 def test_a_model_keeps_its_messages(make_model: Make, make_sequence: MakeSequence) -> None:
     model, sequence = make_model(), make_sequence(30)
     before = cdi.predict(sequence, model)
-    silent = model.silenced()
+    silent = without_messages(model)
     assert cdi.predict(sequence, silent)[0, 0] == pytest.approx(
         cdi.strand_exchange(sequence, model).effects.none, abs=1e-6
     )

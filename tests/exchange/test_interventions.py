@@ -9,9 +9,9 @@ import pytest
 import torch
 
 import crossdna_interpret as cdi
-from crossdna_interpret import strand
-from crossdna_interpret.hooks import capture, edit, hooked
+from crossdna_interpret.models import spans
 from crossdna_interpret.models.crossdna.model import CrossDNA
+from crossdna_interpret.models.hooks import capture, edit, hooked
 
 Make = Callable[..., CrossDNA]
 MakeSequence = Callable[..., str]
@@ -26,6 +26,7 @@ def exact(rc_blocks: str, make_model: Make) -> CrossDNA:
     return make_model(rc_blocks=rc_blocks).double()
 
 
+@pytest.mark.slow
 @every_pairing
 @pytest.mark.parametrize("targets", [("rods", "cones"), ()])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -69,7 +70,7 @@ def test_patching_a_sequence_into_itself_changes_nothing_to_the_bit(
 
 
 def replaced_by_hooks(
-    model: CrossDNA, sequence: str, change: Callable[[torch.Tensor, strand.Locus], torch.Tensor]
+    model: CrossDNA, sequence: str, change: Callable[[torch.Tensor, spans.Locus], torch.Tensor]
 ) -> float:
     with edit(model, {"bridge.message_*": change}):
         return float(cdi.predict(sequence, model)[0, 0])
@@ -79,7 +80,7 @@ def replaced_by_hooks(
 def test_receivers_lose_what_hooks_take_from_them(exact: CrossDNA, make_sequence: MakeSequence) -> None:
     sequence, places = make_sequence(LENGTH, n_at=(20,)), [0, 7, 23, 24, 25, 40]
 
-    def without(value: torch.Tensor, where: strand.Locus) -> torch.Tensor:
+    def without(value: torch.Tensor, where: spans.Locus) -> torch.Tensor:
         if where.strand == "reverse":
             return value
         return torch.where(torch.from_numpy(np.isin(where.positions, places))[:, None], 0.0, value)
@@ -96,7 +97,7 @@ def test_patched_receivers_get_what_hooks_give_them(exact: CrossDNA, make_sequen
         cdi.predict(source, exact)
     given = {(a.where.strand, a.where.start): a.value for name in seen for a in seen[name]}
 
-    def patched(value: torch.Tensor, where: strand.Locus) -> torch.Tensor:
+    def patched(value: torch.Tensor, where: spans.Locus) -> torch.Tensor:
         here = torch.from_numpy(np.isin(where.positions, places))[:, None]
         return torch.where(here, given[where.strand, where.start], value)
 

@@ -11,11 +11,14 @@ from captum.attr import IntegratedGradients
 from torch import nn
 
 import crossdna_interpret as cdi
-from crossdna_interpret import alphabet, strand
-from crossdna_interpret.hooks import capture, edit
+from crossdna_interpret.dna import alphabet, strand
+from crossdna_interpret.models import spans
+from crossdna_interpret.models.crossdna import blocks
 from crossdna_interpret.models.crossdna.bridge import DILATIONS
+from crossdna_interpret.models.crossdna.exchange import Messages, Received
 from crossdna_interpret.models.crossdna.model import CrossDNA
-from crossdna_interpret.models.crossdna.swap import swap_strands
+from crossdna_interpret.models.crossdna.strand_symmetry import swap_strands
+from crossdna_interpret.models.hooks import capture, edit
 
 Make = Callable[..., CrossDNA]
 MakeSequence = Callable[..., str]
@@ -45,7 +48,7 @@ def scores(model: CrossDNA, sequence: str, target: int, change: dict[str, float]
     """The score with messages of the given directions multiplied by a number, by hooks on the model itself."""
 
     # In even blocks branch A reads the forward strand; hooks say which strand a message arrives at.
-    def scaled(value: torch.Tensor, where: strand.Locus) -> torch.Tensor:
+    def scaled(value: torch.Tensor, where: spans.Locus) -> torch.Tensor:
         return value * change["reverse_to_forward" if where.strand == "forward" else "forward_to_reverse"]
 
     with edit(model, {"bridge.message_*": scaled}):
@@ -82,7 +85,7 @@ def test_what_positions_receive_adds_up_at_each(asked: tuple[CrossDNA, str, int]
     """Stronger than the sum: everything after the bridge looks at one position, so each has an effect of its own."""
     model, sequence, target = asked
     x = cdi.strand_exchange(sequence, model, target=target)
-    each = model.received(target, len(sequence))(model.one_hot(sequence))[0].numpy()
+    each = Received(model, target, len(sequence))(model.one_hot(sequence))[0].numpy()
     np.testing.assert_allclose(x.received[0] + x.received[1, x.partner], each, rtol=0, atol=1e-12)
 
 
@@ -115,7 +118,7 @@ def test_path_is_captums(asked: tuple[CrossDNA, str, int]) -> None:
 def test_terms_are_those_of_the_message(asked: tuple[CrossDNA, str, int]) -> None:
     """A sender's terms are what the message loses without it, along the same gradient."""
     model, sequence, target = asked
-    found = model.exchange(alphabet.encode(sequence), target)
+    found = Messages(model, alphabet.encode(sequence), target)
     gradient = torch.from_numpy(np.random.default_rng(0).normal(size=found.states.shape))
     by_sender, bias = found.shares(gradient, np.float64)
     np.testing.assert_allclose(bias, (gradient * found.parts[:, -1]).sum(-1), rtol=0, atol=1e-12)
@@ -188,7 +191,7 @@ def test_a_bridge_that_copies_one_channel_shows_only_that(
     here = np.zeros_like(x.by_source, dtype=bool)
     here[0, way] = np.eye(40, dtype=bool)
     assert not x.by_source[~here].any() and not x.bias.any()  # noqa: PT018
-    copied = strand.flip(seen["branch_b.out" if way == 0 else "branch_a.out"][0].value, strand.whole(sender, 40))
+    copied = blocks.flip(seen["branch_b.out" if way == 0 else "branch_a.out"][0].value, spans.whole(sender, 40))
     # Each share is the copied number by a gradient of its own, so it is zero just where the number is.
     assert (np.diagonal(x.by_source[0, way]) != 0).tolist() == (copied[0, :, 5] != 0).tolist()
     other = x.effects.forward_to_reverse if way == 0 else x.effects.reverse_to_forward
@@ -268,7 +271,7 @@ def test_models_without_an_exchange_are_refused(make_model: Make, make_sequence:
 
 
 def test_a_map_that_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch, make_model: Make) -> None:
-    from crossdna_interpret.exchange import maps
+    from crossdna_interpret.strands import exchange as maps
 
     monkeypatch.setattr(maps, "available_memory", lambda device: 10_000_000)
     with pytest.raises(MemoryError, match=r"The exchange map of 1,000 bases takes 0\.1 GB"):

@@ -11,10 +11,10 @@ from scipy.stats import pearsonr
 from torch import Tensor, nn
 
 import crossdna_interpret as cdi
-from crossdna_interpret import strand
-from crossdna_interpret.exchange.orientation import symmetric_targets
+from crossdna_interpret.dna import strand
 from crossdna_interpret.models.crossdna.model import CrossDNA
-from crossdna_interpret.models.crossdna.swap import symmetrized
+from crossdna_interpret.models.crossdna.strand_symmetry import symmetrized
+from crossdna_interpret.strands.orientation import symmetric_targets
 
 Make = Callable[..., CrossDNA]
 MakeSequence = Callable[..., str]
@@ -25,6 +25,7 @@ def sequences(make_sequence: MakeSequence, length: int, count: int = 6) -> list[
 
 
 # Random weights are too rough for the integral to be complete, which is no matter here.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::crossdna_interpret.CompletenessWarning")
 @pytest.mark.parametrize("method", ["ism", "integrated_gradients"])
 def test_a_symmetric_model_says_the_same(method: str, make_model: Make, make_sequence: MakeSequence) -> None:
@@ -37,6 +38,7 @@ def test_a_symmetric_model_says_the_same(method: str, make_model: Make, make_seq
     assert r.table["value"][0] == pytest.approx(1, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_numbers_are_those_of_the_predictions(make_model: Make, make_sequence: MakeSequence) -> None:
     model, seqs = make_model(targets=("rods", "cones")), sequences(make_sequence, 40)
     r = cdi.orientation(seqs, model, target="cones")
@@ -55,6 +57,7 @@ def test_numbers_are_those_of_the_predictions(make_model: Make, make_sequence: M
     assert interval["low"] < interval["value"] < interval["high"]
 
 
+@pytest.mark.slow
 def test_branches_exchanged_and_blocks_moved(make_model: Make, make_sequence: MakeSequence) -> None:
     model, seqs = make_model(), sequences(make_sequence, 60, 3)
     r = cdi.orientation(seqs, model)

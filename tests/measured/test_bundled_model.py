@@ -14,6 +14,8 @@ from crossdna_interpret.measured.laboratory import crx_pairs, paired_with_mutant
 from crossdna_interpret.motifs.collection import from_database
 from tests.conftest import SHARED
 
+pytestmark = pytest.mark.slow
+
 # Homeodomains with lysine at position 50 and their like, which bind what CRX binds.
 K50 = {"CRX", "DMBX1", "GSC", "GSC2", "OTX1", "OTX2", "PITX1", "PITX2", "PITX3"}
 

@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import pearsonr, spearmanr
 
 import crossdna_interpret as cdi
-from crossdna_interpret.edits import Editor
+from crossdna_interpret.dna.edits import Editor
 from crossdna_interpret.models.crossdna.model import CrossDNA
 
 

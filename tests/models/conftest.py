@@ -11,11 +11,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from crossdna_interpret.models.crossdna import compiling
 from crossdna_interpret.models.crossdna.checkpoint import save_crossdna
-from crossdna_interpret.models.crossdna.compiling import find_compiler
-from crossdna_interpret.models.crossdna.kernels import Kernels, load_kernels
 from crossdna_interpret.models.crossdna.model import CrossDNA
+from crossdna_interpret.models.crossdna.native import compiling
+from crossdna_interpret.models.crossdna.native.bindings import Kernels, load_kernels
+from crossdna_interpret.models.crossdna.native.compiling import find_compiler
 
 pytest.register_assert_rewrite("tests.models.kernel_sizes")  # so that a failure there shows its numbers
 

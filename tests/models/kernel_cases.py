@@ -11,8 +11,9 @@ import torch
 from hypothesis import HealthCheck, settings
 from torch import Tensor, nn
 
-from crossdna_interpret.models.crossdna.comba import Comba, CombaPast
-from crossdna_interpret.models.crossdna.kernels import Kernels
+from crossdna_interpret.models.crossdna.comba import Comba
+from crossdna_interpret.models.crossdna.native.bindings import Kernels
+from crossdna_interpret.models.crossdna.states import CombaPast
 from tests.models.kernel_sizes import SIZES, config_of
 
 # A busy machine is no reason to fail, so examples have no deadline; `make_model` keeps nothing from one to the next.

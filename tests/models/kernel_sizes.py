@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
-from crossdna_interpret.models.crossdna.kernels import Kernels
+from crossdna_interpret.models.crossdna.native.bindings import Kernels
 
 Call = Callable[..., Tensor]
 Load = Callable[[str, torch.dtype], Kernels]

@@ -11,16 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from crossdna_interpret.models.crossdna import attention
-from crossdna_interpret.models.crossdna.attention import (
-    Attention,
-    AttentionPast,
-    AttentionTrace,
-    GatedMLP,
-    rotary_table,
-    rotate,
-    windowed_attention,
-)
+from crossdna_interpret.models.crossdna.attention import Attention, GatedMLP, rotary_table, rotate, windowed_attention
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
+from crossdna_interpret.models.crossdna.states import AttentionPast, AttentionTrace
 
 # A busy machine is no reason to fail, so examples have no deadline.
 unhurried = settings(deadline=None, max_examples=40)

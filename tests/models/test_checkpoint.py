@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from crossdna_interpret.models.crossdna.checkpoint import FORMAT, load_crossdna, save_crossdna
+from crossdna_interpret.models.checkpoints import FORMAT
+from crossdna_interpret.models.crossdna.checkpoint import load_crossdna, save_crossdna
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
 from crossdna_interpret.models.crossdna.model import CrossDNA
 from tests.models.published_checkpoint import DEPTH, PUBLISHED_CONFIG, edited, published_tensors

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from crossdna_interpret.models.crossdna import comba
-from crossdna_interpret.models.crossdna.comba import Comba, CombaTrace, causal_depthwise, choose_backend
+from crossdna_interpret.models.crossdna.comba import Comba, causal_depthwise, choose_backend
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
 from crossdna_interpret.models.crossdna.recurrence import CHUNK, Chunks, chunked_comba, prepare
+from crossdna_interpret.models.crossdna.states import CombaTrace
 
 # A busy machine is no reason to fail, so examples have no deadline.
 unhurried = settings(deadline=None, max_examples=40)

@@ -13,11 +13,15 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from crossdna_interpret import alphabet, capture, scoring
-from crossdna_interpret.models.crossdna import compiling
+from crossdna_interpret import capture
+from crossdna_interpret.dna import alphabet
 from crossdna_interpret.models.crossdna.branch import Layer
 from crossdna_interpret.models.crossdna.comba import Comba
+from crossdna_interpret.models.crossdna.incremental import Incremental
 from crossdna_interpret.models.crossdna.model import CrossDNA
+from crossdna_interpret.models.crossdna.native import compiling
+from crossdna_interpret.scoring.forward import score_ids
+from tests.models.offers import accelerated, reuse_problem
 
 Make = Callable[..., CrossDNA]
 MakeSequence = Callable[..., str]
@@ -106,13 +110,13 @@ def check_reuse(
     model = make_model(**config, block_size=block_size).double()
     rng = np.random.default_rng(seed)
     reference = rng.choice(letters, length)
-    at_reference = scoring.score_ids(model, reference[None])[0]
-    scorer = model.reuse(reference)
+    at_reference = score_ids(model, reference[None])[0]
+    scorer = Incremental(model, reference)
     event("one length" if change == 0 else "other length")
 
     def check(ids: np.ndarray) -> Tensor:
-        with model.accelerated(compiled, 0.0):
-            reused, plain = scorer.score(ids), scoring.score_ids(model, ids)
+        with accelerated(model, compiled, 0.0):
+            reused, plain = scorer.score(ids), score_ids(model, ids)
         assert_exact(plain, reused.numpy(), at_reference)
         return reused
 
@@ -125,6 +129,7 @@ def check_reuse(
         assert_exact(first.numpy(), check(ids).numpy(), at_reference)
 
 
+@pytest.mark.slow
 @unhurried
 @given(config=CONFIGS, **EDITED)
 def test_reuse_gives_the_scores_of_whole_passes(make_model: Make, config: dict[str, Any], **given_to: Any) -> None:
@@ -138,6 +143,7 @@ compiler = pytest.mark.skipif(compiling.find_compiler() is None, reason="there i
 OF_KERNELS = {"conv_size": st.sampled_from([None, 4]), "expand_v": st.sampled_from([1.0, 2.0])}
 
 
+@pytest.mark.slow
 @compiler
 @unhurried
 @given(config=CONFIGS, of_kernels=st.fixed_dictionaries(OF_KERNELS), **EDITED)
@@ -170,6 +176,7 @@ def many_edits(length: int, count: int = 60) -> tuple[np.ndarray, np.ndarray]:
     return reference, np.stack([edited(reference, row, length, [0, 1, 2, 3], rng) for row in rows])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=compiler)], ids=["PyTorch", "kernels"])
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_in_float32_reuse_is_as_near_to_the_truth_as_whole_passes(
@@ -177,10 +184,10 @@ def test_in_float32_reuse_is_as_near_to_the_truth_as_whole_passes(
 ) -> None:
     model = make_model(**VARIANTS[variant])
     reference, ids = many_edits(80)
-    truth = scoring.score_ids(make_model(**VARIANTS[variant]).double(), ids)
-    plain = scoring.score_ids(model, ids)
-    with model.accelerated(compiled, 0.0):
-        reused = model.reuse(reference).score(ids).numpy()
+    truth = score_ids(make_model(**VARIANTS[variant]).double(), ids)
+    plain = score_ids(model, ids)
+    with accelerated(model, compiled, 0.0):
+        reused = Incremental(model, reference).score(ids).numpy()
     assert reused.dtype == np.float32
     unit = np.finfo(np.float32).eps * np.abs(truth).max()
     error = np.abs(reused - truth).max()
@@ -253,7 +260,7 @@ def reference(make_sequence: MakeSequence) -> np.ndarray:
 
 def test_a_whole_pass_is_seen_whole(make_model: Make, reference: np.ndarray, seen: Seen) -> None:
     model = make_model()
-    scoring.score_ids(model, reference[None])
+    score_ids(model, reference[None])
     # The first and the last of three blocks are read alike, and so at once.
     assert seen.by_layer(model) == {name: [(2, 24, 24), (1, 24, 24)] for name in ("a0", "a1", "b0", "b1")}
 
@@ -262,7 +269,7 @@ def test_an_edit_late_in_a_block_is_read_from_where_it_shows(
     make_model: Make, reference: np.ndarray, seen: Seen
 ) -> None:
     model = make_model()
-    scorer = model.reuse(reference)
+    scorer = Incremental(model, reference)
     ids = substituted(reference, 43)  # position 19 of the second block, 4 on the reverse strand
     scorer.score(reference[None])  # one pass over the reference, for what untouched blocks add
     seen.clear()
@@ -283,7 +290,7 @@ def test_an_edit_late_in_a_block_is_read_from_where_it_shows(
 
 def test_a_batch_is_read_from_its_first_edit_to_its_last(make_model: Make, reference: np.ndarray, seen: Seen) -> None:
     model = make_model()
-    scorer = model.reuse(reference)
+    scorer = Incremental(model, reference)
     # On the reverse strand of the first block these are positions 15, 12 and 8.
     ids = np.concatenate([substituted(reference, 8, 11, 15), reference[None]])
     scorer.score(ids)
@@ -294,7 +301,7 @@ def test_a_batch_is_read_from_its_first_edit_to_its_last(make_model: Make, refer
 
 def test_untouched_blocks_and_rows_cost_nothing(make_model: Make, reference: np.ndarray, seen: Seen) -> None:
     model = make_model()
-    scorer = model.reuse(reference)
+    scorer = Incremental(model, reference)
     scorer.score(reference[None])  # one pass over the reference, for what untouched blocks add
     seen.clear()
     scorer.score(np.repeat(reference[None], 5, axis=0))
@@ -312,7 +319,7 @@ def test_an_edit_beside_a_block_reaches_four_bases_into_it(
     make_model: Make, reference: np.ndarray, seen: Seen, place: int, blocks: int
 ) -> None:
     model = make_model()
-    scorer = model.reuse(reference)
+    scorer = Incremental(model, reference)
     scorer.score(reference[None])  # one pass over the reference, for what untouched blocks add
     seen.clear()
     scorer.score(substituted(reference, place))
@@ -323,7 +330,7 @@ def test_in_mirrored_pairing_the_strand_that_stands_still_is_not_read(
     make_model: Make, reference: np.ndarray, seen: Seen
 ) -> None:
     model = make_model(rc_blocks="mirrored")
-    scorer = model.reuse(reference)
+    scorer = Incremental(model, reference)
     ids = substituted(reference, 10)
     scorer.score(ids)
     seen.clear()
@@ -334,7 +341,7 @@ def test_in_mirrored_pairing_the_strand_that_stands_still_is_not_read(
 
 def test_what_lies_before_an_insertion_is_not_read(make_model: Make, reference: np.ndarray, seen: Seen) -> None:
     model = make_model(rc_blocks="mirrored")
-    scorer = model.reuse(reference)
+    scorer = Incremental(model, reference)
     longer = np.insert(reference, 60, (reference[60:63] + 1) % 4)[None]
     scorer.score(longer)
     seen.clear()
@@ -353,9 +360,9 @@ def test_a_reference_whose_blocks_are_not_kept_is_read_again(
 ) -> None:
     model = make_model(**VARIANTS[variant]).double()
     ids = substituted(reference, 12, 36, 60)
-    generous, frugal = model.reuse(reference), model.reuse(reference, cache_bytes=0)
+    generous, frugal = Incremental(model, reference), Incremental(model, reference, cache_bytes=0)
     expected = generous.score(ids)
-    assert_exact(scoring.score_ids(model, ids), expected.numpy(), scoring.score_ids(model, reference[None])[0])
+    assert_exact(score_ids(model, ids), expected.numpy(), score_ids(model, reference[None])[0])
     seen.clear()
     assert torch.equal(generous.score(ids), expected)
     assert seen.readings == 0
@@ -368,9 +375,9 @@ def test_a_reference_whose_blocks_are_not_kept_is_read_again(
 def test_an_edit_alone_is_exact_wherever_it_lies(make_model: Make, reference: np.ndarray, variant: str) -> None:
     # One at a time: in a batch, another edit may have a block read that this one would have been found to leave alone.
     model = make_model(**VARIANTS[variant], depth=1).double()
-    scorer = model.reuse(reference)
+    scorer = Incremental(model, reference)
     ids = substituted(reference, *range(len(reference)))
-    plain, at_reference = scoring.score_ids(model, ids), scoring.score_ids(model, reference[None])[0]
+    plain, at_reference = score_ids(model, ids), score_ids(model, reference[None])[0]
     for row, expected in zip(ids, plain, strict=True):
         assert_exact(expected[None], scorer.score(row[None]).numpy(), at_reference)
 
@@ -381,21 +388,21 @@ def test_a_last_block_that_grows_is_read_where_it_has_grown(
     model = make_model().double()
     reference = alphabet.encode(make_sequence(68))  # the last block has 20 bases, one whole chunk of the recurrence
     longer = np.insert(reference, 10, 4)[None]
-    scorer = model.reuse(reference)
+    scorer = Incremental(model, reference)
     scorer.score(longer)
     seen.clear()
     reused = scorer.score(longer).numpy()
     # On the reverse strand, branch B's in the last block, the first 20 positions are what they were, and one is new.
     assert {name: calls[-1][2] for name, calls in seen.by_layer(model).items() if name[0] == "b"} == {"b0": 1, "b1": 1}
-    assert_exact(scoring.score_ids(model, longer), reused, scoring.score_ids(model, reference[None])[0])
+    assert_exact(score_ids(model, longer), reused, score_ids(model, reference[None])[0])
 
 
 def test_a_sequence_of_nothing_but_n_has_a_likelihood_of_zero(make_model: Make) -> None:
     model = make_model(targets=()).double()
     nothing = np.full((1, 40), alphabet.N_ID)
     # What the reference's bases add, some -60, is taken away again.
-    assert model.reuse(np.zeros(40, dtype=np.int64)).score(nothing).item() == pytest.approx(0.0, abs=1e-13)
-    assert scoring.score_ids(model, nothing).tolist() == [[0.0]]
+    assert Incremental(model, np.zeros(40, dtype=np.int64)).score(nothing).item() == pytest.approx(0.0, abs=1e-13)
+    assert score_ids(model, nothing).tolist() == [[0.0]]
 
 
 # What it asks of a model, and what it leaves behind
@@ -404,14 +411,14 @@ def test_a_sequence_of_nothing_but_n_has_a_likelihood_of_zero(make_model: Make) 
 @pytest.mark.parametrize("register", ["register_forward_hook", "register_forward_pre_hook"])
 def test_hooks_are_a_problem_while_they_are_there(make_model: Make, register: str) -> None:
     model = make_model()
-    assert model.reuse_problem() is None
+    assert reuse_problem(model) is None
     handle = getattr(model.branch_a.layers[1].mlp, register)(lambda *args: None)
-    assert "hooks are active" in (model.reuse_problem() or "")
+    assert "hooks are active" in (reuse_problem(model) or "")
     handle.remove()
-    assert model.reuse_problem() is None
+    assert reuse_problem(model) is None
     with capture(model, "fusion.out"):
-        assert "hooks are active" in (model.reuse_problem() or "")
-    assert model.reuse_problem() is None
+        assert "hooks are active" in (reuse_problem(model) or "")
+    assert reuse_problem(model) is None
 
 
 def test_a_model_that_computes_something_else_is_a_problem(model: CrossDNA) -> None:
@@ -419,7 +426,7 @@ def test_a_model_that_computes_something_else_is_a_problem(model: CrossDNA) -> N
         def forward(self, x: Tensor) -> Tensor:
             return 2 * super().forward(x)
 
-    assert "Doubled has a `forward` of its own" in (Doubled(model.config, model.targets).reuse_problem() or "")
+    assert "Doubled has a `forward` of its own" in (reuse_problem(Doubled(model.config, model.targets)) or "")
 
 
 def test_a_scorer_leaves_the_model_as_it_was(make_model: Make) -> None:
@@ -434,7 +441,7 @@ def test_a_scorer_leaves_the_model_as_it_was(make_model: Make) -> None:
 
     before, weights = state(model), {name: x.clone() for name, x in model.state_dict().items()}
     kept = ids.copy()
-    scores = model.reuse(reference).score(ids)
+    scores = Incremental(model, reference).score(ids)
     assert not scores.requires_grad
     assert state(model) == before
     assert all(torch.equal(x, weights[name]) for name, x in model.state_dict().items())

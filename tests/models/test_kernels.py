@@ -18,10 +18,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from crossdna_interpret.models.crossdna.attention import AttentionPast, rotary_table, rotate, windowed_attention
+from crossdna_interpret.models.crossdna.attention import rotary_table, rotate, windowed_attention
 from crossdna_interpret.models.crossdna.bridge import Context
-from crossdna_interpret.models.crossdna.compiling import Sizes
-from crossdna_interpret.models.crossdna.kernels import Kernels, load_kernels
+from crossdna_interpret.models.crossdna.native.bindings import Kernels, load_kernels
+from crossdna_interpret.models.crossdna.native.compiling import Sizes
+from crossdna_interpret.models.crossdna.states import AttentionPast
 from tests.models.kernel_cases import (
     Random,
     comba_by_kernels,
@@ -39,6 +40,7 @@ pytestmark = pytest.mark.usefixtures("kernel_cache", "without_gradients")
 # Each function against PyTorch
 
 
+@pytest.mark.slow
 @every_dtype
 @every_size
 @unhurried

@@ -19,10 +19,11 @@ from torch import nn
 
 import crossdna_interpret
 from crossdna_interpret import load_model
-from crossdna_interpret.models.crossdna import compiling, kernels
-from crossdna_interpret.models.crossdna.compiling import RELEASED, Sizes, find_compiler
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
-from crossdna_interpret.models.crossdna.kernels import (
+from crossdna_interpret.models.crossdna.model import CrossDNA
+from crossdna_interpret.models.crossdna.native import bindings as kernels
+from crossdna_interpret.models.crossdna.native import compiling
+from crossdna_interpret.models.crossdna.native.bindings import (
     CompileError,
     Kernels,
     active_kernels,
@@ -30,13 +31,14 @@ from crossdna_interpret.models.crossdna.kernels import (
     load_kernels,
     use_kernels,
 )
-from crossdna_interpret.models.crossdna.model import CrossDNA
+from crossdna_interpret.models.crossdna.native.compiling import RELEASED, Sizes, find_compiler
 
 pytestmark = pytest.mark.usefixtures("kernel_cache")
 
 Load = Callable[[torch.dtype], Kernels]
 
 SCRIPT = Path(compiling.__file__)
+ROOT = Path(__file__).resolve().parents[2]
 
 # The sizes of the `model` fixture's heads, so that it can compute on these kernels.
 CONFIG = CrossDNAConfig(d_model=6, attention_heads=1, comba_heads=1, comba_head_dim=4, expand_v=2.0, conv_size=4)
@@ -353,13 +355,14 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], tuple
     interface.BuildHookInterface = Hook  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "hatchling.builders.hooks.plugin.interface", interface)
     monkeypatch.setitem(sys.modules, "compiling", interface)  # so that what the hook puts there does not stay
-    spec = importlib.util.spec_from_file_location("build_hook", SCRIPT.with_name("build_hook.py"))
+    spec = importlib.util.spec_from_file_location("build_hook", ROOT / "hatch_build.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
 
-    def run() -> tuple[list[str], dict[str, Any]]:
+    def run(wanted: str = "1") -> tuple[list[str], dict[str, Any]]:
+        monkeypatch.setenv("CROSSDNA_INTERPRET_BUILD_KERNELS", wanted)
         hook, told = module.KernelsHook(tmp_path), {"artifacts": []}
         hook.initialize("standard", told)
         return hook.warnings, told
@@ -370,13 +373,13 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], tuple
 def test_the_build_leaves_kernels_for_the_bundled_and_the_released_model(
     load: Load, build: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    left = tmp_path / "crossdna_interpret/models/crossdna/built"
+    left = tmp_path / "crossdna_interpret/models/crossdna/native/built"
     left.mkdir(parents=True)
     (left / "kernels-of-an-earlier-source.so").touch()
     warnings, told = build()
     assert warnings == []
     assert told == {
-        "artifacts": ["crossdna_interpret/models/crossdna/built/*.so"], "pure_python": False, "infer_tag": True
+        "artifacts": ["crossdna_interpret/models/crossdna/native/built/*.so"], "pure_python": False, "infer_tag": True
     }  # fmt: skip
     monkeypatch.delenv("CROSSDNA_INTERPRET_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
@@ -386,6 +389,11 @@ def test_the_build_leaves_kernels_for_the_bundled_and_the_released_model(
     assert compiled(bundled, torch.float32)
     assert compiled(CrossDNAConfig(), torch.float32)
     assert len(list(left.iterdir())) == 2
+
+
+def test_a_wheel_is_pure_python_unless_kernels_are_wanted(build: Callable, tmp_path: Path) -> None:
+    assert build("0") == ([], {"artifacts": []})
+    assert list(tmp_path.rglob("*.so")) == []
 
 
 def test_a_build_without_a_compiler_warns_and_goes_on(build: Callable, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from crossdna_interpret.models.crossdna.kernels import Kernels, use_kernels
 from crossdna_interpret.models.crossdna.model import CrossDNA
+from crossdna_interpret.models.crossdna.native.bindings import Kernels, use_kernels
 from tests.models.kernel_sizes import FUNCTIONS, SIZES, Call, Load, assert_near, every_dtype
 
 Make = Callable[..., CrossDNA]

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from crossdna_interpret.models.crossdna.attention import AttentionPast, rotary_table
-from crossdna_interpret.models.crossdna.comba import Comba, CombaPast, CombaTrace
-from crossdna_interpret.models.crossdna.kernels import Resumed, offsets_of
+from crossdna_interpret.models.crossdna.attention import rotary_table
+from crossdna_interpret.models.crossdna.comba import Comba
+from crossdna_interpret.models.crossdna.states import AttentionPast, CombaPast, CombaTrace, Resumed, offsets_of
 from tests.models.kernel_cases import Random, comba_by_kernels, comba_of, every_size, projections_of, unhurried
 from tests.models.kernel_sizes import Load, assert_near, config_of, every_dtype
 

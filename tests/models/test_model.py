@@ -11,16 +11,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from crossdna_interpret.hooks import capture
+from crossdna_interpret.dna.strand import reverse_complement
 from crossdna_interpret.models.crossdna import memory
 from crossdna_interpret.models.crossdna.attention import _kept_table
 from crossdna_interpret.models.crossdna.comba import Comba
-from crossdna_interpret.models.crossdna.compiling import find_compiler
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
 from crossdna_interpret.models.crossdna.model import LOG_LIKELIHOOD, CrossDNA
-from crossdna_interpret.models.crossdna.swap import swap_strands
-from crossdna_interpret.models.store import load_model
-from crossdna_interpret.strand import reverse_complement
+from crossdna_interpret.models.crossdna.native.compiling import find_compiler
+from crossdna_interpret.models.crossdna.strand_symmetry import swap_strands
+from crossdna_interpret.models.hooks import capture
+from crossdna_interpret.models.registry import load_model
+from tests.models.offers import accelerated
 
 Make = Callable[..., CrossDNA]
 MakeSequence = Callable[..., str]
@@ -146,6 +147,7 @@ def test_as_many_blocks_are_one_batch_as_the_caches_hold(
     assert sum(rows * length for rows, length in sizes) == n * (8 * BLOCK + 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gradients", [True, False])
 def test_an_exported_model_takes_any_number_of_sequences(
     make_model: Make, make_sequence: MakeSequence, gradients: bool
@@ -374,7 +376,7 @@ def test_lower_precision_where_it_is_asked_for(gradients: bool, on_kernels: bool
     model = load_model("retina-enhancer")
     x = model.one_hot(["ACGGTCATTA" * 16, "TTGACCTAAG" * 16])
     exact = model(x)
-    lending = model.accelerated(True, 1.0) if on_kernels and find_compiler() else nullcontext()
+    lending = accelerated(model, True, 1.0) if on_kernels and find_compiler() else nullcontext()
     with lending, torch.set_grad_enabled(gradients), torch.autocast("cpu", dtype=torch.bfloat16):
         rounded = model(x)
     assert rounded.dtype == torch.bfloat16

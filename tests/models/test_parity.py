@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import crossdna_interpret as cdi
-from crossdna_interpret import alphabet
+from crossdna_interpret.dna import alphabet
 from crossdna_interpret.models.crossdna.model import CrossDNA
 
 Make = Callable[..., CrossDNA]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 
 import crossdna_interpret as cdi
-from crossdna_interpret import alphabet
+from crossdna_interpret.dna import alphabet
 from crossdna_interpret.models.crossdna.incremental import Incremental
 from crossdna_interpret.models.crossdna.model import CrossDNA
 
@@ -54,6 +54,7 @@ def replaced(model: CrossDNA, name: str) -> tuple[CrossDNA, CrossDNA]:
     return adapted.requires_grad_(False), merged
 
 
+@pytest.mark.slow
 def test_adapters_compute_what_they_would_merged(make_model: Callable) -> None:
     model = make_model(targets=["y"])
     plain = cdi.predict(SEQUENCE, model)
@@ -99,6 +100,7 @@ def test_forward_hooks_fire_on_every_layer_that_takes_part(make_model: Callable)
     assert seen == taking_part
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["forward hook", "pre-hook", "own forward", "weight norm", "hook for all modules"])
 def test_what_changes_a_layer_from_outside_counts(how: str, make_model: Callable) -> None:
     model = make_model(targets=["y"])
@@ -193,6 +195,7 @@ def test_a_replaced_head_of_the_language_model_is_no_matter(make_model: Callable
     np.testing.assert_array_equal(cdi.predict(SEQUENCE, model), plain)
 
 
+@pytest.mark.slow
 def test_threads_share_readings_of_the_reference(make_model: Callable, make_sequence: Callable) -> None:
     """Many blocks, and room for hardly any reading: they are made, used and dropped by several threads at once."""
     model = make_model(targets=["y"], block_size=16)

@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from crossdna_interpret.models.crossdna import products
-from crossdna_interpret.models.crossdna.products import by_tiles, sum_of_products
+from crossdna_interpret.models.crossdna import linear as products
+from crossdna_interpret.models.crossdna.linear import by_tiles, sum_of_products
 
 
 @pytest.mark.parametrize("bias", [True, False])

@@ -10,11 +10,11 @@ from types import ModuleType
 import pytest
 import torch
 
-from crossdna_interpret.models import store
+from crossdna_interpret.models import registry as store
 from crossdna_interpret.models.crossdna.checkpoint import save_crossdna
 from crossdna_interpret.models.crossdna.comba import Comba
 from crossdna_interpret.models.crossdna.model import CrossDNA
-from crossdna_interpret.models.store import list_models, load_model, model_card
+from crossdna_interpret.models.registry import list_models, load_model, model_card
 
 Make = Callable[..., CrossDNA]
 

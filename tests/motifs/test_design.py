@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import crossdna_interpret as cdi
 from crossdna_interpret import Edit, Motif, reverse_complement
-from crossdna_interpret.edits import Editor, substitutions
+from crossdna_interpret.dna.edits import Editor, substitutions
 from crossdna_interpret.models.crossdna.model import CrossDNA
 from crossdna_interpret.motifs.collection import find_motif
 from tests.motifs.logic import Logic, oriented

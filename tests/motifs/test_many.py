@@ -12,7 +12,8 @@ from modiscolite.cli import cli
 from scipy.stats import fisher_exact
 
 import crossdna_interpret as cdi
-from crossdna_interpret import Motif, alphabet
+from crossdna_interpret import Motif
+from crossdna_interpret.dna import alphabet
 from crossdna_interpret.models.crossdna.model import CrossDNA
 from crossdna_interpret.motifs.collection import find_motif
 from tests.motifs.logic import Affinity, oriented, planted
@@ -37,6 +38,7 @@ def results(vertebrates: list[Motif]) -> list[cdi.Mutagenesis]:
     return found
 
 
+@pytest.mark.slow
 def test_what_is_exported_is_what_modisco_reads(results: list[cdi.Mutagenesis], tmp_path: Path) -> None:
     sequences, attributions = cdi.export_modisco(results, tmp_path / "new" / "folder")
     one_hot, hypothetical = (np.load(path)["arr_0"] for path in (sequences, attributions))
@@ -65,6 +67,7 @@ def test_the_command_of_the_documentation_runs_for_odd_lengths(results: list[cdi
     run_cli(*cdi.export_modisco(odd, tmp_path), 98)
 
 
+@pytest.mark.slow
 def test_modisco_finds_the_motif_and_its_name(results: list[cdi.Mutagenesis], vertebrates: list[Motif]) -> None:
     found = cdi.run_modisco(results, max_seqlets=200, **FEW)
     first = found.table.iloc[0]

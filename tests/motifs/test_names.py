@@ -12,13 +12,14 @@ import pytest
 from scipy.stats import false_discovery_control
 
 import crossdna_interpret as cdi
-from crossdna_interpret import Motif, alphabet
+from crossdna_interpret import Motif
+from crossdna_interpret.dna import alphabet
+from crossdna_interpret.dna.shuffling import dinucleotide_shuffles
 from crossdna_interpret.motifs.annotation import _stretch, benjamini_hochberg
 from crossdna_interpret.motifs.collection import find_motif
 from crossdna_interpret.motifs.matching import Matcher, Stretch
 from crossdna_interpret.motifs.prevalence import Prevalence
 from crossdna_interpret.results import Certificate, Seqlets
-from crossdna_interpret.shuffling import dinucleotide_shuffles
 from tests.motifs.logic import planted
 
 CERTIFICATE = Certificate("test", "toy", "0", "cpu", "float64", {})
@@ -72,6 +73,7 @@ def q_values_alone(motifs: list[Motif], sequences: list[str], stretches: list[St
 # Random sequence
 
 
+@pytest.mark.slow
 def test_q_values_of_random_stretches_are_what_they_say(vertebrates: list[Motif]) -> None:
     rng = np.random.default_rng(0)
     found = np.empty((3, len(PROFILES), 100))
@@ -85,6 +87,7 @@ def test_q_values_of_random_stretches_are_what_they_say(vertebrates: list[Motif]
     assert (found < 0.01).mean() <= 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length", [6, 8, 40, 120])
 def test_q_values_do_not_depend_on_length(length: int, vertebrates: list[Motif]) -> None:
     rng = np.random.default_rng(length)
@@ -117,6 +120,7 @@ def test_random_stretches_have_no_names(motifs: str) -> None:
     assert sites.certificate.checks["seqlets_without_name"] == len(stretches) - len(sites)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flank", [0, 3, 5])
 def test_what_the_bundled_model_sees_in_random_sequence_has_hardly_any_name(flank: int, bundled_results: list) -> None:
     seqlets = cdi.find_seqlets(bundled_results, flank=flank)
@@ -331,6 +335,7 @@ def with_recurring_sites(rng: np.random.Generator, motif: Motif, count: int, sha
     return as_seqlets(sequences, stretches)
 
 
+@pytest.mark.slow
 def test_a_short_motif_that_recurs_is_found(vertebrates: list[Motif]) -> None:
     (crx,) = [motif for motif in vertebrates if motif.name == "Crx"]
     seqlets = with_recurring_sites(np.random.default_rng(0), crx, 300, 0.15)
@@ -342,6 +347,7 @@ def test_a_short_motif_that_recurs_is_found(vertebrates: list[Motif]) -> None:
     assert named_so.mean() > 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("motifs", ["all", "one family"])
 def test_weights_learned_from_random_stretches_give_no_names(motifs: str, vertebrates: list[Motif]) -> None:
     chosen = vertebrates if motifs == "all" else [each for each in vertebrates if each.name in ("Crx", "OTX2", "GSC")]
@@ -354,6 +360,7 @@ def test_weights_learned_from_random_stretches_give_no_names(motifs: str, verteb
     assert wrong <= 2  # of 10, where each may have a name by a chance of 5 %
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [8, 10, 12])
 def test_a_word_that_recurs_teaches_nothing_about_itself(width: int, vertebrates: list[Motif]) -> None:
     """A chance match of a word, and of its many copies, is still a single match."""

@@ -12,7 +12,8 @@ from memelite.fimo import fimo
 from tangermeme.seqlet import recursive_seqlets
 
 import crossdna_interpret as cdi
-from crossdna_interpret import Motif, MotifSites, alphabet
+from crossdna_interpret import Motif, MotifSites
+from crossdna_interpret.dna import alphabet
 from crossdna_interpret.models.crossdna.model import CrossDNA
 from crossdna_interpret.motifs.annotation import benjamini_hochberg
 from crossdna_interpret.results import Certificate, Mutagenesis
@@ -50,6 +51,7 @@ def by_enumeration(motif: Motif, seqs: list[str]) -> dict[tuple[int, int, str], 
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("p", [1e-4, 2e-3, 0.3])
 def test_p_values_are_shares_of_all_words(vertebrates: list[Motif], make_sequence: Callable, p: float) -> None:
     short = [motif for motif in vertebrates if motif.width <= 9]

@@ -44,6 +44,7 @@ def families() -> dict[str, list[str]]:
     return {motif.matrix_id: motif.tf_class for motif in found}
 
 
+@pytest.mark.slow
 def test_planted_motifs_are_found_and_named_on_the_right_strand(cases: list, families: dict[str, list[str]]) -> None:
     found = named = of_family = exactly = on_strand = 0
     for motif, start, strand, result in cases:

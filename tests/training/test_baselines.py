@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from crossdna_interpret import alphabet, strand
-from crossdna_interpret.training.baselines import KmerRidge, ResidualCNN, kmer_counts
+from crossdna_interpret.dna import alphabet, strand
+from crossdna_interpret.training.recipes.retina.baselines import KmerRidge, ResidualCNN, kmer_counts
 from crossdna_interpret.training.tables import Table
 
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import crossdna_interpret as cdi
-from crossdna_interpret import alphabet, strand
+from crossdna_interpret.dna import alphabet, strand
 from crossdna_interpret.models.crossdna.checkpoint import save_crossdna
 from crossdna_interpret.training.commands import main
 from crossdna_interpret.training.evaluation import evaluate
@@ -69,6 +69,7 @@ def test_finetune_gives_a_model_that_loads_with_its_card(tmp_path: Path, capsys:
     assert cdi.predict(seq, model) == pytest.approx(cdi.predict(strand.reverse_complement(seq), model), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_the_model_is_evaluated_and_fine_tuned_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(words(tmp_path, "--epochs", "12", "--learning-rate", "0.01", "--average", "0.9"))
     model = str(tmp_path / "run" / "model")
@@ -98,6 +99,7 @@ def run_apart(words: list[str]) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_steps_and_leave_one_model(tmp_path: Path) -> None:
     two = ["--epochs", "3", "--accelerator", "cpu", "--devices", "2", "--average", "0.5", "--learning-rate", "0.01"]
     done = run_apart(words(tmp_path, *two))
@@ -114,6 +116,7 @@ def test_two_processes_share_the_steps_and_leave_one_model(tmp_path: Path) -> No
     assert len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) == 1 + 3
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_a_number_in_one_process_stops_both(tmp_path: Path) -> None:
     table = pd.read_csv(write(tmp_path), sep="\t")
     path = tmp_path / "far.tsv"

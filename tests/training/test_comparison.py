@@ -9,15 +9,16 @@ import pandas as pd
 import pytest
 import torch
 
-from crossdna_interpret import strand
-from crossdna_interpret.training import comparison
-from crossdna_interpret.training.comparison import MODELS, OneStrand, main, table
-from crossdna_interpret.training.retina_enhancer import CONFIG
+from crossdna_interpret.dna import strand
+from crossdna_interpret.training.recipes.retina import comparison
+from crossdna_interpret.training.recipes.retina.comparison import MODELS, OneStrand, main, table
+from crossdna_interpret.training.recipes.retina.enhancer import CONFIG
 from tests.training.mpra_tables import mpra_table, write_split
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning has much to say about small data
 
 
+@pytest.mark.slow
 def test_every_model_is_trained_once_for_each_seed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

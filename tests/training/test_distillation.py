@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from crossdna_interpret import strand
+from crossdna_interpret.dna import strand
 from crossdna_interpret.models.crossdna.model import CrossDNA
 from crossdna_interpret.motifs.collection import Motif
-from crossdna_interpret.training.contrasts import Contrasting, Contrasts
-from crossdna_interpret.training.distillation import Distillation, recombined
-from crossdna_interpret.training.motifs import MotifScan
+from crossdna_interpret.training.recipes.retina.contrasts import Contrasting, Contrasts
+from crossdna_interpret.training.recipes.retina.distillation import Distillation, recombined
+from crossdna_interpret.training.recipes.retina.motifs import MotifScan
+from crossdna_interpret.training.recipes.retina.teacher import MotifTeacher
 from crossdna_interpret.training.tables import Table
-from crossdna_interpret.training.teacher import MotifTeacher
 
 LENGTH = 40
 
@@ -137,6 +137,7 @@ def test_only_the_first_half_of_a_batch_is_held_to_what_was_measured(
     assert losses[2] > losses[0] + 10
 
 
+@pytest.mark.slow
 def test_a_student_comes_to_say_what_its_teacher_says(
     distillation: Callable[..., Distillation], teacher: MotifTeacher, table: Table
 ) -> None:

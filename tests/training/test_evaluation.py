@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 import crossdna_interpret as cdi
-from crossdna_interpret import alphabet, strand
+from crossdna_interpret.dna import alphabet, strand
 from crossdna_interpret.training.evaluation import evaluate, score_table
 from crossdna_interpret.training.module import UndefinedMeasureWarning
 from crossdna_interpret.training.tables import Table

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from crossdna_interpret import alphabet, strand
+from crossdna_interpret.dna import alphabet, strand
 from crossdna_interpret.models.crossdna.model import CrossDNA
 from crossdna_interpret.training.finetuning import Finetuning
 from crossdna_interpret.training.module import UndefinedMeasureWarning

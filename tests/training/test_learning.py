@@ -13,13 +13,15 @@ import pytest
 import torch
 
 import crossdna_interpret as cdi
+from crossdna_interpret.dna import alphabet
 from crossdna_interpret.models.crossdna.model import CrossDNA
 from crossdna_interpret.training.commands import main
 from crossdna_interpret.training.finetuning import Finetuning
 from crossdna_interpret.training.run import RunOptions, fit
 from crossdna_interpret.training.tables import Table
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning has much to say about small data
+# Lightning has much to say about small data.
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 
 def test_two_hundred_sequences_are_learned_by_heart(tmp_path: Path, make_initialised: Callable[..., CrossDNA]) -> None:
@@ -34,7 +36,7 @@ def test_two_hundred_sequences_are_learned_by_heart(tmp_path: Path, make_initial
     fit(module, rows, None, tmp_path, RunOptions(epochs=200, batch=25, average=0, threads=1), {})
     module.recentre(rows)
     module.fold()
-    left = cdi.predict([cdi.alphabet.decode(each) for each in ids], model.eval()) - activity
+    left = cdi.predict([alphabet.decode(each) for each in ids], model.eval()) - activity
     assert np.square(left).mean() < 0.01 * activity.var()
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from crossdna_interpret import alphabet, strand
+from crossdna_interpret.dna import alphabet, strand
 from crossdna_interpret.motifs.collection import Motif, from_database
-from crossdna_interpret.training.motifs import FEATURES, MotifScan, composition
+from crossdna_interpret.training.recipes.retina.motifs import FEATURES, MotifScan, composition
 
 
 def ids(*seqs: str) -> torch.Tensor:
@@ -92,6 +92,7 @@ def test_composition_counts_bases_and_pairs() -> None:
             assert shares[4 + 4 * i + j] == pytest.approx(pairs.get(first + second, 0.0))
 
 
+@pytest.mark.slow
 def test_jaspar_has_the_motifs_of_vertebrates() -> None:
     motifs = from_database("vertebrates")
     assert len(motifs) > 800

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from crossdna_interpret import strand
+from crossdna_interpret.models.crossdna import blocks
 from crossdna_interpret.training.objective import (
     fusion_gate_loss,
     fusion_gate_targets,
@@ -145,13 +145,13 @@ def test_the_semantic_weight_warms_up(step: int, weight: float) -> None:
 
 
 @pytest.mark.parametrize("rc_blocks", ["aligned", "mirrored"])
-def test_the_target_of_the_gate_is_the_other_branch_in_odd_blocks(rc_blocks: strand.RcBlocks) -> None:
-    pairs = strand.block_pairs(10, 4, rc_blocks)
+def test_the_target_of_the_gate_is_the_other_branch_in_odd_blocks(rc_blocks: blocks.RcBlocks) -> None:
+    pairs = blocks.block_pairs(10, 4, rc_blocks)
     assert fusion_gate_targets(pairs, torch.zeros(1)).tolist() == [1, 1, 1, 1, 0, 0, 0, 0, 1, 1]
 
 
 def test_the_gate_loss_by_hand() -> None:
-    pairs = strand.block_pairs(4, 2, "aligned")
+    pairs = blocks.block_pairs(4, 2, "aligned")
     undecided = torch.zeros(3, 4, 5, dtype=torch.float64)
     assert fusion_gate_loss(undecided, pairs).item() == pytest.approx(math.log(2))
     right = torch.tensor([50.0, 50.0, -50.0, -50.0], dtype=torch.float64)[None, :, None].expand(3, 4, 5)

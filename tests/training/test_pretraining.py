@@ -12,7 +12,9 @@ import pytest
 import torch
 
 import crossdna_interpret as cdi
-from crossdna_interpret import cli, strand
+from crossdna_interpret import cli
+from crossdna_interpret.dna import strand
+from crossdna_interpret.models.crossdna import blocks
 from crossdna_interpret.models.crossdna.model import CrossDNA
 from crossdna_interpret.training.commands import main
 from crossdna_interpret.training.objective import fusion_gate_loss, masked_bases, masked_language_loss, semantic_loss
@@ -70,7 +72,7 @@ def test_each_term_is_that_of_the_objective(language: Callable, ids: torch.Tenso
     assert found["masked"] == pytest.approx(masked_language_loss(logits, ids, chosen).item(), rel=1e-5)
     expected = sum(semantic_loss(join(mine, side.format(b)), join(theirs, side.format(b))).item() for b in "ab")
     assert found["semantic"] == pytest.approx(expected, rel=1e-4)
-    pairs = strand.block_pairs(60, model.config.block_size, model.config.rc_blocks)
+    pairs = blocks.block_pairs(60, model.config.block_size, model.config.rc_blocks)
     gate = join(mine, "fusion.gate_logits") / model.config.gate_temp
     assert found["gate"] == pytest.approx(fusion_gate_loss(gate, pairs).item(), rel=1e-5)
 
@@ -107,6 +109,7 @@ def test_the_teacher_is_the_moving_average_of_the_student(language: Callable, wi
     assert int(module.model.fusion.steps) == 2
 
 
+@pytest.mark.slow
 def test_a_run_that_is_stopped_goes_on_to_the_bit(
     language: Callable, windows: Windows, stop_after: Callable, tmp_path: Path
 ) -> None:
@@ -122,6 +125,7 @@ def test_a_run_that_is_stopped_goes_on_to_the_bit(
         assert torch.equal(value, second.state_dict()[name]), name
 
 
+@pytest.mark.slow
 def test_the_command_leaves_a_language_model_that_has_learned(tmp_path: Path, windows: Windows) -> None:
     fasta = tmp_path / "x.fa"
     words = [

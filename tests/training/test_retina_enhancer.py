@@ -12,18 +12,18 @@ import pytest
 import torch
 
 import crossdna_interpret as cdi
-from crossdna_interpret import alphabet, strand
+from crossdna_interpret.dna import alphabet, strand
 from crossdna_interpret.models.crossdna.checkpoint import save_crossdna
 from crossdna_interpret.models.crossdna.model import CrossDNA
 from crossdna_interpret.motifs.collection import Motif
 from crossdna_interpret.statistics import pearson
-from crossdna_interpret.training import retina_enhancer
 from crossdna_interpret.training.finetuning import Finetuning
-from crossdna_interpret.training.motifs import MotifScan
-from crossdna_interpret.training.retina_enhancer import finished, main, teacher_of
-from crossdna_interpret.training.retina_mpra import read_contrasts, read_split
+from crossdna_interpret.training.recipes.retina import enhancer as retina_enhancer
+from crossdna_interpret.training.recipes.retina.enhancer import finished, main, teacher_of
+from crossdna_interpret.training.recipes.retina.motifs import MotifScan
+from crossdna_interpret.training.recipes.retina.mpra import read_contrasts, read_split
+from crossdna_interpret.training.recipes.retina.teacher import MotifTeacher
 from crossdna_interpret.training.tables import Table
-from crossdna_interpret.training.teacher import MotifTeacher
 from tests.training.mpra_tables import mpra_table, write_split
 
 
@@ -115,6 +115,7 @@ def test_pairs_are_of_one_enhancer_and_library(tmp_path: Path) -> None:
         assert contrasts.weight[pair] == pytest.approx(1 / (1 / one + 1 / other))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Lightning has much to say about small data
 def test_the_script_trains_and_exports_and_the_same_seed_gives_the_same_weights(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -180,6 +181,7 @@ def test_too_few_rows_to_measure_are_an_error(tmp_path: Path, capsys: pytest.Cap
     assert "--rows must be at least 2" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_a_table_without_pairs_is_trained_on_in_one_part(tmp_path: Path) -> None:
     write_split(tmp_path, "train", mpra_table(16))
@@ -201,12 +203,13 @@ def test_the_bundled_model_has_the_range_of_its_training_rows(shared: Path) -> N
     assert cdi.load_model().training_range == cdi.TrainingRange.of(rows.ids)
 
 
+@pytest.mark.slow
 def test_the_bundled_model_is_what_its_card_says(shared: Path) -> None:
     """One orientation on every eighth validation row: the correlation is that of the card, within sampling error."""
     split = read_split(shared / "data" / "retina_mpra", "valid")
     model = cdi.load_model()
     rows = slice(None, None, 8)
-    scores = cdi.predict([cdi.alphabet.decode(ids) for ids in split.ids[rows]], model)
+    scores = cdi.predict([alphabet.decode(ids) for ids in split.ids[rows]], model)
     r = pearson(scores[:, 0], split.targets[rows, 0])
     root = Path(cdi.__file__).parent / "assets" / "models" / "retina-enhancer"
     stated = json.loads((root / "config.json").read_text())["provenance"]["valid_r"]

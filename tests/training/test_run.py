@@ -57,6 +57,7 @@ def options(**changes: object) -> RunOptions:
     return RunOptions(**{"epochs": 4, "batch": 4, "checkpoint_every": 1, **changes})  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [1, 3, 5, 7, 19])
 def test_a_run_that_is_stopped_goes_on_to_the_bit(
     module: Callable, stop_after: Callable, tmp_path: Path, steps: int
@@ -114,6 +115,7 @@ def test_minutes_are_those_of_all_calls_without_what_lies_between(
     assert fit(a_minute_each(module()), table(), None, tmp_path, options(), {})["minutes"] == pytest.approx(20)
 
 
+@pytest.mark.slow
 def test_the_seed_alone_decides(module: Callable, tmp_path: Path) -> None:
     torch.manual_seed(1)
     one, two, other = module(), module(), module(seed=5)
@@ -237,6 +239,7 @@ def test_a_measure_that_is_not_a_number_is_an_epoch_without_a_better_one(
     assert all("valid_r_both_strands cannot be measured" in str(each.message) for each in warned)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every", [1, 3])
 @pytest.mark.parametrize("stop", ["step 3", "step 7", "validation 3", "end"])
 def test_a_run_with_patience_that_is_stopped_ends_where_it_would_have(

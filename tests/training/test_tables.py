@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from crossdna_interpret import alphabet, cli
+from crossdna_interpret import cli
+from crossdna_interpret.dna import alphabet
 from crossdna_interpret.training.batches import Batches
 from crossdna_interpret.training.supervised import by_length
 from crossdna_interpret.training.tables import PADDING, LeakWarning, Table, read_table
@@ -190,6 +191,7 @@ def test_the_places_of_a_long_table_are_named(tmp_path: Path) -> None:
         read_table(write(tmp_path, header + "".join(lines)), **COLUMNS)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is limited as Linux counts it")
 def test_a_table_may_be_larger_than_the_memory(tmp_path: Path) -> None:
     bases = np.frombuffer(b"ACGT", dtype=np.uint8)[np.random.default_rng(0).integers(0, 4, (12_000, 5_000))]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from Bio import bgzf
 
-from crossdna_interpret import alphabet
+from crossdna_interpret.dna import alphabet
 from crossdna_interpret.training.windows import ShortWarning, Windows, open_windows, read_bed
 
 GENOME = {

@@ -3,34 +3,18 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
-from crossdna_interpret.models.crossdna.kernels import Resumed, active_kernels
+from crossdna_interpret.models.crossdna.linear import by_tiles
+from crossdna_interpret.models.crossdna.native.bindings import active_kernels
 from crossdna_interpret.models.crossdna.plain import is_plain
-from crossdna_interpret.models.crossdna.products import by_tiles
+from crossdna_interpret.models.crossdna.states import AttentionPast, AttentionTrace, Resumed
 
 __all__ = ["Attention", "AttentionPast", "AttentionTrace", "GatedMLP", "rotary_table", "windowed_attention"]
-
-
-@dataclass(frozen=True)
-class AttentionPast:
-    """Rotated keys and values (1, kv_heads, start, d) of the `start` positions before the first; see `rotate`."""
-
-    keys: Tensor
-    values: Tensor
-
-
-@dataclass
-class AttentionTrace:
-    """What a pass over one sequence leaves behind: rotated keys and values (1, kv_heads, l, d)."""
-
-    keys: Tensor | None = None
-    values: Tensor | None = None
 
 
 def rotary_table(length: int, dim: int, theta: float, like: Tensor, start: int = 0) -> tuple[Tensor, Tensor]:

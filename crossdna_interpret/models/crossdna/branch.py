@@ -6,13 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from crossdna_interpret.hooks import HookPoint
-from crossdna_interpret.models.crossdna.attention import Attention, AttentionPast, AttentionTrace, GatedMLP
+from crossdna_interpret.models.crossdna.attention import Attention, GatedMLP
 from crossdna_interpret.models.crossdna.comba import Comba
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
-from crossdna_interpret.models.crossdna.kernels import Resumed, active_kernels
-from crossdna_interpret.models.crossdna.products import joined_linear
-from crossdna_interpret.strand import Locus
+from crossdna_interpret.models.crossdna.linear import joined_linear
+from crossdna_interpret.models.crossdna.native.bindings import active_kernels
+from crossdna_interpret.models.crossdna.states import AttentionPast, AttentionTrace, Resumed
+from crossdna_interpret.models.hooks import HookPoint
+from crossdna_interpret.models.spans import Locus
 
 __all__ = ["Branch", "Layer"]
 

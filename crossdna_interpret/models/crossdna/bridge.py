@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from crossdna_interpret.hooks import HookPoint
+from crossdna_interpret.models.crossdna.blocks import BlockPair
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
-from crossdna_interpret.models.crossdna.kernels import Kernels, active_kernels
+from crossdna_interpret.models.crossdna.linear import by_tiles, joined_linear, sum_of_products
+from crossdna_interpret.models.crossdna.native.bindings import Kernels, active_kernels
 from crossdna_interpret.models.crossdna.plain import is_plain
-from crossdna_interpret.models.crossdna.products import by_tiles, joined_linear, sum_of_products
-from crossdna_interpret.strand import BlockPair
+from crossdna_interpret.models.hooks import HookPoint
 
 __all__ = ["DILATIONS", "Fusion", "TokenBridge"]
 

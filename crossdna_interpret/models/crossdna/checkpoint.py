@@ -1,32 +1,33 @@
-"""Reading and writing CrossDNA weights: the published layout, and our own. Strict, and never executes a checkpoint.
+"""CrossDNA weights in the published layout, and in our own.
 
-Published: a Hugging Face style folder with `config.json` and `model.safetensors` (or a PyTorch file), keys prefixed
-``backbone.``. Ours: `config.json` with the model's config, target names, training range and provenance,
-`model.safetensors`, and the model card `README.md`.
+The published layout is a Hugging Face style folder with `config.json` and `model.safetensors` (or a PyTorch file). Its
+keys are prefixed ``backbone.``.
 """
 
 from __future__ import annotations
 
-import json
-import pickle
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from crossdna_interpret.models.checkpoints import (
+    Checkpoint,
+    check_keys,
+    read_checkpoint,
+    refuse,
+    require_finite,
+    write_checkpoint,
+)
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
 from crossdna_interpret.models.crossdna.model import CrossDNA
-from crossdna_interpret.training_range import TrainingRange
 
-__all__ = ["FORMAT", "load_crossdna", "save_crossdna"]
+__all__ = ["FAMILY", "load_crossdna", "save_crossdna"]
 
-FORMAT = "crossdna_interpret/1"
-WEIGHTS = ("model.safetensors", "pytorch_model.bin", "model.pt", "model.pth", "model.ckpt")
+FAMILY = "crossdna"
 
 # Stored with published weights and not needed for inference: the self-distillation teacher, and a permutation that is
 # not the complement.
@@ -124,7 +125,7 @@ def _from_published(stored: Mapping[str, Tensor], model: CrossDNA) -> dict[str, 
         if len(tensors) == len(parts):
             result[ours] = torch.cat(tensors).reshape(shape)
     unknown = [key for key in bare if key not in used and not _SKIPPED.match(key)]
-    _refuse(missing, unknown, misshapen)
+    refuse(missing, unknown, misshapen)
     return result
 
 
@@ -136,108 +137,36 @@ def _squeezed(shape: torch.Size) -> list[int]:
     return sizes
 
 
-def _from_ours(stored: Mapping[str, Tensor], model: CrossDNA) -> dict[str, Tensor]:
-    expected = model.state_dict()
-    missing = [key for key in expected if key not in stored]
-    unknown = [key for key in stored if key not in expected]
-    misshapen = [
-        f"{key} is {tuple(stored[key].shape)}, expected {tuple(expected[key].shape)}"
-        for key in expected
-        if key in stored and stored[key].shape != expected[key].shape
-    ]
-    _refuse(missing, unknown, misshapen)
-    return dict(stored)
-
-
-def _refuse(missing: list[str], unknown: list[str], misshapen: list[str]) -> None:
-    problems = {"missing": missing, "unknown": unknown, "of the wrong shape": misshapen}
-    lines = [f"{len(keys)} {what}: {'; '.join(keys)}" for what, keys in problems.items() if keys]
-    if lines:
-        raise ValueError("The checkpoint does not fit its config. Keys " + ". Keys ".join(lines) + ".")
-
-
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    if path.suffix == ".safetensors":
-        try:
-            return load_file(path)
-        except SafetensorError as error:
-            raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"{path} holds more than tensors and was refused: loading it could run code. Save it as safetensors. "
-            f"({str(error).splitlines()[0]})"
-        ) from error
-    except (OSError, MemoryError):
-        raise
-    except Exception as error:  # what a damaged file raises depends on where it is damaged
-        raise ValueError(f"{path} is not a readable PyTorch file: {error}") from error
-    for key in ("state_dict", "model"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise ValueError(f"{path} must hold a mapping from names to tensors.")
-    return dict(content)
-
-
-def _locate(path: Path) -> tuple[Path, Path]:
-    """(config file, weights file) of a folder or of a weights file."""
-    if path.is_dir():
-        weights = next((path / name for name in WEIGHTS if (path / name).is_file()), None)
-        if weights is None:
-            raise FileNotFoundError(f"{path} holds no weights; expected one of {', '.join(WEIGHTS)}.")
-    else:
-        weights = path
-    config = weights.parent / "config.json"
-    if not config.is_file():
-        raise FileNotFoundError(f"{weights} has no config.json beside it, which gives the model its shape.")
-    return config, weights
-
-
-def load_crossdna(path: str | Path) -> CrossDNA:
+def load_crossdna(source: str | Path | Checkpoint) -> CrossDNA:
     """Load a CrossDNA model, in the published layout or ours, on the CPU in float32, in evaluation mode.
 
     Args:
-        path: a folder with `config.json` and weights, or a weights file with `config.json` beside it.
+        source: a folder with `config.json` and weights, a weights file with `config.json` beside it, or what
+            `read_checkpoint` has read of them.
 
     Raises:
         FileNotFoundError: no weights or no config there.
         ValueError: a config key we do not know; keys missing, unknown or misshapen; weights that are not finite; a
             file that is not a plain set of tensors.
     """
-    config_path, weights_path = _locate(Path(path))
-    try:
-        stored_config: dict[str, Any] = json.loads(config_path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{config_path} is not valid JSON: {error}") from error
-    if not isinstance(stored_config, dict):
-        raise ValueError(f"{config_path} must hold a JSON object, but holds {stored_config!r}.")
-    ours = stored_config.get("format") == FORMAT
-    lacking = [key for key in ("name", "targets", "config") if ours and key not in stored_config]
-    if lacking:
-        raise ValueError(f"{config_path} lacks the keys {lacking}.")
+    checkpoint = source if isinstance(source, Checkpoint) else read_checkpoint(source)
     # Whatever the caller's default device and inference mode: a model is for later, too.
     with torch.device("cpu"), torch.inference_mode(False):
-        return _loaded(stored_config, ours, Path(path), weights_path)
+        return _loaded(checkpoint)
 
 
-def _loaded(stored_config: dict[str, Any], ours: bool, path: Path, weights_path: Path) -> CrossDNA:
-    tensors = _read_tensors(weights_path)
-    if ours:
-        model = CrossDNA(CrossDNAConfig.from_dict(stored_config["config"]), stored_config["targets"])
-        model.name = stored_config["name"]
-        if "training_range" in stored_config:
-            model.training_range = TrainingRange.from_dict(stored_config["training_range"])
-        state = _from_ours(tensors, model)
+def _loaded(checkpoint: Checkpoint) -> CrossDNA:
+    tensors, stored = checkpoint.tensors(), checkpoint.config
+    if checkpoint.ours:
+        model = CrossDNA(CrossDNAConfig.from_dict(stored["config"]), stored["targets"])
+        model.name = stored["name"]
+        model.training_range = checkpoint.training_range()
+        state = check_keys(tensors, model.state_dict())
     else:
-        model = CrossDNA(CrossDNAConfig.from_published(stored_config))
-        place = path.resolve()
-        model.name = place.name if place.is_dir() else place.stem
+        model = CrossDNA(CrossDNAConfig.from_published(stored))
+        model.name = checkpoint.stem
         state = _from_published(tensors, model)
-    broken = [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]
-    if broken:
-        raise ValueError(f"{weights_path} holds NaN or infinite weights in: {', '.join(broken)}.")
+    require_finite(state, checkpoint.weights)
     model.load_state_dict(state, strict=True)
     return model.eval().requires_grad_(False)
 
@@ -256,18 +185,14 @@ def save_crossdna(
     Returns:
         The folder.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    content = {
-        "format": FORMAT,
-        "name": model.name,
-        "targets": [] if model.head is None else list(model.targets),
-        "config": model.config.to_dict(),
-        **({} if model.training_range is None else {"training_range": model.training_range.to_dict()}),
-        "provenance": dict(provenance or {}),
-    }
-    save_file({key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()},
-              folder / "model.safetensors")  # fmt: skip
-    (folder / "config.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    (folder / "README.md").write_text(card, encoding="utf-8")
-    return folder
+    return write_checkpoint(
+        folder,
+        family=FAMILY,
+        name=model.name,
+        targets=[] if model.head is None else list(model.targets),
+        config=model.config.to_dict(),
+        training_range=model.training_range,
+        provenance=provenance or {},
+        state=model.state_dict(),
+        card=card,
+    )

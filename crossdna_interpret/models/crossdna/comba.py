@@ -7,7 +7,6 @@ H  width        d  key size     d_v  value size
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -15,10 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
-from crossdna_interpret.models.crossdna.kernels import Kernels, Resumed, active_kernels
+from crossdna_interpret.models.crossdna.native.bindings import Kernels, active_kernels
 from crossdna_interpret.models.crossdna.plain import is_plain
 from crossdna_interpret.models.crossdna.recurrence import (
-    RecurrenceTrace,
     by_position,
     chunk_size,
     chunked_comba,
@@ -27,6 +25,7 @@ from crossdna_interpret.models.crossdna.recurrence import (
     prepare,
     scan,
 )
+from crossdna_interpret.models.crossdna.states import CombaPast, CombaTrace, Resumed
 
 __all__ = ["Backend", "Comba", "CombaPast", "CombaTrace", "causal_depthwise", "choose_backend"]
 
@@ -92,23 +91,6 @@ def causal_depthwise(x: Tensor, weight: Tensor, before: Tensor | None = None, pa
         reach = min(width - 1, length)
         out[:, :reach] += causal_depthwise(before, weight, pad=reach)[:, -reach:]
     return out
-
-
-@dataclass(frozen=True)
-class CombaPast:
-    """What Comba needs of the positions before the first: `tail` (1, conv_size - 1, channels) of the projections that
-    are convolved (None without convolution), and `state` (n, d, d_v) of the recurrence."""
-
-    tail: Tensor | None
-    state: Tensor
-
-
-@dataclass
-class CombaTrace:
-    """What a pass over one sequence leaves behind: all projections (1, l, ...), and the recurrence."""
-
-    projected: Tensor | None = None
-    recurrence: RecurrenceTrace = field(default_factory=RecurrenceTrace)
 
 
 class Comba(nn.Module):

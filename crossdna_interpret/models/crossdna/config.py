@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from crossdna_interpret.strand import RcBlocks
+from crossdna_interpret.models.crossdna.blocks import RcBlocks
 
 __all__ = ["CrossDNAConfig"]
 
@@ -60,7 +60,7 @@ class CrossDNAConfig:
         use_bridge: whether the branches exchange information.
         gate_temp: temperature of the fusion gate.
         gate_freeze_steps: training steps during which the fusion gate is fixed at one half.
-        rc_blocks: which reverse-strand block meets a forward block; see `strand.block_pairs`.
+        rc_blocks: which reverse-strand block meets a forward block; see `blocks.block_pairs`.
         dropout: after the stem, in training only.
         comba_norm_eps, transformer_norm_eps: of the RMS norms.
     """

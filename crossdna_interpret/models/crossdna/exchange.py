@@ -24,19 +24,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from crossdna_interpret import alphabet, strand
-from crossdna_interpret.hooks import capture, hooked
+from crossdna_interpret.dna import alphabet, strand
+from crossdna_interpret.models.crossdna import blocks
 from crossdna_interpret.models.crossdna.bridge import DILATIONS, KERNEL, Context, Fusion, TokenBridge
 from crossdna_interpret.models.crossdna.model import CrossDNA
+from crossdna_interpret.models.hooks import capture, hooked
 from crossdna_interpret.parallel import for_each
 
-__all__ = ["Exchange", "Received", "silenced"]
+__all__ = ["Messages", "Received", "without_messages"]
 
 SOURCES = ("same position", *(f"dilation {dilation}" for dilation in DILATIONS), "global mean", "bias")
 _NUMBERS_AT_ONCE = 1 << 20  # in one set of messages times the points of a path that are computed together
 
 
-def silenced(model: CrossDNA) -> CrossDNA:
+def without_messages(model: CrossDNA) -> CrossDNA:
     """A copy in which every message is zero.
 
     Raises:
@@ -116,7 +117,7 @@ class _Way:
     pool: nn.Linear
 
     @classmethod
-    def both(cls, bridge: TokenBridge, pair: strand.BlockPair) -> tuple[_Way, _Way]:
+    def both(cls, bridge: TokenBridge, pair: blocks.BlockPair) -> tuple[_Way, _Way]:
         forward, reverse = (slice(at.start, at.end) for at in (pair.forward, pair.reverse))
         from_a = bridge.context_of_a, bridge.project_a_to_b, bridge.pool_a_to_b
         from_b = bridge.context_of_b, bridge.project_b_to_a, bridge.pool_b_to_a
@@ -157,7 +158,7 @@ class _Way:
         into[len(DILATIONS) + 1, self.receiver, self.sender] += everywhere.numpy()
 
 
-class Exchange:
+class Messages:
     """The messages of one sequence, what they are made of, and what they do to one target.
 
     Args:
@@ -191,24 +192,24 @@ class Exchange:
         x = self.observed.to(device=model.device, dtype=model.dtype)
         with torch.no_grad():
             for a, b, pair in model.branches(x, strand.reverse_complement(x), self.pairs):
-                a, b = strand.flip(a, pair.branch_a)[0], strand.flip(b, pair.branch_b)[0]
+                a, b = blocks.flip(a, pair.branch_a)[0], blocks.flip(b, pair.branch_b)[0]
                 self._put(self.states, pair, a.double().cpu(), b.double().cpu())
                 self._put(self.gates, pair, *self._gates(pair))
                 self.partner[slice(pair.forward.start, pair.forward.end)] = pair.reverse.ascending().positions
             self.parts = self.messages(self.states)
 
     @staticmethod
-    def _put(into: Tensor, pair: strand.BlockPair, of_a: Tensor, of_b: Tensor) -> None:
+    def _put(into: Tensor, pair: blocks.BlockPair, of_a: Tensor, of_b: Tensor) -> None:
         for strand_of, value in ((pair.branch_a, of_a), (pair.branch_b, of_b)):
             into[int(strand_of.strand == "reverse"), strand_of.start : strand_of.end] = value
 
     @staticmethod
-    def _get(values: Tensor, pair: strand.BlockPair) -> Iterator[Tensor]:
+    def _get(values: Tensor, pair: blocks.BlockPair) -> Iterator[Tensor]:
         """What branch A has, and branch B: (..., l, H) of (..., 2, L, H)."""
         for at in (pair.branch_a, pair.branch_b):
             yield values[..., int(at.strand == "reverse"), at.start : at.end, :]
 
-    def _gates(self, pair: strand.BlockPair) -> tuple[Tensor, Tensor]:
+    def _gates(self, pair: blocks.BlockPair) -> tuple[Tensor, Tensor]:
         a, b = self._get(self.states, pair)
         gate_a, gate_b = torch.sigmoid(self.bridge.gate_logits(a[None], b[None]))[0].chunk(2, dim=-1)
         return gate_a, gate_b
@@ -220,7 +221,7 @@ class Exchange:
             parts[way.direction, :, way.receiver] = way.parts(states[1 - way.direction, way.sender])
         return parts
 
-    def _fused(self, messages: Tensor, pair: strand.BlockPair) -> Tensor:
+    def _fused(self, messages: Tensor, pair: blocks.BlockPair) -> Tensor:
         (a, b), (gate_a, gate_b) = self._get(self.states, pair), self._get(self.gates, pair)
         to_a, to_b = self._get(messages, pair)
         fused: Tensor = self.fusion(self.bridge.norm_a(a + gate_a * to_a), self.bridge.norm_b(b + gate_b * to_b), pair)
@@ -309,7 +310,7 @@ class Received(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         added = []
         for a, b, pair in self.model.branches(x, strand.reverse_complement(x), self.model.pairs(x.shape[-1])):
-            a, b = strand.flip(a, pair.branch_a), strand.flip(b, pair.branch_b)
+            a, b = blocks.flip(a, pair.branch_a), blocks.flip(b, pair.branch_b)
             where = slice(pair.forward.start, pair.forward.end)
             with_messages = self.model.fusion(*self.bridge(a, b, pair), pair)
             without = self.model.fusion(self.bridge.norm_a(a), self.bridge.norm_b(b), pair)

@@ -24,12 +24,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from crossdna_interpret import alphabet, strand
-from crossdna_interpret.models.crossdna.attention import AttentionPast, AttentionTrace
+from crossdna_interpret.dna import alphabet, strand
+from crossdna_interpret.models import spans
+from crossdna_interpret.models.crossdna import blocks
 from crossdna_interpret.models.crossdna.branch import Branch, Layer
-from crossdna_interpret.models.crossdna.comba import CombaTrace
-from crossdna_interpret.models.crossdna.kernels import Resumed, active_kernels, offsets_of
 from crossdna_interpret.models.crossdna.model import CrossDNA
+from crossdna_interpret.models.crossdna.native.bindings import active_kernels
+from crossdna_interpret.models.crossdna.states import AttentionPast, AttentionTrace, CombaTrace, Resumed, offsets_of
 
 __all__ = ["Incremental"]
 
@@ -121,7 +122,7 @@ def _attention_past(trace: AttentionTrace, start: int | None = None) -> Attentio
     return AttentionPast(trace.keys[:, :, :start], trace.values[:, :, :start])
 
 
-def _around(ids: np.ndarray, locus: strand.Locus) -> np.ndarray:
+def _around(ids: np.ndarray, locus: spans.Locus) -> np.ndarray:
     """Letters (n, m + 2 SPILL) of ids (n, L) that the features of a stretch depend on, in its reading order."""
     start, end, length = locus.start - SPILL, locus.end + SPILL, ids.shape[1]
     letters = np.full((len(ids), end - start), OUTSIDE, dtype=np.int8)
@@ -164,7 +165,7 @@ class Incremental:
         blocks = zip(fused, self.pairs, strict=True)
         return torch.cat([self._sum(block, self.reference, pair) for block, pair in blocks])
 
-    def _stem_matrix(self, name: strand.Strand) -> tuple[Tensor, Tensor | None, Tensor]:
+    def _stem_matrix(self, name: spans.Strand) -> tuple[Tensor, Tensor | None, Tensor]:
         """The stem's convolution as a matrix (H, 9 * 5), its bias, and rows for the letters, `OUTSIDE` last."""
         conv = self.model.stem.conv(name)
         letter = torch.eye(len(alphabet.ALPHABET), dtype=self.model.dtype, device=self.model.device)
@@ -201,7 +202,7 @@ class Incremental:
         seen = np.searchsorted(where, self._seen_to) - np.searchsorted(where, self._seen_from)
         return np.any(seen > 0, axis=1)
 
-    def _block(self, ids: np.ndarray, pair: strand.BlockPair) -> tuple[np.ndarray, Tensor]:
+    def _block(self, ids: np.ndarray, pair: blocks.BlockPair) -> tuple[np.ndarray, Tensor]:
         """Rows that differ from the reference in a block, and their fused features (rows, m, H)."""
         sides = []
         for branch, locus in ((self.model.branch_a, pair.branch_a), (self.model.branch_b, pair.branch_b)):
@@ -214,7 +215,7 @@ class Incremental:
         a, b = (self._read(side, rows, pair.index) for side in sides)
         return rows, self.model.merge(a, b, pair)
 
-    def _old_locus(self, index: int, locus: strand.Locus) -> strand.Locus | None:
+    def _old_locus(self, index: int, locus: spans.Locus) -> spans.Locus | None:
         """Where the reference's block of that number and strand lies, if it has one."""
         if index >= len(self.pairs):
             return None
@@ -273,7 +274,7 @@ class Incremental:
                 self._readings.popitem(last=False)
         return reading
 
-    def _features(self, name: strand.Strand, letters: np.ndarray) -> Tensor:
+    def _features(self, name: spans.Strand, letters: np.ndarray) -> Tensor:
         """The stem's features (n, l, H) of letters (n, l + 2 SPILL)."""
         weight, bias, letter = self._stem[name]  # (H, 9 * 5), (H,), (6, 5)
         x = letter[torch.from_numpy(letters.astype(np.int64)).to(letter.device)]  # (n, l + 2 SPILL, 5)
@@ -281,7 +282,7 @@ class Incremental:
         return F.gelu(F.linear(seen.reshape(-1, len(weight.mT)), weight, bias)).view(len(x), -1, len(weight))
 
     def _sum(
-        self, fused: Tensor, ids: np.ndarray, pair: strand.BlockPair, rows: np.ndarray | slice = slice(None)
+        self, fused: Tensor, ids: np.ndarray, pair: blocks.BlockPair, rows: np.ndarray | slice = slice(None)
     ) -> Tensor:
         """What a block adds to the total of each row of ids, in float64: (n, H), or (n, 1) for a language model."""
         if self.model.head is not None:
@@ -301,7 +302,7 @@ class Incremental:
 class _Side:
     """How the rows' letters in one block, as one branch reads them, differ from the reference's."""
 
-    def __init__(self, branch: Branch, locus: strand.Locus, letters: np.ndarray, before: np.ndarray | None) -> None:
+    def __init__(self, branch: Branch, locus: spans.Locus, letters: np.ndarray, before: np.ndarray | None) -> None:
         """Letters (n, m + 2 SPILL), and those (1, m' + 2 SPILL) of the reference's block, if it has one."""
         self.branch, self.locus, self.letters, self.before = branch, locus, letters, before
         self.size = locus.end - locus.start

@@ -7,29 +7,24 @@ T  targets      l  positions of a block       5  bases, in the order ACGTN
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from crossdna_interpret import alphabet, strand
-from crossdna_interpret.hooks import HookPoint, hooked
-from crossdna_interpret.models.crossdna import kernels
+from crossdna_interpret.dna import alphabet, strand
+from crossdna_interpret.models import spans
+from crossdna_interpret.models.crossdna import blocks
 from crossdna_interpret.models.crossdna.branch import Branch
 from crossdna_interpret.models.crossdna.bridge import Fusion, TokenBridge
-from crossdna_interpret.models.crossdna.comba import Backend, Comba, choose_backend
+from crossdna_interpret.models.crossdna.comba import Backend, Comba
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
 from crossdna_interpret.models.crossdna.memory import blocks_together, memory_estimate
 from crossdna_interpret.models.crossdna.plain import plain_problem
+from crossdna_interpret.models.hooks import HookPoint, hooked
+from crossdna_interpret.models.training_range import TrainingRange
 from crossdna_interpret.parallel import for_each, threads_to_spread_over
-from crossdna_interpret.training_range import TrainingRange
-
-if TYPE_CHECKING:
-    from crossdna_interpret.models.crossdna.exchange import Exchange, Received
-    from crossdna_interpret.models.crossdna.incremental import Incremental
 
 __all__ = ["LOG_LIKELIHOOD", "CrossDNA", "Head"]
 
@@ -56,7 +51,7 @@ class Stem(nn.Module):
         self.hook_forward = HookPoint()  # (N, L, H)
         self.hook_reverse = HookPoint()  # (N, L, H), in reverse-complement order
 
-    def conv(self, of: strand.Strand) -> nn.Conv1d:
+    def conv(self, of: spans.Strand) -> nn.Conv1d:
         """The convolution that reads a strand."""
         return self.conv_forward if of == "forward" else self.conv_reverse
 
@@ -65,8 +60,8 @@ class Stem(nn.Module):
         forward = self.dropout(F.gelu(self.conv_forward(x_forward)).transpose(1, 2).contiguous())
         reverse = self.dropout(F.gelu(self.conv_reverse(x_reverse)).transpose(1, 2).contiguous())
         return (
-            self.hook_forward(forward, strand.whole("forward", length)),
-            self.hook_reverse(reverse, strand.whole("reverse", length)),
+            self.hook_forward(forward, spans.whole("forward", length)),
+            self.hook_reverse(reverse, spans.whole("reverse", length)),
         )
 
 
@@ -81,7 +76,7 @@ class Head(nn.Module):
         self.hook_out = HookPoint()  # (N, T)
 
     def forward(self, fused: Tensor) -> Tensor:
-        where = strand.Locus("both", 0, fused.shape[1])
+        where = spans.Locus("both", 0, fused.shape[1])
         pooled = self.hook_pooled(fused.mean(1), where)
         return self.hook_out(self.linear(self.dropout(pooled)), where)
 
@@ -141,64 +136,6 @@ class CrossDNA(nn.Module):
         """Floating-point operations of the products with weights in a forward pass over `length` bases."""
         return 2.0 * length * sum(parameter.numel() for parameter in self.parameters() if parameter.ndim == 2)
 
-    def reuse_problem(self) -> str | None:
-        """Why `reuse` cannot serve this model as it is now, or None if it can."""
-        problem = self.plain_problem()
-        if problem is not None:
-            return problem
-        if self.dtype not in (torch.float32, torch.float64):
-            return f"{str(self.dtype).removeprefix('torch.')} rounds too coarsely to check it"
-        comba = next(module for module in self.modules() if isinstance(module, Comba))
-        if choose_backend(comba.backend, self.stem.conv_forward.weight) == "fla":
-            return "flash-linear-attention's kernel rounds differently; set_backend('torch') allows it"
-        return None
-
-    @contextmanager
-    def accelerated(self, compile: bool | Literal["auto"], operations: float) -> Iterator[str]:
-        """Compute without gradients on compiled CPU kernels in the body, and give a note on whether that is so.
-
-        Args:
-            compile: True or False to insist; "auto" if they are at hand, or `operations` are many enough to pay.
-            operations: floating-point operations of the job.
-
-        Raises:
-            RuntimeError: True, and it cannot be done; the message says why.
-        """
-        problem = None
-        if self.device.type != "cpu":
-            problem = f"the kernels are for the CPU, and the model is on {self.device.type}"
-        else:
-            problem = self.plain_problem() or self._memory_problem()
-        found = None
-        if compile is False:
-            problem = "not asked for"
-        elif problem is None:
-            small = compile == "auto" and operations < kernels.WORTH_COMPILING
-            if small and not kernels.compiled(self.config, self.dtype):
-                problem = "the job is too short to pay for it"
-            else:
-                try:
-                    found = kernels.load_kernels(self.config, self.dtype)
-                except kernels.CompileError as error:
-                    problem = str(error)
-        if compile is True and found is None:
-            raise RuntimeError(f"`compile`=True cannot be done: {problem}.")
-        with kernels.use_kernels(found):
-            yield f"no: {problem}" if found is None else "CPU kernels"
-
-    @property
-    def runs_in_threads(self) -> bool:
-        """Whether several threads may compute with it at once: no module of its own keeps anything between calls."""
-        return self.plain_problem() is None
-
-    def _memory_problem(self) -> str | None:
-        """Why the kernels, which read weights as they lie in memory, cannot read these; or None."""
-        for name, weight in self.named_parameters():
-            if weight.dtype != self.dtype or not weight.is_contiguous():
-                kind = str(weight.dtype).removeprefix("torch.")
-                return f"{name} is {kind if weight.dtype != self.dtype else 'not contiguous'}"
-        return None
-
     def plain_problem(self, *parts: str) -> str | None:
         """What only modules' own `forward` honours, such as adapters, hooks, or overridden methods; or None.
 
@@ -210,54 +147,18 @@ class CrossDNA(nn.Module):
                 return f"{type(self).__name__} has a `{name}` of its own"
         return plain_problem(self, {**self._built_of, "": type(self)}, parts)
 
-    def reuse(self, reference: np.ndarray, *, cache_bytes: int = 1 << 29) -> Incremental:
-        """A scorer of sequences near `reference` (ids (L,)) that does not compute again what they share with it."""
-        from crossdna_interpret.models.crossdna.incremental import Incremental  # which is about this class
-
-        return Incremental(self, reference, cache_bytes=cache_bytes)
-
-    def exchange(self, ids: np.ndarray, target: int) -> Exchange:
-        """What crosses the bridge when ids (L,) are scored, and what it does to one target.
-
-        Raises:
-            ValueError: the model has no bridge, or hooks are active where messages are taken apart.
-        """
-        from crossdna_interpret.models.crossdna.exchange import Exchange  # which is about this class
-
-        return Exchange(self, ids, target)
-
-    def silenced(self) -> CrossDNA:
-        """A copy in which no message crosses the bridge.
-
-        Raises:
-            ValueError: the model has no bridge.
-        """
-        from crossdna_interpret.models.crossdna.exchange import silenced
-
-        return silenced(self)
-
-    def received(self, target: int, length: int) -> Received:
-        """What exchange adds to one target at each of `length` positions, as scores of a model.
-
-        Raises:
-            ValueError: the model has no bridge.
-        """
-        from crossdna_interpret.models.crossdna.exchange import Received
-
-        return Received(self, target, length)
-
-    def pairs(self, length: int, *, first: int | None = None) -> list[strand.BlockPair]:
+    def pairs(self, length: int, *, first: int | None = None) -> list[blocks.BlockPair]:
         """How this model cuts `length` positions into blocks, and which stretches meet in its bridge.
 
         `first` positions are in the first block, if it is not to be as long as the others.
         """
-        return strand.block_pairs(length, self.config.block_size, self.config.rc_blocks, first=first)
+        return blocks.block_pairs(length, self.config.block_size, self.config.rc_blocks, first=first)
 
     def branches(
-        self, x_forward: Tensor, x_reverse: Tensor, pairs: Sequence[strand.BlockPair]
-    ) -> list[tuple[Tensor, Tensor, strand.BlockPair]]:
+        self, x_forward: Tensor, x_reverse: Tensor, pairs: Sequence[blocks.BlockPair]
+    ) -> list[tuple[Tensor, Tensor, blocks.BlockPair]]:
         """For each pair, what branch A and branch B give (N, l, H), each in the order in which it has read."""
-        given: list[tuple[Tensor, Tensor, strand.BlockPair]] = []
+        given: list[tuple[Tensor, Tensor, blocks.BlockPair]] = []
         read = self._reader(x_forward, x_reverse)
         for alike in self._alike(pairs, x_forward.shape[0]):
             a, b = read(alike)
@@ -266,15 +167,15 @@ class CrossDNA(nn.Module):
 
     def _reader(
         self, x_forward: Tensor, x_reverse: Tensor
-    ) -> Callable[[Sequence[strand.BlockPair]], tuple[Tensor, Tensor]]:
+    ) -> Callable[[Sequence[blocks.BlockPair]], tuple[Tensor, Tensor]]:
         """What both branches give (k N, l, H) of k pairs that are alike, as one batch: blocks do not exchange state."""
         length = x_forward.shape[-1]
         features = dict(zip(("forward", "reverse"), self.stem(x_forward, x_reverse), strict=True))
 
-        def features_at(at: strand.Locus) -> Tensor:
+        def features_at(at: spans.Locus) -> Tensor:
             return features[at.strand][:, at.own_slice(length)]
 
-        def read(alike: Sequence[strand.BlockPair]) -> tuple[Tensor, Tensor]:
+        def read(alike: Sequence[blocks.BlockPair]) -> tuple[Tensor, Tensor]:
             first = alike[0]
             a = self.branch_a(torch.cat([features_at(pair.branch_a) for pair in alike]), first.branch_a)
             b = self.branch_b(torch.cat([features_at(pair.branch_b) for pair in alike]), first.branch_b)
@@ -282,7 +183,7 @@ class CrossDNA(nn.Module):
 
         return read
 
-    def _alike(self, pairs: Sequence[strand.BlockPair], n: int, threads: int = 1) -> Iterator[list[strand.BlockPair]]:
+    def _alike(self, pairs: Sequence[blocks.BlockPair], n: int, threads: int = 1) -> Iterator[list[blocks.BlockPair]]:
         """Pairs of as many positions, read the same way; one at a time and in order where hooks see each block.
 
         They make up at least as many groups as there are threads, if there are so many pairs.
@@ -291,7 +192,7 @@ class CrossDNA(nn.Module):
         if len(pairs) == 1 or hooked(self) or torch.compiler.is_compiling():
             yield from ([pair] for pair in pairs)
             return
-        groups: dict[tuple[int, bool], list[strand.BlockPair]] = {}
+        groups: dict[tuple[int, bool], list[blocks.BlockPair]] = {}
         for pair in pairs:
             groups.setdefault((pair.forward.end - pair.forward.start, pair.a_is_forward), []).append(pair)
         for (size, _), group in groups.items():
@@ -299,7 +200,7 @@ class CrossDNA(nn.Module):
             yield from (group[first : first + together] for first in range(0, len(group), together))
 
     def represent(
-        self, x_forward: Tensor, x_reverse: Tensor, pairs: Sequence[strand.BlockPair] | None = None
+        self, x_forward: Tensor, x_reverse: Tensor, pairs: Sequence[blocks.BlockPair] | None = None
     ) -> Tensor:
         """Fused representation (N, L, H), from the two strands' channels (N, 5, L), each read 5' to 3'.
 
@@ -309,17 +210,17 @@ class CrossDNA(nn.Module):
         return fused[0] if len(fused) == 1 else torch.cat(fused, dim=1)
 
     def fused_blocks(
-        self, x_forward: Tensor, x_reverse: Tensor, pairs: Sequence[strand.BlockPair] | None = None
+        self, x_forward: Tensor, x_reverse: Tensor, pairs: Sequence[blocks.BlockPair] | None = None
     ) -> list[Tensor]:
         """`represent` by block, (N, l, H) each, in the order of `pairs`."""
         pairs = self.pairs(x_forward.shape[-1]) if pairs is None else pairs
         fused: dict[int, Tensor] = {}
         read = self._reader(x_forward, x_reverse)
 
-        def keep(alike: list[strand.BlockPair], merged: Tensor) -> None:
+        def keep(alike: list[blocks.BlockPair], merged: Tensor) -> None:
             fused.update(zip((pair.index for pair in alike), merged.chunk(len(alike)), strict=True))
 
-        def merged(alike: list[strand.BlockPair]) -> Tensor:
+        def merged(alike: list[blocks.BlockPair]) -> Tensor:
             with torch.set_grad_enabled(gradients):  # which belongs to the thread
                 return self.merge(*read(alike), alike[0])
 
@@ -332,15 +233,15 @@ class CrossDNA(nn.Module):
                 keep(alike, merged(alike))
         return [fused[pair.index] for pair in pairs]
 
-    def merge(self, a: Tensor, b: Tensor, pair: strand.BlockPair) -> Tensor:
+    def merge(self, a: Tensor, b: Tensor, pair: blocks.BlockPair) -> Tensor:
         """Fused block (N, l, H), from what the branches give, each in the order in which it has read."""
-        a, b = strand.flip(a, pair.branch_a), strand.flip(b, pair.branch_b)
+        a, b = blocks.flip(a, pair.branch_a), blocks.flip(b, pair.branch_b)
         if self.bridge is not None:
             a, b = self.bridge(a, b, pair)
         return self.fusion(a, b, pair)
 
     def forward_strands(
-        self, x_forward: Tensor, x_reverse: Tensor, pairs: Sequence[strand.BlockPair] | None = None
+        self, x_forward: Tensor, x_reverse: Tensor, pairs: Sequence[blocks.BlockPair] | None = None
     ) -> Tensor:
         """Scores (N, T) as a function of each strand's channels (N, 5, L), which attribution treats apart.
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 
 from torch import nn
 
-from crossdna_interpret.hooks import hooks_for_all, hooks_of
+from crossdna_interpret.models.hooks import hooks_for_all, hooks_of
 
 __all__ = ["is_plain", "plain_problem"]
 

@@ -1,0 +1,1 @@
+"""Sequences: bases and ids, the reverse complement, edits, and shuffles."""

@@ -1,0 +1,1 @@
+"""Files and data: FASTA, the bundled examples, and files that are written whole."""

@@ -1,0 +1,103 @@
+"""Reading FASTA files, plain or compressed, with errors that say what is wrong and where."""
+
+from __future__ import annotations
+
+import lzma
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from xopen import xopen
+
+from crossdna_interpret.dna import alphabet
+
+__all__ = ["FastaRecord", "read_fasta", "read_fasta_records"]
+
+
+@dataclass(frozen=True)
+class FastaRecord:
+    """One sequence of a FASTA file.
+
+    Attributes:
+        name: the header up to the first space.
+        description: the rest of the header; may be empty.
+        sequence: over ACGTN.
+    """
+
+    name: str
+    description: str
+    sequence: str
+
+
+def read_fasta(path: str | Path) -> dict[str, str]:
+    """Read every record of a FASTA file.
+
+    Args:
+        path: the file; gzip, bzip2 and xz are recognised by their content. Windows line ends, a byte-order mark, empty
+            lines, lower case and RNA are fine. Headers are UTF-8, or Latin-1 where they are not valid UTF-8.
+
+    Returns:
+        From each record's name (the header up to the first space) to its sequence over ACGTN, in file order.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: no record, a record without a name or a sequence, two records of one name, or a character that is
+            not a base; the message names the record.
+    """
+    return {record.name: record.sequence for record in read_fasta_records(path)}
+
+
+def read_fasta_records(source: str | Path | BinaryIO, label: str | None = None) -> list[FastaRecord]:
+    """Read every record with its description; see `read_fasta`.
+
+    Args:
+        source: the file, or an open one in binary mode.
+        label: how to call it in errors; its path or name if not given.
+
+    Raises:
+        FileNotFoundError, ValueError: as for `read_fasta`.
+    """
+    if isinstance(source, (str, Path)):
+        source = Path(source)
+        if not source.is_file():
+            raise FileNotFoundError(f"`path` {source} is not a file.")
+    whole = label or str(source)
+    short = source.name if isinstance(source, Path) else whole
+    records: dict[str, FastaRecord] = {}
+    for number, (header, bases) in enumerate(_records(source, whole), start=1):
+        name, _, description = " ".join(header.split()).partition(" ")
+        if not name:
+            raise ValueError(f"{whole}: record {number} has no name after '>'.")
+        if name in records:
+            raise ValueError(f"{whole}: the name {name!r} occurs twice; names must be unique.")
+        records[name] = FastaRecord(name, description, alphabet.normalize(bases, name=f"{short}: {name}"))
+    if not records:
+        raise ValueError(f"{whole} holds no FASTA record; expected lines such as '>name' followed by bases.")
+    return list(records.values())
+
+
+def _records(source: Path | BinaryIO, label: str) -> list[tuple[str, str]]:
+    """Headers without '>', and what stands below each, without white space."""
+    entries: list[tuple[str, list[str]]] = []
+    try:
+        # Latin-1 gives every byte a character, and gives it back where a header is UTF-8.
+        with xopen(source, "rt", encoding="latin-1", threads=0) as file:
+            for number, line in enumerate(file, start=1):
+                text = line.removeprefix("\u00ef\u00bb\u00bf") if number == 1 else line  # a byte-order mark
+                if text.startswith(">"):
+                    entries.append((_decoded(text[1:]), []))
+                elif text.strip():
+                    if not entries:
+                        raise ValueError(f"line {number} comes before the first header, which begins with '>'")
+                    entries[-1][1].append("".join(text.split()))
+    except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
+        raise ValueError(f"{label} is not a readable FASTA file: {error}") from error
+    return [(header, _decoded("".join(lines))) for header, lines in entries]
+
+
+def _decoded(text: str) -> str:
+    try:
+        return text.encode("latin-1").decode("utf-8")
+    except UnicodeDecodeError:
+        return text

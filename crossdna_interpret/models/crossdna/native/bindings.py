@@ -1,0 +1,295 @@
+"""The CPU kernels of `kernels.c`, and when they are used; `compiling.py` makes them.
+
+Nothing is compiled or loaded by importing this. Kernels are active in a context, never part of a model, so that other
+threads may use the model meanwhile. They compute with one thread: `crossdna_interpret.parallel` runs several batches.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import math
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from crossdna_interpret.models.crossdna.config import CrossDNAConfig
+from crossdna_interpret.models.crossdna.native import compiling
+from crossdna_interpret.models.crossdna.native.compiling import CompileError, Sizes
+from crossdna_interpret.models.crossdna.recurrence import CHUNK, RecurrenceTrace
+from crossdna_interpret.models.crossdna.states import AttentionPast, CombaPast, Resumed
+
+__all__ = [
+    "WORTH_COMPILING",
+    "CompileError",
+    "Kernels",
+    "active_kernels",
+    "compiled",
+    "load_kernels",
+    "use_kernels",
+]
+
+# Floating-point operations at which a second of compiling is paid back: some two seconds of computing without.
+WORTH_COMPILING = 1.5e11
+
+
+def _sizes(config: CrossDNAConfig, dtype: torch.dtype) -> Sizes:
+    if dtype not in (torch.float32, torch.float64):
+        raise CompileError(f"there are kernels for float32 and float64, not for {str(dtype).removeprefix('torch.')}")
+    return Sizes.of(config.to_dict(), double=dtype == torch.float64)
+
+
+def compiled(config: CrossDNAConfig, dtype: torch.dtype) -> bool:
+    """Whether kernels for these sizes are there already, from the package's build or an earlier run."""
+    try:
+        return any(path.exists() for path in compiling.places(_sizes(config, dtype)))
+    except (OSError, RuntimeError):  # a folder that cannot be looked into, a user without a home, another dtype
+        return False
+
+
+@functools.cache
+def _load(path: Path) -> ctypes.CDLL:
+    library = ctypes.CDLL(str(path))
+    for name in ("comba", "states_at", "attention", "dilated", "gated", "rms_norm", "gate_norm", "receive"):
+        getattr(library, name).restype = ctypes.c_int if name == "attention" else None
+    return library
+
+
+def load_kernels(config: CrossDNAConfig, dtype: torch.dtype) -> Kernels:
+    """Kernels for a model's sizes, compiled if they are not there yet.
+
+    Raises:
+        CompileError: no compiler, one that fails, or a dtype other than float32 and float64.
+    """
+    sizes = _sizes(config, dtype)
+    try:
+        path = next((place for place in compiling.places(sizes) if place.exists()), None)
+        if path is None:
+            *_, path = compiling.places(sizes)
+            compiling.compile_kernels(sizes, path)
+        return Kernels(_load(path), sizes)
+    except CompileError:
+        raise
+    except (OSError, RuntimeError) as error:  # a folder that cannot be written, no home, a library that does not load
+        raise CompileError(f"the kernels cannot be kept or loaded: {error}") from error
+
+
+def _pointer(x: Tensor | None) -> ctypes.c_void_p:
+    return ctypes.c_void_p(None if x is None else x.data_ptr())
+
+
+def _evenly(n: int, length: int) -> Tensor:
+    return torch.arange(n + 1, dtype=torch.int32, device="cpu") * length
+
+
+class Kernels:
+    """The compiled functions, for tensors of one dtype on the CPU; shapes as in the PyTorch code of the same name.
+
+    Args:
+        library: the loaded kernels.
+        sizes: those that they are compiled for.
+    """
+
+    def __init__(self, library: ctypes.CDLL, sizes: Sizes) -> None:
+        self.library, self.sizes = library, sizes
+        self.dtype = torch.float64 if sizes.double else torch.float32
+        self.real = ctypes.c_double if sizes.double else ctypes.c_float
+        self._scratch = threading.local()
+
+    def _space(self, name: str, *shape: int) -> Tensor:
+        """Memory under a name, which the next call in this thread uses again: what is still in the cache is fast."""
+        spaces: dict[str, Tensor] = vars(self._scratch)
+        size = math.prod(shape)
+        if name not in spaces or spaces[name].numel() < size:
+            with torch.inference_mode(False):  # so that it can be used again outside of the caller's
+                spaces[name] = torch.empty(size, dtype=self.dtype, device="cpu")
+        return spaces[name][:size].view(shape)
+
+    def project(self, x: Tensor, weight: Tensor) -> Tensor:
+        """x (B, l, H) times weight^T. Like all that goes into such a product, it lasts until the next call."""
+        rows = x.reshape(-1, x.shape[-1])
+        out = self._space("project", len(rows), len(weight))
+        return torch.mm(rows, weight.t(), out=out).view(*x.shape[:-1], len(weight))
+
+    def serves(self, x: Tensor) -> bool:
+        """Whether they may compute with `x`, which they do not differentiate, nor in a precision that changes."""
+        apart = torch.is_grad_enabled() or torch.is_autocast_enabled("cpu")
+        return x.dtype == self.dtype and x.device.type == "cpu" and not apart
+
+    def comba(
+        self,
+        projected: Tensor,
+        taps: Tensor | None,
+        past: CombaPast | None,
+        per_head: tuple[Tensor, Tensor, Tensor, Tensor],
+        norm: Tensor,
+        eps: float,
+        *,
+        resumed: Resumed | None = None,
+        around: Tensor | None = None,
+        owned: Tensor | None = None,
+    ) -> Tensor:
+        """(B, l, n d_v), normed and gated.
+
+        Args:
+            projected: (B, l, width).
+            taps: (TAPS, channels).
+            past: what came before.
+            per_head: exp(A_log), dt_bias, sigmoid(decay), D sigmoid(decay), each (n,).
+            norm: (d_v,), weight of the norm.
+            eps: of the norm.
+            resumed: for sequences that lie one behind the other; B is 1 then, the result (1, T, n d_v), and the state
+                of `past` (p, n, d, d_v) that before each place.
+            around: (1, l, width), what the resumed ones share: all rows before their own, and after them.
+            owned: offsets of their own rows in `projected`, if they do not go on to the end.
+        """
+        projected = projected.contiguous()
+        batch, length, width = projected.shape
+        if resumed is None:
+            offsets, starts, which = _evenly(batch, length), None, None
+        else:
+            offsets, starts, which = resumed.offsets, resumed.starts, resumed.which
+        owned = offsets if owned is None else owned
+        around = None if around is None else around.contiguous()
+        heads = len(per_head[0])
+        tail = None if past is None or past.tail is None else past.tail.contiguous()
+        state = None if past is None else past.state.contiguous()
+        kept = [x.contiguous() for x in per_head]
+        out = self._space("comba", batch, int(offsets[-1]) // batch, heads * len(norm))
+        self.library.comba(
+            len(offsets) - 1, _pointer(offsets), _pointer(owned), _pointer(starts), _pointer(which), heads, width,
+            _pointer(projected), _pointer(around), _pointer(tail), _pointer(taps), _pointer(state),
+            *map(_pointer, kept), _pointer(norm), self.real(eps), _pointer(out),
+        )  # fmt: skip
+        return out
+
+    def states_at(self, positions: np.ndarray, trace: RecurrenceTrace) -> Tensor:
+        """(p, n, d, d_v) the state before each of p positions, from what `recurrence.RecurrenceTrace` has."""
+        chunks, states, updates = trace.chunks, trace.states, trace.updates
+        assert chunks is not None
+        assert states is not None
+        assert updates is not None
+        assert chunks.size <= CHUNK  # for which the kernel has room
+        at = torch.from_numpy(positions.astype(np.int32))
+        out = states.new_empty(len(at), *states.shape[1:])
+        parts = [x.contiguous() for x in (chunks.kq, chunks.fade, chunks.keep, states, updates)]
+        self.library.states_at(
+            len(at), _pointer(at), len(states), chunks.size, states.shape[1], *map(_pointer, parts), _pointer(out),
+        )  # fmt: skip
+        return out
+
+    def attention(
+        self,
+        projections: Tensor,
+        kv_heads: int,
+        window: int,
+        past: AttentionPast | None,
+        table: tuple[Tensor, Tensor],
+        resumed: Resumed | None = None,
+    ) -> Tensor:
+        """(B, l, H) from projections (B, l, (heads + 2 kv_heads) d).
+
+        Args:
+            projections: rows of queries, keys and values.
+            kv_heads: heads of keys and values.
+            window: positions that a query sees.
+            past: keys and values before the first position.
+            table: the rotary table of these positions.
+            resumed: for sequences that lie one behind the other; B is 1 then, and past and table are of all positions.
+        """
+        projections, (cos, sin) = projections.contiguous(), table
+        batch, length, width = projections.shape
+        dim = 2 * cos.shape[1]
+        heads = width // dim - 2 * kv_heads
+        keys, values = (None, None) if past is None else (past.keys.contiguous(), past.values.contiguous())
+        before = 0 if keys is None else keys.shape[2]
+        if resumed is None:
+            offsets, starts = _evenly(batch, length), torch.full((batch,), before, dtype=torch.int32, device="cpu")
+        else:
+            offsets, starts = resumed.offsets, resumed.starts
+        out = projections.new_empty(batch, length, heads * dim)
+        done = self.library.attention(
+            len(starts), _pointer(offsets), _pointer(starts), heads, kv_heads, window, _pointer(projections),
+            _pointer(keys), _pointer(values), before * dim, _pointer(cos), _pointer(sin),
+            before if resumed is None else 0, _pointer(out),
+        )  # fmt: skip
+        if not done:
+            raise MemoryError(f"No memory for the attention over {length:,} positions.")
+        return out
+
+    def dilated(self, x: Tensor, taps: Tensor) -> Tensor:
+        """(B, l, dilations H) of x (B, l, H), for dilations 1, 2, 4, ...; taps (dilations, 9, H)."""
+        x = x.contiguous()
+        batch, length, width = x.shape
+        out = self._space("dilated", batch, length, len(taps) * width)
+        self.library.dilated(
+            batch, length, width, len(taps), _pointer(x), _pointer(taps), _pointer(out),
+        )  # fmt: skip
+        return out
+
+    def gated(self, rows: Tensor) -> Tensor:
+        """silu(gate) * up (B, l, width) from both, (B, l, 2 width), the width a multiple of 256."""
+        rows = rows.contiguous()
+        out = self._space("gated", *rows.shape[:-1], rows.shape[-1] // 2)
+        positions = rows.numel() // rows.shape[-1]
+        self.library.gated(ctypes.c_long(positions), out.shape[-1], _pointer(rows), _pointer(out))
+        return out
+
+    def rms_norm(self, x: Tensor, weight: Tensor, eps: float, scale: float) -> Tensor:
+        """`scale` times the RMS norm of x (B, l, H)."""
+        x = x.contiguous()
+        out = torch.empty_like(x)
+        self.library.rms_norm(
+            ctypes.c_long(x.numel() // x.shape[-1]), x.shape[-1], _pointer(x), _pointer(weight), self.real(eps),
+            self.real(scale), _pointer(out),
+        )  # fmt: skip
+        return out
+
+    def gate_norm(
+        self, m: Tensor, t: Tensor, logits: Tensor, norm: nn.LayerNorm | None, temperature: float = 1.0
+    ) -> Tensor:
+        """LayerNorm of lerp(m, t, sigmoid(logits / temperature)), all (B, l, H); without weights if `norm` is None."""
+        m, t, logits = m.contiguous(), t.contiguous(), logits.contiguous()
+        out = torch.empty_like(m)
+        weight, bias, eps = (None, None, 1e-5) if norm is None else (norm.weight, norm.bias, norm.eps)
+        self.library.gate_norm(
+            ctypes.c_long(m.numel() // m.shape[-1]), m.shape[-1], _pointer(m), _pointer(t), _pointer(logits),
+            self.real(temperature), _pointer(weight), _pointer(bias), self.real(eps), _pointer(out),
+        )  # fmt: skip
+        return out
+
+    def receive(self, x: Tensor, logits: Tensor, message: Tensor, whole: Tensor, norm: nn.LayerNorm) -> Tensor:
+        """LayerNorm of x + sigmoid(logits) (message + whole): (B, l, H), and `whole` (B, 1, H)."""
+        x, message, whole = x.contiguous(), message.contiguous(), whole.contiguous()
+        batch, length, width = x.shape
+        out = torch.empty_like(x)
+        self.library.receive(
+            batch, length, width, _pointer(x), _pointer(logits), logits.stride(1), _pointer(message), _pointer(whole),
+            _pointer(norm.weight), _pointer(norm.bias), self.real(norm.eps), _pointer(out),
+        )  # fmt: skip
+        return out
+
+
+_active: ContextVar[Kernels | None] = ContextVar("active_kernels", default=None)
+
+
+@contextmanager
+def use_kernels(kernels: Kernels | None) -> Iterator[None]:
+    """Modules of a CrossDNA compute on these kernels in the body, in this context alone; on none if it is None."""
+    token = _active.set(kernels)
+    try:
+        yield
+    finally:
+        _active.reset(token)
+
+
+def active_kernels(x: Tensor) -> Kernels | None:
+    """What to compute with `x` on, or None for PyTorch."""
+    kernels = _active.get()
+    return kernels if kernels is not None and kernels.serves(x) else None

@@ -1,0 +1,453 @@
+"""What makes a model give the scores that it gives, as one hash: weights, and everything that changes what it computes.
+
+Weights are hashed once. Afterwards a checksum of each tells whether they have changed, also where the change passed
+PyTorch by, as through `.data` or numpy.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import functools
+import hashlib
+import sys
+import sysconfig
+import types
+import weakref
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from crossdna_interpret.models.hooks import changing_hooks, content_of
+
+__all__ = ["Fingerprint", "attributes_of", "fingerprint", "note_what_changes"]
+
+_COLUMNS = 4093  # of the checksum, a prime: so that whole rows that change places do not stand in the same column
+_ROWS = 64  # that are summed at once
+_FACTOR = 0x5851F42D4C957F2D  # odd
+_MOST = 100_000  # values that are looked at, in all
+# What every module has, and what says nothing about its scores.
+_PLUMBING = frozenset(vars(nn.Module())) | {"training", "_flat_weights", "_flat_weight_refs"}
+_SIMPLE = (bool, int, float, complex, str, bytes, type(None), Tensor, np.ndarray, np.generic)
+_PLAIN = (dict, list, tuple, set, frozenset)  # containers that hold nothing beside their elements
+_SAYS_NOTHING = frozenset(["name", "training_range"])  # about scores, at the root
+_NO_CODE = frozenset(
+    ["__dict__", "__weakref__", "__doc__", "__module__", "__qualname__", "__annotations__", "__parameters__",
+     "__orig_bases__", "__abstractmethods__", "_abc_impl", "__match_args__", "__dataclass_params__",
+     "__dataclass_fields__", "__hash__", "__slots__", "__jit_unused_properties__",
+     "__slotnames__", "__static_attributes__", "__firstlineno__"]  # what Python itself writes
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Fingerprint:
+    """A model's hash, and what could not be looked into.
+
+    Attributes:
+        digest: SHA-256, hexadecimal.
+        opaque: attributes of its modules whose content may change scores and cannot be hashed, such as
+            "module.tokenizer".
+        libraries: names and versions of the installed packages that its code comes from.
+    """
+
+    digest: str
+    opaque: tuple[str, ...]
+    libraries: tuple[tuple[str, str], ...]
+
+
+def fingerprint(model: nn.Module) -> Fingerprint:
+    """The hash of a model's weights, of its modules and their attributes, and of code that is not a library's.
+
+    Whether it is in training mode, what it is called, and where it is make no difference; its dtype does. Attributes
+    and buffers that a forward pass writes, such as a counter, count as they were before `note_what_changes` saw them
+    change, and are opaque. What a model reads from files, from the environment or by names that are made up as it runs
+    cannot be seen.
+
+    Example:
+        >>> first, second = nn.Linear(2, 1), nn.Linear(2, 1)
+        >>> fingerprint(first) == fingerprint(first), fingerprint(first) == fingerprint(second)
+        (True, False)
+    """
+    writer = _Writer(model)
+    for path, module in model.named_modules():
+        writer.module(path, module)
+    digest = hashlib.sha256(writer.digest() + _weights(model))
+    libraries = {root: _version(root) for root in writer.libraries}
+    return Fingerprint(digest.hexdigest(), tuple(writer.opaque), tuple(sorted(libraries.items())))
+
+
+# What a forward pass has written into a module, with the hash of what was there before. Of a model in training mode
+# each analysis has a copy of its own.
+_written: weakref.WeakKeyDictionary[nn.Module, dict[str, bytes]] = weakref.WeakKeyDictionary()
+
+Attributes = dict[tuple[nn.Module, str], bytes]
+
+
+def attributes_of(model: nn.Module) -> Attributes:
+    """A hash of each attribute and buffer of each module, to be compared by `note_what_changes`."""
+    result: Attributes = {}
+    registered = {id(module) for module in model.modules()}
+    for module in model.modules():
+        for name, value in [*vars(module).items(), *module._buffers.items()]:
+            if name not in _PLUMBING:
+                writer = _Writer(model, registered)
+                writer.value(name, value)
+                result[module, name] = writer.digest()
+    return result
+
+
+def note_what_changes(model: nn.Module, before: Sequence[Attributes]) -> None:
+    """Note what a forward pass has changed. From now on the hash is of what was there before, and it is opaque.
+
+    Args:
+        model: after the pass.
+        before: what `attributes_of` gave twice before it: where these differ a hash is no hash.
+    """
+    first, second = before
+    for key, digest in attributes_of(model).items():
+        known = second.get(key)
+        if known == first.get(key) and known != digest:
+            module, name = key
+            _written.setdefault(module, {}).setdefault(name, known or b"")
+
+
+_hashed = WeakTensorKeyDictionary()  # tensor -> (where it lies and its checksum, its hash)
+
+
+def _weights(model: nn.Module) -> bytes:
+    total = hashlib.sha256()
+    tensors = [
+        (f"{path}.{name}", tensor)
+        for path, module in model.named_modules(remove_duplicate=False)
+        for name, tensor in [*module._parameters.items(), *module._buffers.items()]
+        if tensor is not None and name not in _written.get(module, ())
+    ]
+    for name, tensor in sorted(tensors, key=lambda each: each[0]):
+        total.update(repr((name, str(tensor.dtype), tuple(tensor.shape))).encode())
+        total.update(_of_tensor(tensor))
+    return total.digest()
+
+
+def _of_tensor(tensor: Tensor) -> bytes:
+    with torch.no_grad():
+        plain = tensor.detach()
+        if plain.device.type == "meta":
+            return b"meta"
+        if plain.layout != torch.strided or plain.is_quantized:
+            plain = plain.to_dense() if not plain.is_quantized else plain.dequantize()
+        plain = plain.resolve_conj().resolve_neg().contiguous()
+        version = None if tensor.is_inference() else tensor._version
+        state = plain.data_ptr(), version, _checksum(plain)
+        known = _hashed.get(tensor)
+        if known is not None and known[0] == state:
+            return known[1]
+        digest: bytes = hashlib.sha256(plain.cpu().reshape(-1).view(torch.uint8).numpy().data).digest()
+        _hashed[tensor] = state, digest
+        return digest
+
+
+def _checksum(x: Tensor) -> bytes:
+    """Changes with nearly every change of a tensor; much faster than a hash."""
+    flat = x.reshape(-1).view(torch.uint8)
+    whole = len(flat) // 8
+    words = flat[: 8 * whole].clone().view(torch.int64) if flat.data_ptr() % 8 else flat[: 8 * whole].view(torch.int64)
+    rows = whole // _COLUMNS
+    if not rows:
+        return flat.cpu().numpy().tobytes()
+    sums = torch.zeros(_COLUMNS, dtype=torch.int64, device=x.device)
+    # Each row has a factor of its own, so that rows that change places do not look the same.
+    factors = 2 * torch.arange(1, _ROWS + 1, device=x.device)[:, None] + 1
+    for part in words[: rows * _COLUMNS].view(rows, _COLUMNS).split(_ROWS):
+        # Bits that flip in pairs, as signs do, would cancel in a plain sum.
+        sums = (sums ^ (sums >> 23)) * _FACTOR + ((part ^ (part >> 29)) * factors[: len(part)]).sum(0)
+    rest = flat[8 * rows * _COLUMNS :]
+    return sums.cpu().numpy().tobytes() + rest.cpu().numpy().tobytes()
+
+
+class _Writer:
+    """Puts values into a hash, each with its type, so that different ones cannot look alike."""
+
+    def __init__(self, model: nn.Module, registered: set[int] | None = None) -> None:
+        self._hash = hashlib.sha256()
+        self.opaque: list[str] = []
+        self.libraries: set[str] = set()
+        # Values that are in the hash already, by id, with their number; they are held on to, so that no id comes again.
+        self._known: dict[int, tuple[int, Any]] = {}
+        self._classes: set[type] = set()
+        self._left = _MOST
+        self._registered = {id(module) for module in model.modules()} if registered is None else registered
+
+    def digest(self) -> bytes:
+        return self._hash.digest()
+
+    def put(self, *parts: str | bytes) -> None:
+        for part in parts:
+            content = part if isinstance(part, bytes) else part.encode("utf-8", "surrogatepass")
+            self._hash.update(f"{type(part).__name__}{len(content)}:".encode() + content)
+
+    def module(self, path: str, module: nn.Module) -> None:
+        kind = type(module)
+        self.put("module", path, f"{kind.__module__}.{kind.__qualname__}")
+        self.classes_of(path, kind)
+        written = _written.get(module, {})
+        for name, before in sorted(written.items()):
+            self.put(name, before)
+            self.opaque.append(f"{path}.{name}".lstrip("."))
+        for name, value in sorted(vars(module).items()):
+            if name not in _PLUMBING and name not in written and not (path == "" and name in _SAYS_NOTHING):
+                self.put(name)
+                self.value(f"{path}.{name}".lstrip("."), value)
+        for hook in changing_hooks(module):
+            self.value(f"{path}.hooks".lstrip("."), content_of(hook))
+
+    def value(self, path: str, value: Any) -> None:
+        simple = isinstance(value, (*_SIMPLE, tuple, torch.dtype, torch.Size, torch.device, enum.Enum))
+        if not simple and id(value) in self._known:  # shared, or a container that holds itself
+            self.put(f"as before {self._known[id(value)][0]}")
+            return
+        self._left -= 1
+        if self._left < 0:
+            self.opaque = self.opaque or [path]
+            return
+        if not simple:
+            self._known[id(value)] = len(self._known), value
+        self._value(path, value)
+
+    def _value(self, path: str, value: Any) -> None:
+        kind = type(value)
+        self.put(f"{kind.__module__}.{kind.__qualname__}")
+        if value is None or isinstance(value, (bool, int, float, complex, str, bytes, torch.dtype, torch.Size)):
+            self.put(repr(value))
+        elif isinstance(value, torch.device):
+            return  # where a model is makes no difference
+        elif isinstance(value, enum.Enum):
+            self.put(value.name)
+            self.value(path, value.value)
+        elif isinstance(value, (np.ndarray, np.generic)):
+            self._array(path, np.asarray(value))
+        elif isinstance(value, Tensor):
+            self.put(str(value.dtype), repr(tuple(value.shape)), _of_tensor(value))
+        elif isinstance(value, (Mapping, Set, list, tuple)):
+            self._container(path, value)
+        elif isinstance(value, nn.Module):
+            if id(value) not in self._registered:  # whatever else is looked at where it stands
+                for inner, module in value.named_modules():
+                    self.module(f"{path}.{inner}", module)
+                self.put(_weights(value))
+        elif isinstance(value, type):
+            self.put(f"{value.__module__}.{value.__qualname__}")
+            self.classes_of(path, value)
+        elif isinstance(value, types.ModuleType):
+            self._user_module(path, value, ())
+        elif isinstance(value, (weakref.ref, types.CodeType)):
+            self.put(_code(value) if isinstance(value, types.CodeType) else "reference")
+        elif callable(value):
+            self._callable(path, value)
+        else:
+            self._object(path, value)
+
+    def _container(self, path: str, value: Any) -> None:
+        self.put(str(len(value)))
+        if isinstance(value, Mapping):
+            for key, each in value.items():
+                self.value(path, key)
+                self.value(f"{path}[{key!r}]", each)
+        elif isinstance(value, Set):
+            self.put(*sorted(repr(each) for each in value))
+        else:
+            for at, each in enumerate(value):
+                self.value(f"{path}[{at}]", each)
+        if type(value) not in _PLAIN:  # which may have methods, attributes and a `default_factory`
+            self.classes_of(path, type(value))
+            self.value(path, {**getattr(value, "__dict__", {}), "": getattr(value, "default_factory", None)})
+
+    def _user_module(self, path: str, module: types.ModuleType, names: Collection[str]) -> None:
+        """What `names` stand for in a module of the user's; all of it without names. Of others, the version."""
+        self.put(module.__name__)
+        if self._library(module.__name__):
+            return
+        content = vars(module)
+        for name in sorted(names & content.keys() if names else content.keys()):
+            if name.startswith("__"):
+                continue
+            each = content[name]
+            self.put(name)
+            if isinstance(each, types.ModuleType):
+                if id(each) not in self._known:
+                    self._known[id(each)] = len(self._known), each
+                    self._user_module(f"{path}.{name}", each, names)
+            else:
+                self.value(f"{path}.{name}", each)
+
+    def _library(self, module: str) -> bool:
+        """`_library`, with a note of the package."""
+        found = _library(module)
+        if found and module.split(".")[0] not in sys.stdlib_module_names:
+            self.libraries.add(module.split(".")[0])
+        return found
+
+    def _array(self, path: str, array: np.ndarray) -> None:
+        self.put(array.dtype.str, repr(array.shape))
+        if array.dtype.hasobject:
+            for at, each in enumerate(array.ravel()):
+                self.value(f"{path}[{at}]", each)
+        else:
+            self.put(array.tobytes())
+
+    def _callable(self, path: str, value: Any) -> None:
+        if isinstance(value, functools.partial):
+            for each in (value.func, value.args, value.keywords):
+                self.value(path, each)
+        elif isinstance(value, types.MethodType):
+            self.put(value.__func__.__qualname__)
+            self.value(path, value.__func__)
+            self.value(path, value.__self__)
+        elif isinstance(value, types.FunctionType):
+            self._function(path, value)
+        elif isinstance(value, (types.BuiltinFunctionType, types.MethodDescriptorType, types.WrapperDescriptorType)):
+            self.put(value.__qualname__)
+            owner: Any = getattr(value, "__self__", None)
+            owner_name = getattr(owner, "__name__", "") if isinstance(owner, (types.ModuleType, type)) else owner
+            self.value(path, owner_name)
+        elif isinstance(value, np.ufunc) and getattr(np, name := str(getattr(value, "__name__", "")), None) is value:
+            self.put(name)
+        else:
+            if hasattr(value, "__wrapped__"):
+                self.value(path, value.__wrapped__)
+            self._object(path, value)
+
+    def _function(self, path: str, function: types.FunctionType) -> None:
+        self.put(function.__module__ or "", function.__qualname__)
+        # A function may bear the name of a library's, as `functools.wraps` has it.
+        if self._library(function.__module__ or "") and _of_library(function.__code__):
+            return
+        self.put(_code(function.__code__))
+        self.value(path, function.__defaults__)
+        self.value(path, function.__kwdefaults__)
+        names = set(_names(function.__code__))
+        for cell in function.__closure__ or ():
+            try:
+                content = cell.cell_contents
+            except ValueError:  # not filled yet
+                continue
+            self._used(path, content, names)
+        for name in sorted(names & function.__globals__.keys()):
+            self.put(name)
+            self._used(f"{path}: {name}", function.__globals__[name], names)
+
+    def _used(self, path: str, value: Any, names: Collection[str]) -> None:
+        """What a function takes from outside of it; of a module, what it names."""
+        if isinstance(value, types.ModuleType):
+            self._user_module(path, value, names)
+        elif isinstance(value, types.FunctionType) or not (isinstance(value, type) and self._library(value.__module__)):
+            self.value(path, value)
+
+    def classes_of(self, path: str, kind: type) -> None:
+        """The class and its bases."""
+        for each in kind.__mro__:
+            self.put(each.__qualname__)
+            self.code_of(path, each)
+
+    def code_of(self, path: str, kind: type) -> None:
+        """What the methods of a class do, and its attributes, unless it is a library's; once for each class."""
+        if self._library(kind.__module__):
+            return
+        if kind in self._classes:
+            return
+        self._classes.add(kind)
+        for name, value in sorted(vars(kind).items()):
+            if name in _NO_CODE:
+                continue
+            self.put(name)
+            if isinstance(value, property):
+                value = [value.fget, value.fset]
+            elif isinstance(value, (staticmethod, classmethod)):
+                value = value.__func__
+            elif isinstance(value, functools.cached_property):
+                value = value.func
+            self.value(f"{path}.{name}".lstrip("."), value)
+
+    def _object(self, path: str, value: Any) -> None:
+        """Its class, its attributes, and whatever else pickling would keep of it."""
+        self.classes_of(path, type(value))
+        if not _library(type(value).__module__):
+            self.value(path, getattr(value, "__dict__", None))
+        try:
+            reduced = value.__reduce_ex__(4)
+        except Exception:  # such as of a lock, or of an object whose content is not Python's
+            self.opaque.append(path)
+            return
+        if isinstance(reduced, str):  # the name of a global, which says what it is if it is a library's
+            self.put(reduced)
+            if not hasattr(value, "__wrapped__") and not _library(getattr(value, "__module__", None) or ""):
+                self.opaque.append(path)
+            return
+        rebuild, arguments, *rest = reduced
+        self.value(path, rebuild)
+        self.value(path, arguments)
+        for part in rest:
+            self.value(path, list(part) if isinstance(part, Iterator) else part)
+
+
+@functools.cache
+def _library(module: str) -> bool:
+    """Whether code is Python's, ours, or an installed package's, which versions tell apart."""
+    root = module.split(".")[0]
+    if root in sys.builtin_module_names or root == __name__.split(".")[0]:
+        return True
+    file = getattr(sys.modules.get(root), "__file__", None)
+    return file is not None and _installed(file)
+
+
+def _of_library(code: types.CodeType) -> bool:
+    """Whether code is from a file of a library, or from no file, as what `dataclasses` makes."""
+    return code.co_filename.startswith("<") or _installed(code.co_filename)
+
+
+@functools.lru_cache(maxsize=4096)
+def _installed(file: str) -> bool:
+    """Whether a file is Python's, ours, or an installed package's."""
+    if Path(__file__).parent in Path(file).parents:
+        return True
+    paths = sysconfig.get_paths()
+    folders = tuple(paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+    return file.startswith(folders) or not {"site-packages", "dist-packages"}.isdisjoint(Path(file).parts)
+
+
+@functools.cache
+def _version(root: str) -> str:
+    """The version of an installed package; of one that has none, when its file was written."""
+    module = sys.modules.get(root)
+    for known in (lambda: metadata.version(root), lambda: str(module.__version__)):  # type: ignore[union-attr]
+        try:
+            return known()
+        except Exception:
+            continue
+    file = getattr(module, "__file__", None)
+    return "" if file is None else str(Path(file).stat().st_mtime_ns)
+
+
+def _code(code: types.CodeType) -> bytes:
+    """Hash of what a function does; where it stands in its file makes no difference."""
+    total = hashlib.sha256(code.co_code)
+    total.update(repr((code.co_names, code.co_varnames, code.co_freevars)).encode())
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            total.update(_code(constant))
+        else:  # the order of a set differs from process to process
+            total.update(repr(sorted(map(repr, constant)) if isinstance(constant, frozenset) else constant).encode())
+    return total.digest()
+
+
+def _names(code: types.CodeType) -> Iterator[str]:
+    """Names of globals and attributes in a function, and in those that it makes."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _names(constant)

@@ -1,0 +1,227 @@
+"""How sequences become what a model takes.
+
+To the rest of the package a sequence is ids (L,), A=0 C=1 G=2 T=3 N=4. A model declares which of these it takes:
+
+    OneHot     channels, a base to a position, in an order of its own, with or without one for an unknown base
+    TokenIds   ids of a vocabulary of bases, with special tokens before and after the sequence
+    Bpe        tokens of several bases, cut by a tokenizer
+
+N  sequences    L  positions of a sequence    C  channels    K  tokens, special ones among them
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from crossdna_interpret.dna import alphabet
+from crossdna_interpret.models.protocols import capability
+
+__all__ = ["Bpe", "Inputs", "OneHot", "TokenIds", "inputs_of"]
+
+Layout = Literal["channels_first", "channels_last"]
+
+
+@runtime_checkable
+class Inputs(Protocol):
+    """How ids of sequences become what a model is called with."""
+
+    def batch(self, ids: np.ndarray, *, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, ...]:
+        """What the model is called with, for ids (N, L). Floating-point tensors are of `dtype`."""
+        ...
+
+    def expected(self, length: int) -> str | None:
+        """What is expected in place of a length that the model does not take, such as "20 bases"; or None."""
+        ...
+
+
+@dataclass(frozen=True)
+class OneHot:
+    """One-hot channels (N, C, L).
+
+    Attributes:
+        channels: order of the channels: A, C, G, T and, if there is a fifth, N.
+        unknown: value of the four channels at an N, such as 0.25, where there is no channel for it.
+        layout: "channels_first" for (N, C, L), "channels_last" for (N, L, C).
+        length: bases of every sequence, if the model takes no other length.
+
+    Raises:
+        ValueError: other channels.
+
+    Example:
+        >>> x, = OneHot("ACGT", unknown=0.25).batch(np.array([[0, 4]]), device=torch.device("cpu"), dtype=torch.float32)
+        >>> x[0].T.tolist()
+        [[1.0, 0.0, 0.0, 0.0], [0.25, 0.25, 0.25, 0.25]]
+    """
+
+    channels: str = alphabet.ALPHABET
+    unknown: float = 0.0
+    layout: Layout = "channels_first"
+    length: int | None = None
+
+    def __post_init__(self) -> None:
+        if sorted(self.channels) not in (sorted(alphabet.BASES), sorted(alphabet.ALPHABET)):
+            raise ValueError(f"`channels` must be A, C, G, T and perhaps N in some order, but got {self.channels!r}.")
+
+    def batch(self, ids: np.ndarray, *, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, ...]:
+        """See `Inputs`."""
+        return (self.from_bases(torch.from_numpy(alphabet.one_hot(ids)).to(device=device, dtype=dtype)),)
+
+    def from_bases(self, x: Tensor) -> Tensor:
+        """The model's channels, from channels (N, 5, L) in the order ACGTN; differentiable."""
+        if self.channels != alphabet.ALPHABET:
+            order = [alphabet.ALPHABET.index(base) for base in self.channels]
+            unknown = x[:, 4:]
+            x = x[:, order]
+            if "N" not in self.channels and self.unknown:
+                x = x + self.unknown * unknown
+        return x if self.layout == "channels_first" else x.transpose(1, 2)
+
+    def expected(self, length: int) -> str | None:
+        """See `Inputs`."""
+        return _expected(self.length, length)
+
+
+@dataclass(frozen=True)
+class TokenIds:
+    """Ids (N, K) of a vocabulary that has a token for each base, with special tokens around the sequence.
+
+    Attributes:
+        vocabulary: id of A, C, G, T, and of N.
+        before: ids in front of each sequence.
+        after: ids behind it.
+        length: bases of every sequence, if the model takes no other length.
+        longest: bases of the longest sequence that the model takes.
+
+    Raises:
+        ValueError: a base without an id.
+
+    Example:
+        >>> inputs = TokenIds({"A": 7, "C": 8, "G": 9, "T": 10, "N": 11}, before=(1,), after=(2,))
+        >>> inputs.batch(np.array([[0, 4]]), device=torch.device("cpu"), dtype=torch.float32)[0].tolist()
+        [[1, 7, 11, 2]]
+    """
+
+    vocabulary: Mapping[str, int]
+    before: tuple[int, ...] = ()
+    after: tuple[int, ...] = ()
+    length: int | None = None
+    longest: int | None = None
+
+    def __post_init__(self) -> None:
+        missing = [base for base in alphabet.ALPHABET if base not in self.vocabulary]
+        if missing:
+            raise ValueError(f"`vocabulary` must have an id for each of A, C, G, T and N, but lacks {missing}.")
+
+    @property
+    def base_ids(self) -> tuple[int, ...]:
+        """The vocabulary's ids of A, C, G, T, N."""
+        return tuple(self.vocabulary[base] for base in alphabet.ALPHABET)
+
+    def batch(self, ids: np.ndarray, *, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, ...]:
+        """See `Inputs`."""
+        tokens = np.array(self.base_ids, dtype=np.int64)[ids]
+        around = (np.tile(np.array(special, dtype=np.int64), (len(ids), 1)) for special in (self.before, self.after))
+        first, last = around
+        return (torch.from_numpy(np.concatenate([first, tokens, last], axis=1)).to(device),)
+
+    def expected(self, length: int) -> str | None:
+        """See `Inputs`."""
+        return _expected(self.length, length, self.longest)
+
+
+class Tokenizer(Protocol):
+    """A tokenizer of the library tokenizers, or another with these methods."""
+
+    def encode(self, sequence: str, /) -> Any:
+        """An object with ``ids`` and ``offsets``: each token's id, and its first base and the one after its last."""
+        ...
+
+    def to_str(self) -> str:
+        """All that decides what it does, as text."""
+        ...
+
+
+@dataclass(frozen=True)
+class Bpe:
+    """Tokens of several bases (N, K) and which of them are no padding (N, K), both int64.
+
+    Attributes:
+        tokenizer: cuts a sequence into tokens that follow each other without a gap.
+        padding: id behind sequences with fewer tokens than others in the batch.
+        before: ids in front of each sequence.
+        after: ids behind it.
+        longest: tokens that the model takes at most, special ones among them.
+        unknown: id that stands for an unknown stretch, such as that of [MASK], if there is one.
+        text: all that decides what the tokenizer does; from the tokenizer if not given.
+    """
+
+    tokenizer: Tokenizer = field(repr=False)
+    padding: int = 0
+    before: tuple[int, ...] = ()
+    after: tuple[int, ...] = ()
+    longest: int | None = None
+    unknown: int | None = None
+    text: str = field(default="", repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", self.text or self.tokenizer.to_str())
+
+    def tokens(self, sequence: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Ids of a sequence's tokens, special ones among them, and the span of bases (start, end) of each.
+
+        The span of a special token is empty.
+
+        Raises:
+            ValueError: the tokenizer leaves bases out, or gives more tokens than the model takes.
+        """
+        found = self.tokenizer.encode(sequence)
+        spans = [(int(start), int(end)) for start, end in found.offsets]
+        at = 0
+        for start, end in spans:
+            if start != at or end <= start:
+                raise ValueError(f"The tokenizer leaves a gap: a token spans {start} to {end}, but {at} comes next.")
+            at = end
+        if at != len(sequence):
+            raise ValueError(f"The tokenizer stops at base {at} of {len(sequence)}.")
+        ids = [*self.before, *found.ids, *self.after]
+        if self.longest is not None and len(ids) > self.longest:
+            raise ValueError(
+                f"`seq` of {len(sequence):,} bases makes {len(ids):,} tokens; the model takes {self.longest:,}."
+            )
+        return ids, [*((0, 0) for _ in self.before), *spans, *((at, at) for _ in self.after)]
+
+    def batch(self, ids: np.ndarray, *, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, ...]:
+        """See `Inputs`."""
+        rows = [self.tokens(alphabet.decode(row))[0] for row in ids]
+        tokens = torch.full((len(rows), max(map(len, rows), default=0)), self.padding, dtype=torch.int64)
+        known = torch.zeros_like(tokens)
+        for at, row in enumerate(rows):
+            tokens[at, : len(row)] = torch.tensor(row, dtype=torch.int64)
+            known[at, : len(row)] = 1
+        return tokens.to(device), known.to(device)
+
+    def expected(self, length: int) -> str | None:
+        """None: how many tokens a sequence makes depends on its bases."""
+        return None
+
+
+def _expected(only: int | None, length: int, longest: int | None = None) -> str | None:
+    if only is not None and length != only:
+        return f"{only} bases"
+    if longest is not None and length > longest:
+        return f"at most {longest:,} bases"
+    return None
+
+
+_DEFAULT = OneHot()
+
+
+def inputs_of(model: object) -> Inputs:
+    """What a model takes, as its class declares; one-hot channels in the order ACGTN without a declaration."""
+    return capability(model, Inputs) or _DEFAULT

@@ -1,0 +1,58 @@
+"""What an activation stands for: a span of positions on one strand, or on both.
+
+Positions are 0-based and half-open in coordinates of the sequence as the user gave it (the forward strand, 5' to 3').
+Position i of the reverse-complement strand is position L - 1 - i of the sequence.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+__all__ = ["Locus", "Strand", "whole"]
+
+Strand = Literal["forward", "reverse", "both"]
+
+
+@dataclass(frozen=True, slots=True)
+class Locus:
+    """What stretch of which strand an activation stands for.
+
+    Attributes:
+        strand: "forward", "reverse", or "both" where the strands have been merged.
+        start, end: the stretch in coordinates of the sequence, 0-based half-open.
+        descending: True if index 0 of the activation is position ``end - 1`` (the strand is read in its own 5' to 3').
+        block: number of the block, or None for the whole sequence.
+    """
+
+    strand: Strand
+    start: int
+    end: int
+    descending: bool = False
+    block: int | None = None
+
+    @property
+    def positions(self) -> np.ndarray:
+        """(end - start,) int64: the position in the sequence of each index of the activation."""
+        positions = np.arange(self.start, self.end)
+        return positions[::-1].copy() if self.descending else positions
+
+    def ascending(self) -> Locus:
+        """The same stretch with index 0 at `start`."""
+        return replace(self, descending=False)
+
+    def own_slice(self, length: int) -> slice:
+        """Where the stretch lies in features of its own strand, read 5' to 3', of a sequence of `length`."""
+        return slice(length - self.end, length - self.start) if self.descending else slice(self.start, self.end)
+
+
+def whole(strand: Strand, length: int) -> Locus:
+    """The locus of an activation that covers a whole strand, in that strand's own 5' to 3' order.
+
+    Example:
+        >>> whole("reverse", 3).positions.tolist()
+        [2, 1, 0]
+    """
+    return Locus(strand, 0, length, descending=strand == "reverse")

@@ -1,0 +1,81 @@
+"""Other people's modules as models."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from crossdna_interpret.models.inputs import Inputs
+from crossdna_interpret.models.protocols import declare
+from crossdna_interpret.models.training_range import TrainingRange
+
+__all__ = ["Output", "Wrapped"]
+
+Output = int | str | Callable[[Any], Tensor] | None
+
+
+class Wrapped(nn.Module):
+    """Another module as a `SequenceModel`; made by `wrap`."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        inputs: Inputs,
+        targets: Sequence[str],
+        *,
+        output: Output,
+        name: str,
+        training_range: TrainingRange | None = None,
+    ) -> None:
+        super().__init__()
+        self.module, self.targets, self.name, self.output = module, tuple(targets), name, output
+        self.inputs = inputs
+        self.training_range = training_range
+        self.training = bool(getattr(module, "training", False))  # which a frozen TorchScript module lacks
+
+    @property
+    def device(self) -> torch.device:
+        """Where the module is."""
+        return next((tensor.device for tensor in self._tensors()), torch.device("cpu"))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """In which it computes: that of its weights or, where it has none, of its buffers."""
+        return next((tensor.dtype for tensor in self._tensors() if tensor.is_floating_point()), torch.float32)
+
+    def _tensors(self) -> Iterator[Tensor]:
+        return itertools.chain(self.module.parameters(), self.module.buffers())
+
+    def forward(self, *batch: Tensor) -> Tensor:
+        """Scores (N, T) of what `inputs` makes of N sequences."""
+        return self._scores(self.module(*batch), len(batch[0]))
+
+    def _scores(self, found: Any, count: int) -> Tensor:
+        if callable(self.output):
+            found = self.output(found)
+        elif self.output is not None:
+            try:
+                found = found[self.output]
+            except (KeyError, IndexError, TypeError) as error:
+                what = list(found) if isinstance(found, Mapping) else f"{type(found).__name__}"
+                raise ValueError(f"`output` {self.output!r} is not in what the module returns: {what}.") from error
+        if not isinstance(found, Tensor):
+            what = list(found) if isinstance(found, Mapping) else type(found).__name__
+            raise TypeError(
+                f"The module returns {what}, not a tensor. Say which part to explain: `output` may be a key, a number "
+                "or a function that makes a tensor of it."
+            )
+        scores = found.unsqueeze(1) if found.shape == (count,) else found
+        if scores.shape != (count, len(self.targets)):
+            raise ValueError(
+                f"`targets` names {len(self.targets)}, so that the module must return ({count}, {len(self.targets)}), "
+                f"but it returns {tuple(found.shape)}. `output` may be a function that makes it so."
+            )
+        return scores
+
+
+declare(Wrapped, {Inputs: lambda model: model.inputs})

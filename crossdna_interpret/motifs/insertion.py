@@ -1,0 +1,82 @@
+"""What is planted, where, and in which backgrounds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from crossdna_interpret.dna import alphabet
+from crossdna_interpret.dna.shuffling import dinucleotide_shuffles
+from crossdna_interpret.io.examples import example, example_names
+from crossdna_interpret.motifs.collection import Motif, MotifsLike, find_motif, read_motifs
+
+__all__ = ["Plantable", "backgrounds_of", "planted", "string_of"]
+
+Plantable = str | Motif
+
+_BACKGROUNDS = 48  # enough for an interval that is narrow beside most effects
+
+
+def string_of(name: str, motif: Plantable, motifs: MotifsLike = "jaspar-vertebrates") -> tuple[str, str]:
+    """What a motif is called, and the DNA that stands for it: itself, or its consensus.
+
+    Args:
+        name: of the argument, for errors.
+        motif: DNA, a Motif, or the name or id of one in `motifs`. What is spelled with bases alone is DNA.
+        motifs: where names are looked up.
+
+    Raises:
+        ValueError, TypeError: an unknown name (near matches are listed), or something else.
+    """
+    if isinstance(motif, Motif):
+        return motif.label, motif.consensus
+    if not isinstance(motif, str):
+        raise TypeError(f"`{name}` must be DNA, a name or a Motif, but got {type(motif).__name__}.")
+    if motif and set(motif.upper()) <= set("ACGTUN"):
+        string = alphabet.normalize(motif, name=name)
+        return string, string
+    if not motif.strip():
+        raise ValueError(f"`{name}` must be DNA, a name or a Motif, but got {motif!r}.")
+    try:
+        found = find_motif(motif, read_motifs(motifs))
+    except ValueError as error:
+        raise ValueError(f"`{name}`: {error}") from None
+    return found.label, found.consensus
+
+
+def backgrounds_of(given: str | Sequence[str] | None, seed: int) -> list[str]:
+    """Sequences to plant in: those given, which must be of one length, or shuffles of the example enhancers.
+
+    Raises:
+        ValueError, TypeError: bad sequences, or of several lengths.
+    """
+    if given is None:
+        names = example_names()
+        each = -(-_BACKGROUNDS // len(names))
+        drawn = [dinucleotide_shuffles(example(name).sequence, each, seed + at) for at, name in enumerate(names)]
+        return [alphabet.decode(ids) for ids in np.concatenate(drawn)[:_BACKGROUNDS]]
+    found = alphabet.normalize_many(given, name="backgrounds")
+    lengths = sorted({len(each) for each in found})
+    if len(lengths) > 1:
+        raise ValueError(f"`backgrounds` must be of one length, but are of {lengths[0]} to {lengths[-1]} bases.")
+    return found
+
+
+def planted(background: str, start: int, string: str) -> str:
+    """A background with a string in a place; where the string has N, the background's base stays.
+
+    Raises:
+        ValueError: it does not fit there.
+    """
+    if len(string) > len(background):
+        raise ValueError(f"`motif` has {len(string)} bases, more than the {len(background)} of the backgrounds.")
+    if not 0 <= start <= len(background) - len(string):
+        raise ValueError(
+            f"`start` must be from 0 to {len(background) - len(string)} for {len(string)} bases in "
+            f"{len(background)}, but got {start}."
+        )
+    ids = alphabet.encode(background)
+    new = alphabet.encode(string)
+    ids[start : start + len(new)] = np.where(new == alphabet.N_ID, ids[start : start + len(new)], new)
+    return alphabet.decode(ids)

@@ -1,0 +1,1 @@
+"""From sequences to scores: targets, batches, predictions, edits, and how a result was made."""

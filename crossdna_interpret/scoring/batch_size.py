@@ -1,0 +1,49 @@
+"""Cutting work into batches whose size turns out to be fast."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+
+__all__ = ["BatchSizeTuner"]
+
+
+class BatchSizeTuner:
+    """Cuts work into batches, of a size that was given or that turns out to be the fastest of some.
+
+    Args:
+        size: of a batch.
+        trials: sizes to try first, in this order.
+    """
+
+    def __init__(self, size: int, trials: Iterable[int] = ()) -> None:
+        self.size, self.trials = size, list(trials)
+        self._best: dict[int, float] = {}
+        self._tried = set(self.trials)
+
+    def batches(self, order: list[int], shape: Callable[[int], int]) -> Iterator[list[int]]:
+        """Items in batches of one shape.
+
+        Args:
+            order: numbers of the items, those of one shape one behind the other.
+            shape: of an item.
+        """
+        for _, group in itertools.groupby(order, key=shape):
+            rest = list(group)
+            while rest:
+                size = self.trials.pop(0) if self.trials else self.size
+                batch, rest = rest[:size], rest[size:]
+                yield batch
+
+    def record(self, count: int, seconds: float) -> None:
+        """Note how long a batch took. Only full batches of a size on trial count; the last of a group may be smaller.
+
+        Args:
+            count: items in the batch.
+            seconds: that it took.
+        """
+        if count not in self._tried:
+            return
+        self._best[count] = min(seconds / count, self._best.get(count, float("inf")))
+        if not self.trials and len(self._best) > 1:
+            self.size = min(self._best, key=self._best.__getitem__)

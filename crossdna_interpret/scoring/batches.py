@@ -1,0 +1,98 @@
+"""How many sequences at once, in how many threads, and whether memory will do."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Callable
+from typing import TypeVar
+
+import psutil
+import torch
+
+from crossdna_interpret._validation import integer
+from crossdna_interpret.models.inputs import inputs_of
+from crossdna_interpret.models.protocols import Concurrency, Memory, SequenceModel, capability
+from crossdna_interpret.parallel import alone
+
+__all__ = [
+    "POSITIONS",
+    "available_memory",
+    "in_one_thread",
+    "require_memory",
+    "resolve_batch_size",
+    "runs_in_threads",
+    "threads_for",
+]
+
+# Positions in one batch. Larger batches fall out of the processor's caches and are slower.
+POSITIONS = {"cpu": 4096, "cuda": 262144}
+Result = TypeVar("Result")
+
+
+def resolve_batch_size(model: SequenceModel, length: int, batch_size: int | None, *, gradients: bool = False) -> int:
+    """The number of sequences of `length` to run at once, as asked for, or chosen for speed within half the memory."""
+    if batch_size is None:
+        size = max(1, POSITIONS.get(model.device.type, 4096) // length)
+        memory = capability(model, Memory)
+        if memory is not None and size > 1:
+            threads = torch.get_num_threads() if runs_in_threads(model) else 1
+            fitting = available_memory(model.device) // 2 // max(1, memory.needed(1, length, gradients=gradients))
+            size = max(1, min(size, fitting // threads))
+        return size
+    return integer("batch_size", batch_size, 1)
+
+
+def available_memory(device: torch.device) -> int:
+    """Bytes that a computation on `device` may take now."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return psutil.virtual_memory().available
+
+
+def require_memory(model: SequenceModel, n: int, length: int, *, gradients: bool = False) -> None:
+    """Refuse a computation that would not fit, or of a length that the model does not take, before it starts.
+
+    Raises:
+        ValueError: the length.
+        MemoryError: with the estimate, what is available, and the longest sequence that would fit.
+    """
+    expected = inputs_of(model).expected(length)
+    if expected is not None:
+        raise ValueError(f"`seq` must have {expected}, which {model.name} takes, but has {length:,}.")
+    memory = capability(model, Memory)
+    if memory is None:
+        return
+    need, have = memory.needed(n, length, gradients=gradients), available_memory(model.device)
+    if need > have:
+
+        def need_of(shorter: int) -> int:
+            return memory.needed(n, shorter, gradients=gradients)
+
+        fitting = bisect.bisect_right(range(length), have, key=need_of) - 1
+        raise MemoryError(
+            f"A sequence of {length:,} bases in batches of {n} needs about {need / 1e9:.1f} GB, and "
+            f"{have / 1e9:.1f} GB is available. About {max(fitting, 0):,} bases would fit; "
+            "use a smaller `batch_size` or a shorter sequence."
+        )
+
+
+def in_one_thread(model: SequenceModel, compute: Callable[[], Result]) -> Result:
+    """Compute something with a model, with one thread of PyTorch if the model runs in threads at all."""
+    return alone(compute) if runs_in_threads(model) else compute()
+
+
+def threads_for(model: SequenceModel, n: int, length: int, *, gradients: bool = False) -> int:
+    """How many batches of `n` sequences can be computed at once: 1 for a model that does not run in threads."""
+    if not runs_in_threads(model):
+        return 1
+    memory = capability(model, Memory)
+    most = torch.get_num_threads()
+    if memory is not None:
+        most = min(most, available_memory(model.device) // max(1, memory.needed(n, length, gradients=gradients)))
+    return max(1, most)
+
+
+def runs_in_threads(model: SequenceModel) -> bool:
+    """Whether several threads may compute with the model at once; only what says so of itself, on the CPU."""
+    concurrency = capability(model, Concurrency)
+    return model.device.type == "cpu" and concurrency is not None and concurrency.problem() is None

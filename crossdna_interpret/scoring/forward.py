@@ -1,0 +1,147 @@
+"""One batch through a model, checked; and whether the model gives a sequence one score."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from crossdna_interpret.models.evaluation import in_evaluation_mode
+from crossdna_interpret.models.fingerprint import attributes_of, fingerprint, note_what_changes
+from crossdna_interpret.models.hooks import hooked
+from crossdna_interpret.models.inputs import inputs_of
+from crossdna_interpret.models.leaves import Leaf
+from crossdna_interpret.models.orientation import ReverseComplemented
+from crossdna_interpret.models.protocols import Concurrency, SequenceModel, capability
+from crossdna_interpret.parallel import alone, spread_over_threads
+from crossdna_interpret.scoring.batches import POSITIONS, runs_in_threads
+from crossdna_interpret.scoring.stability import check_stability
+
+__all__ = [
+    "checked_scores",
+    "evaluation_mode",
+    "real_scores",
+    "rounding_unit",
+    "score_ids",
+    "score_points",
+    "stability",
+]
+
+Model = TypeVar("Model", bound=SequenceModel)
+
+
+@contextmanager
+def evaluation_mode(model: Model) -> Iterator[Model]:
+    """A view of the model in evaluation mode, in the body computed with in its own dtype, with gradients to be had.
+
+    So neither the caller's autocast nor inference mode changes a result. The model itself stays as it is.
+    """
+    assert isinstance(model, nn.Module)
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        for device in {"cpu", model.device.type}:
+            stack.enter_context(torch.autocast(device, enabled=False))
+        yield in_evaluation_mode(model)
+
+
+def score_ids(model: SequenceModel, ids: np.ndarray) -> np.ndarray:
+    """Scores (N, T) of ids (N, L) in one batch, without gradients: float64 of float64 and wide integers, or float32.
+
+    Raises:
+        ValueError: the model returned another shape, or scores that are complex or not finite.
+    """
+    batch = inputs_of(model).batch(ids, device=model.device, dtype=model.dtype)
+    return _score(model, lambda: model(*batch), len(ids), ids.size).cpu().numpy()
+
+
+def _score(model: SequenceModel, compute: Callable[[], Tensor], n: int, positions: int) -> Tensor:
+    """Scores (n, T), computed without gradients: in one thread for few positions, or spread over several."""
+
+    def forward() -> Tensor:
+        with torch.no_grad():
+            return compute()
+
+    if not runs_in_threads(model):
+        scores = forward()
+    elif positions <= POSITIONS["cpu"]:
+        scores = alone(forward)
+    else:
+        with spread_over_threads(True):
+            scores = forward()
+    return checked_scores(model, scores, n)
+
+
+def score_points(model: SequenceModel, leaf: Leaf, points: Tensor, length: int) -> Tensor:
+    """Scores (n, T) of points (n, ...) of a leaf of sequences of a length, without gradients; as in `score_ids`."""
+    return _score(model, lambda: leaf.scores(points), len(points), len(points) * length)
+
+
+def checked_scores(model: SequenceModel, scores: Any, n: int) -> Tensor:
+    """Scores that a model has returned for `n` sequences, as float32 or float64.
+
+    Raises:
+        ValueError: they have another shape, or are complex or not finite.
+    """
+    expected = (n, len(model.targets))
+    if not isinstance(scores, Tensor) or tuple(scores.shape) != expected:
+        shape = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+        raise ValueError(
+            f"`model` must return scores of shape {expected}, one column per target, but returned {shape}."
+        )
+    scores = real_scores(scores, model.name)
+    if not torch.isfinite(scores).all():
+        raise ValueError(f"`model` {model.name} returned scores that are NaN or infinite.")
+    return scores
+
+
+_watched: weakref.WeakKeyDictionary[nn.Module, set[int]] = weakref.WeakKeyDictionary()  # models, at lengths
+
+
+def stability(model: SequenceModel, ids: np.ndarray, size: int) -> dict[str, float]:
+    """Checks of `check_stability` in batches of `size`, for a model that is not known to be stable.
+
+    Nothing is checked while hooks watch.
+    """
+    assert isinstance(model, nn.Module)
+    concurrency = capability(model, Concurrency)
+    if isinstance(model, ReverseComplemented) or hooked(model) or (concurrency and concurrency.problem() is None):
+        return {}
+    watched = _watched.setdefault(model, set())
+    if len(ids) not in watched:  # before the hash is taken, which is of what was there before a forward pass
+        before = attributes_of(model), attributes_of(model)
+        # Of another sequence: what is written may already be that of this one.
+        score_ids(model, np.random.default_rng(1).integers(0, 4, (1, len(ids))))
+        note_what_changes(model, before)
+        watched.add(len(ids))
+    own = fingerprint(model)
+    return check_stability(
+        model.name,
+        ids,
+        lambda batch: score_ids(model, batch),
+        digest=own.digest,
+        known=not own.opaque,
+        eps=rounding_unit(model.dtype),
+        size=size,
+    )
+
+
+def rounding_unit(dtype: torch.dtype) -> float:
+    """Of numbers that a model computes with; of float32 where its weights are no floating-point numbers."""
+    return torch.finfo(dtype if dtype.is_floating_point else torch.float32).eps
+
+
+def real_scores(scores: Tensor, name: str) -> Tensor:
+    """Scores as float32, or as float64 where float32 would round them. Differences of unsigned ones would wrap around.
+
+    Raises:
+        ValueError: complex scores.
+    """
+    if scores.is_complex():
+        raise ValueError(f"`model` {name} must return real scores, but returned {scores.dtype}.")
+    wide = scores.dtype in (torch.float64, torch.int32, torch.int64, torch.uint32, torch.uint64)
+    return scores.to(torch.float64 if wide else torch.float32)

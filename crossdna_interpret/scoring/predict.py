@@ -1,0 +1,91 @@
+"""Scores of sequences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from crossdna_interpret._validation import level_of_caller
+from crossdna_interpret.dna import alphabet
+from crossdna_interpret.models.orientation import ReverseComplemented
+from crossdna_interpret.models.protocols import ModelLike
+from crossdna_interpret.models.registry import resolve_model
+from crossdna_interpret.models.training_range import shown_elsewhere, warn_outside_training
+from crossdna_interpret.parallel import for_each
+from crossdna_interpret.progress import progress
+from crossdna_interpret.scoring.batches import require_memory, resolve_batch_size, runs_in_threads, threads_for
+from crossdna_interpret.scoring.forward import evaluation_mode, score_ids, stability
+
+__all__ = ["predict"]
+
+_WORTH_SPREADING = 1024  # positions in all from which on several threads pay
+
+
+def predict(
+    seqs: str | Sequence[str], model: ModelLike = None, *, batch_size: int | None = None, rc_average: bool = False
+) -> np.ndarray:
+    """Score sequences.
+
+    Args:
+        seqs: one sequence or N, of any lengths; A, C, G, T, U, N in either case.
+        model: a model, a name or path for `load_model`, or None for the bundled one.
+        batch_size: sequences at once; chosen from their length if not given.
+        rc_average: whether to give the mean of each sequence's scores and of those of its reverse complement.
+
+    Returns:
+        (N, T) array of float32 (float64 of a model in float64, or with scores that are wide integers), rows in the
+        order given, in the units of the model's targets.
+
+    Raises:
+        ValueError, TypeError: bad sequences, named by their index; an unknown model.
+        MemoryError: a sequence too long for the memory at hand, with the estimate.
+
+    Warns:
+        OutsideTrainingWarning: a sequence is unlike what the model was trained on.
+        UnstableModelWarning: the model gives one sequence different scores.
+
+    Example:
+        >>> predict(["ACGT" * 41, "acguN"]).shape
+        (2, 1)
+    """
+    normal = alphabet.normalize_many(seqs)
+    resolved = resolve_model(model)
+    warn_outside_training(resolved, normal, level_of_caller())
+    if rc_average:
+        with shown_elsewhere():  # it has been
+            own = predict(normal, resolved, batch_size=batch_size)
+            reverse = predict(normal, ReverseComplemented(resolved), batch_size=batch_size)
+        return np.asarray((own + reverse) / 2)
+    by_length: dict[int, list[int]] = {}
+    for index, seq in enumerate(normal):
+        by_length.setdefault(len(seq), []).append(index)
+    sizes = {length: resolve_batch_size(resolved, length, batch_size) for length in by_length}
+    if batch_size is None and runs_in_threads(resolved):  # a batch at least for each thread
+        for length, rows in by_length.items():
+            if length * len(rows) >= _WORTH_SPREADING:
+                sizes[length] = min(sizes[length], -(-len(rows) // torch.get_num_threads()))
+    for length, rows in by_length.items():
+        require_memory(resolved, min(sizes[length], len(rows)), length)
+    scores: list[np.ndarray] = [np.empty(0)] * len(normal)
+    batches = [
+        rows[first : first + sizes[length]]
+        for length, rows in by_length.items()
+        for first in range(0, len(rows), sizes[length])
+    ]
+    with evaluation_mode(resolved) as evaluated, progress(len(normal), "predict", "sequence") as bar:
+        length = len(normal[0])
+        stability(evaluated, alphabet.encode(normal[0]), min(sizes[length], len(by_length[length])))
+
+        def score(batch: list[int]) -> np.ndarray:
+            return score_ids(evaluated, np.stack([alphabet.encode(normal[row]) for row in batch]))
+
+        def keep(batch: list[int], found: np.ndarray) -> None:
+            for row, of_row in zip(batch, found, strict=True):
+                scores[row] = of_row
+            bar.update(len(batch))
+
+        threads = min(threads_for(evaluated, min(sizes[each], len(rows)), each) for each, rows in by_length.items())
+        for_each(batches, score, keep, threads=min(threads, len(batches)))
+    return np.stack(scores)

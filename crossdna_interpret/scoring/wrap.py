@@ -1,0 +1,181 @@
+"""Any PyTorch module that takes one-hot DNA as a model, with a check of the order of its channels."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from crossdna_interpret._validation import integer, level_of_caller
+from crossdna_interpret.dna import alphabet
+from crossdna_interpret.models.inputs import OneHot, inputs_of
+from crossdna_interpret.models.protocols import SequenceModel
+from crossdna_interpret.models.training_range import TrainingRange
+from crossdna_interpret.models.wrapped import Output, Wrapped
+from crossdna_interpret.scoring.forward import evaluation_mode
+from crossdna_interpret.scoring.predict import predict
+from crossdna_interpret.statistics import pearson
+
+__all__ = ["ChannelOrderWarning", "wrap"]
+
+_SEQUENCES = 64  # that the order of channels is judged by
+_MARGIN = 0.15  # of a correlation, by which another order must be better
+_ALIKE = 0.7  # correlation from which on a model can be said to score both strands alike
+
+
+class ChannelOrderWarning(UserWarning):
+    """A module answers as if its channels were in another order than it is said.
+
+    Example:
+        >>> import warnings, crossdna_interpret as cdi
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("error", cdi.ChannelOrderWarning)
+        ...     model = cdi.wrap(nn.Conv1d(4, 1, 5), output=lambda found: found.mean(2))
+    """
+
+
+def wrap(
+    module: nn.Module,
+    channels: str = "ACGT",
+    targets: Sequence[str] = ("output",),
+    *,
+    length: int | None = None,
+    layout: Literal["channels_first", "channels_last"] = "channels_first",
+    output: Output = None,
+    unknown: float = 0.0,
+    name: str | None = None,
+    training_range: TrainingRange | None = None,
+    check: tuple[Sequence[str], Sequence[float]] | None = None,
+) -> Wrapped:
+    """Make any PyTorch module that takes one-hot DNA a model for all analyses of this package.
+
+    Nothing is copied: the module keeps its weights, device and mode; analyses compute in evaluation mode. Those that
+    need two strands or a bridge stay those of CrossDNA; mutagenesis scores each edit by a whole pass.
+
+    Published weights exist in other orders than ACGT, and a wrong one gives no error, only wrong answers. So the order
+    is checked. With `check`, all orders are tried against measurements. Otherwise, where `length` is given, random
+    sequences are compared with their reverse complements: most models score both much alike, and they do so only if
+    A and T, C and G are where they are said to be. Either way a `ChannelOrderWarning` names the better order.
+
+    Args:
+        module: takes (N, C, L), or (N, L, C), and returns scores (N, T) or (N,).
+        channels: order of its channels: A, C, G, T and, if it has a fifth, N.
+        targets: names of its T outputs.
+        length: bases that it takes, if it takes only sequences of one length.
+        layout: "channels_first" for (N, C, L), "channels_last" for (N, L, C).
+        output: which part of what it returns to explain, where that is a tuple, a list or a dict: a number, a key, or a
+            function that makes scores of it.
+        unknown: value of all four channels at an N, such as 0.25, where there is no channel for it.
+        name: of the model; the module's class if not given.
+        training_range: what the module was trained on, so that analyses warn of a sequence outside of it.
+        check: sequences and their measured values, for the first target, to check the order of the channels by.
+
+    Returns:
+        The model, for `model=` of every analysis.
+
+    Warns:
+        ChannelOrderWarning: another order of channels fits much better.
+
+    Raises:
+        ValueError, TypeError: a bad order, target, option, or no module.
+
+    Example:
+        >>> class Count(nn.Module):
+        ...     def forward(self, x):
+        ...         return x[:, 0].sum(1)
+        >>> import crossdna_interpret as cdi
+        >>> cdi.predict("AACGT", cdi.wrap(Count(), targets=["A"])).tolist()
+        [[2.0]]
+    """
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"`module` must be a torch module, but got {type(module).__name__}.")
+    if not isinstance(channels, str) or sorted(channels.upper()) not in (sorted("ACGT"), sorted("ACGTN")):
+        raise ValueError(f"`channels` must hold A, C, G, T and perhaps N, each once, but got {channels!r}.")
+    if isinstance(targets, str) or not targets or not all(isinstance(each, str) and each for each in targets):
+        raise ValueError(f"`targets` must be a list of names, but got {targets!r}.")
+    if len(set(targets)) < len(targets):
+        raise ValueError(f"`targets` must be different names, but got {list(targets)}.")
+    if layout not in ("channels_first", "channels_last"):
+        raise ValueError(f"`layout` must be 'channels_first' or 'channels_last', but got {layout!r}.")
+    if training_range is not None and not isinstance(training_range, TrainingRange):
+        raise TypeError(f"`training_range` must be a TrainingRange, but got {type(training_range).__name__}.")
+    if length is not None:
+        integer("length", length, 1)
+    inputs = OneHot(channels.upper(), unknown=unknown, layout=layout, length=length)
+    wrapped = Wrapped(
+        module, inputs, targets, output=output, name=name or type(module).__name__, training_range=training_range
+    )
+    better = (
+        _better_by_measurement(wrapped, inputs, *check) if check is not None else _better_by_strands(wrapped, inputs)
+    )
+    if better is not None:
+        warnings.warn(better, ChannelOrderWarning, stacklevel=level_of_caller())
+    return wrapped
+
+
+def _in_order(model: Wrapped, inputs: OneHot, channels: str) -> Wrapped:
+    other = replace(inputs, channels=channels)
+    return Wrapped(model.module, other, model.targets, output=model.output, name=model.name)
+
+
+def _better_by_measurement(
+    model: Wrapped, inputs: OneHot, seqs: Sequence[str], measured: Sequence[float]
+) -> str | None:
+    values = np.asarray(measured, dtype=np.float64)
+    if values.shape != (len(seqs),) or len(values) < 3 or not np.isfinite(values).all():
+        raise ValueError(
+            f"`check` must be at least three sequences and as many finite values, but got {len(seqs)} sequences and "
+            f"values of shape {values.shape}."
+        )
+    tail = "N" if "N" in inputs.channels else ""
+    orders = ["".join(order) + tail for order in itertools.permutations("ACGT")]
+    found = {order: _correlation(predict(seqs, _in_order(model, inputs, order))[:, 0], values) for order in orders}
+    best = max(found, key=lambda order: found[order])
+    own = found[inputs.channels] if inputs.channels in found else _correlation(predict(seqs, model)[:, 0], values)
+    if found[best] < own + _MARGIN:
+        return None
+    return (
+        f"{model.name} predicts {len(values)} measured values with r = {own:.2f} if its channels are "
+        f"{inputs.channels}, and with r = {found[best]:.2f} if they are {best}. Is `channels` right?"
+    )
+
+
+def _better_by_strands(model: Wrapped, inputs: OneHot) -> str | None:
+    """Which bases a model takes for complements, by how it scores random sequences turned round."""
+    if inputs.length is None:
+        return None
+    with evaluation_mode(model) as evaluated, torch.no_grad():
+        # All of one composition: a model that counts bases would seem to know complements.
+        even = np.arange(inputs.length) % 4
+        ids = np.random.default_rng(0).permuted(np.tile(even, (_SEQUENCES, 1)), axis=1)
+        own = _first(evaluated, ids)
+        agreement = {}
+        for partner in "TCG":  # of A
+            others = [base for base in "CGT" if base != partner]
+            pairs = {"A": partner, partner: "A", others[0]: others[1], others[1]: others[0]}
+            turned = np.array([alphabet.BASES.index(pairs[base]) for base in alphabet.BASES])[ids[:, ::-1]]
+            agreement[partner] = _correlation(own, _first(evaluated, turned))
+    best = max(agreement, key=lambda partner: agreement[partner])
+    if best == "T" or agreement[best] < max(_ALIKE, agreement["T"] + _MARGIN):
+        return None
+    swapped = inputs.channels.translate(str.maketrans(f"T{best}", f"{best}T"))
+    return (
+        f"{model.name} takes A and {best} for complements: turned round that way, random sequences score alike (r = "
+        f"{agreement[best]:.2f}), and with A and T they do less (r = {agreement['T']:.2f}). The channels may be in the "
+        f"order {swapped}, not {inputs.channels}. Is `channels` right?"
+    )
+
+
+def _first(model: SequenceModel, ids: np.ndarray) -> np.ndarray:
+    batch = inputs_of(model).batch(ids, device=model.device, dtype=model.dtype)
+    return model(*batch)[:, 0].double().cpu().numpy()
+
+
+def _correlation(x: np.ndarray, y: np.ndarray) -> float:
+    return pearson(x, y) if np.std(x) > 0 and np.std(y) > 0 else 0.0

@@ -1,0 +1,99 @@
+"""What every substitution does to the exchange between the strands."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from crossdna_interpret.attribution.mutagenesis import ism
+from crossdna_interpret.dna import alphabet
+from crossdna_interpret.dna.edits import Editor, substitutions
+from crossdna_interpret.models.protocols import Compile, Exchange, ModelLike
+from crossdna_interpret.models.registry import resolve_model
+from crossdna_interpret.results import Certificate, ExchangeMutagenesis, Mutagenesis
+from crossdna_interpret.scoring.runner import run_edits
+from crossdna_interpret.scoring.targets import resolve_target
+from crossdna_interpret.strands.exchange import exchange_of
+
+__all__ = ["exchange_ism"]
+
+
+def exchange_ism(
+    seq: str,
+    model: ModelLike = None,
+    *,
+    target: str | int | None = None,
+    start: int = 0,
+    end: int | None = None,
+    positions: bool = False,
+    batch_size: int | None = None,
+    compile: Compile = "auto",
+    keep: str | Path | None = None,
+) -> ExchangeMutagenesis:
+    """Predict every substitution with and without exchange between the strands; the difference goes through exchange.
+
+    Both are exact mutagenesis as `ism` does it, the second of the same model without messages.
+
+    Args:
+        seq: one sequence of length L.
+        model: a CrossDNA with a bridge, a name or path for `load_model`, or None for the bundled one.
+        target: name or number of the target; may be left out when there is one.
+        start, end: window of L' positions, 0-based half-open; the whole sequence by default.
+        positions: whether to say also at which position the effect of exchange changes. Each substitution then takes a
+            whole forward pass, and the result L' x 4 x L numbers.
+        batch_size, compile, keep: as in `score_edits`.
+
+    Returns:
+        ExchangeMutagenesis with `delta` (L', 4) in the units of the target and, if asked for, `received` (L', 4, L).
+
+    Raises:
+        ValueError, TypeError: a bad sequence, window, target or option; a model without a bridge; active hooks.
+        MemoryError: a sequence too long for the memory at hand.
+
+    Warns:
+        OutsideTrainingWarning: a sequence is unlike what the model was trained on.
+        ReuseWarning: the fast path was off, and everything was scored again by whole passes.
+
+    Example:
+        >>> r = exchange_ism("ACGTTGCAACGTTGCA", start=4, end=7, positions=True)
+        >>> r.delta.shape, r.received.shape
+        ((3, 4), (3, 4, 16))
+    """
+    resolved = resolve_model(model)
+    exchange = exchange_of(resolved, "mutagenesis of exchange")
+    index = resolve_target(resolved, target)
+    sequence = alphabet.normalize(seq)
+    both, silent = (
+        ism(sequence, each, target=index, start=start, end=end, batch_size=batch_size, compile=compile, keep=keep)
+        for each in (resolved, exchange.without())
+    )
+    checks, received = {}, None
+    if positions:
+        received = _received(exchange, index, both, batch_size)
+        change = both.delta - silent.delta
+        checks["worst_sum_over_positions"] = float(np.abs(received.sum(axis=2) - change).max())
+    # The silent model is this one with other weights in its bridge.
+    of_silent = replace(silent.certificate, model_hash=both.certificate.model_hash)
+    certificate = Certificate.merge([both.certificate, of_silent], method="exchange_ism", checks=checks)
+    return ExchangeMutagenesis(both, silent, received=received, certificate=certificate)
+
+
+def _received(exchange: Exchange, target: int, of: Mutagenesis, batch_size: int | None) -> np.ndarray:
+    """(L', 4, L) change, by each substitution, of what exchange adds at each position."""
+    rows, bases, edits = substitutions(of.sequence, of.start, of.end)
+    received_by = exchange.received(target, len(of.sequence))
+    run = run_edits(
+        received_by,
+        Editor(of.sequence),
+        edits,
+        "exchange_ism",
+        batch_size=batch_size,
+        compile=False,
+        keep=None,
+        reuse=False,
+    )
+    received = np.zeros((of.end - of.start, 4, len(of.sequence)), dtype=run.predictions.dtype)
+    received[rows, bases] = run.predictions - run.reference
+    return received

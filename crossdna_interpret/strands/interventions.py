@@ -1,0 +1,260 @@
+"""Messages stopped, evened out, shuffled, or taken from another sequence: are they needed, and are they enough?"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from crossdna_interpret._validation import integer, level_of_caller
+from crossdna_interpret.dna import alphabet
+from crossdna_interpret.models.protocols import ModelLike
+from crossdna_interpret.models.registry import resolve_model
+from crossdna_interpret.models.training_range import warn_outside_training
+from crossdna_interpret.results import DIRECTIONS, Direction, ExchangeAblation, ExchangePatch
+from crossdna_interpret.scoring.batches import in_one_thread, require_memory
+from crossdna_interpret.scoring.forward import evaluation_mode
+from crossdna_interpret.scoring.provenance import certify
+from crossdna_interpret.scoring.targets import resolve_target
+from crossdna_interpret.strands.exchange import exchange_of
+
+__all__ = ["ablate_exchange", "patch_exchange"]
+
+Replacement = Literal["zero", "mean", "shuffled"]
+Side = Literal["receiver", "sender"]
+_WHAT = "interventions on exchange"
+
+
+def ablate_exchange(
+    seq: str,
+    model: ModelLike = None,
+    *,
+    target: str | int | None = None,
+    direction: Direction = "both",
+    positions: Sequence[int] | None = None,
+    side: Side = "receiver",
+    sources: str | Sequence[str] | None = None,
+    with_: Replacement = "zero",
+    seed: int = 0,
+) -> ExchangeAblation:
+    """Predict a sequence without some of the messages between its strands, and with these alone.
+
+    Args:
+        seq: one sequence of length L.
+        model: a CrossDNA with a bridge, a name or path for `load_model`, or None for the bundled one.
+        target: name or number of the target; may be left out when there is one.
+        direction: "reverse_to_forward", "forward_to_reverse" or "both".
+        positions: 0-based, such as ``range(60, 70)``; all if not given.
+        side: whether `positions` receive the messages ("receiver") or send them ("sender"). All that comes after the
+            messages looks at one position at a time. So what is received at some positions is as necessary as it is
+            sufficient, but for models of several blocks paired "mirrored"; what is sent is not.
+        sources: parts of the messages, by the names in `StrandExchange.sources`, and "bias", which no position sends
+            and so stays where senders are chosen; all if not given.
+        with_: what takes their place: "zero"; the "mean" over the sequence; or what stands elsewhere, "shuffled" among
+            all positions. Of parts of messages where receivers are chosen, of the states they are sent from where
+            senders are.
+        seed: of the shuffle.
+
+    Returns:
+        ExchangeAblation with `delta`, `necessity` and `sufficiency` in the units of the target.
+
+    Raises:
+        ValueError, TypeError: a bad sequence, target or choice; a model without a bridge; hooks that are active on the
+            bridge or after it.
+        MemoryError: a sequence too long for the memory at hand.
+
+    Warns:
+        OutsideTrainingWarning: a sequence is unlike what the model was trained on.
+
+    Example:
+        >>> r = ablate_exchange("ACGTTGCAACGTTGCA", positions=range(4, 8))
+        >>> r.necessity == r.reference - r.prediction
+        True
+    """
+    if with_ not in get_args(Replacement):
+        raise ValueError(f"`with_` must be one of {get_args(Replacement)}, but got {with_!r}.")
+    integer("seed", seed)
+    resolved = resolve_model(model)
+    exchange_of(resolved, _WHAT)
+    index = resolve_target(resolved, target)
+    sequence = alphabet.normalize(seq)
+    warn_outside_training(resolved, [sequence], level_of_caller())
+    require_memory(resolved, 1, len(sequence))
+    with evaluation_mode(resolved) as evaluated:
+        found = in_one_thread(
+            evaluated, lambda: exchange_of(evaluated, _WHAT).messages(alphabet.encode(sequence), index)
+        )
+    choice = _Choice.of(found, len(sequence), direction, positions, side, sources)
+    order = torch.from_numpy(np.random.default_rng(seed).permutation(len(sequence)))
+
+    def replaced(values: Tensor) -> Tensor:
+        if with_ == "zero":
+            return torch.zeros_like(values)
+        # A mean that is only expanded would be added up in another order, and differ from its copy in the last bit.
+        other = values.mean(-2, keepdim=True).expand_as(values) if with_ == "mean" else values[..., order, :]
+        return other.contiguous()
+
+    if side == "receiver":
+        everything = changed = replaced(found.parts)
+        alone = found.parts
+    else:
+        here, elsewhere = choice.at[:, None], replaced(found.states)
+        everything = found.messages(elsewhere)
+        changed = found.messages(torch.where(here, elsewhere, found.states))
+        alone = found.messages(torch.where(here, found.states, elsewhere))
+    return ExchangeAblation(
+        sequence=sequence,
+        target=resolved.targets[index],
+        **choice.described,
+        reference=_score(found, found.parts),
+        prediction=_score(found, torch.where(choice.mask, changed, found.parts)),
+        with_=with_,
+        only=_score(found, torch.where(choice.mask, alone, everything)),
+        none=_score(found, everything),
+        certificate=certify(
+            resolved,
+            "ablate_exchange, after the branches in float64",
+            settings={"with_": with_, "seed": seed},
+            checks={},
+        ),
+    )
+
+
+def patch_exchange(
+    source_seq: str,
+    target_seq: str,
+    model: ModelLike = None,
+    *,
+    target: str | int | None = None,
+    direction: Direction = "both",
+    positions: Sequence[int] | None = None,
+    side: Side = "receiver",
+    sources: str | Sequence[str] | None = None,
+) -> ExchangePatch:
+    """Predict one sequence with messages that another one's strands send.
+
+    Does the message of a motif alone restore the activity of a sequence that has lost it? Gates, and what each strand
+    says for itself, remain those of `target_seq`.
+
+    Args:
+        source_seq: where messages are from; L bases.
+        target_seq: the sequence that receives them; L bases too.
+        model, target, direction, positions, side, sources: as in `ablate_exchange`, of the messages that are replaced.
+            Where senders are chosen, their states are those of `source_seq`.
+
+    Returns:
+        ExchangePatch with `delta` in the units of the target, and the share of the difference that it recovers.
+
+    Raises:
+        ValueError, TypeError: bad or unequally long sequences, a bad target or choice; a model without a bridge; hooks
+            that are active on the bridge or after it.
+        MemoryError: a sequence too long for the memory at hand.
+
+    Warns:
+        OutsideTrainingWarning: a sequence is unlike what the model was trained on.
+
+    Example:
+        >>> r = patch_exchange("ACGTTGCAACGTTGCA", "ACGTTGCAACGTTTTA")
+        >>> r.delta == r.prediction - r.reference
+        True
+    """
+    resolved = resolve_model(model)
+    exchange_of(resolved, _WHAT)
+    index = resolve_target(resolved, target)
+    sender = alphabet.normalize(source_seq, name="source_seq")
+    sequence = alphabet.normalize(target_seq, name="target_seq")
+    if len(sender) != len(sequence):
+        raise ValueError(
+            f"`source_seq` and `target_seq` must be of one length, but have {len(sender)} and {len(sequence)} bases."
+        )
+    warn_outside_training(resolved, [sender, sequence], level_of_caller())
+    require_memory(resolved, 1, len(sequence))
+    with evaluation_mode(resolved) as evaluated:
+        given, found = in_one_thread(
+            evaluated,
+            lambda: [exchange_of(evaluated, _WHAT).messages(alphabet.encode(seq), index) for seq in (sender, sequence)],
+        )
+    choice = _Choice.of(found, len(sequence), direction, positions, side, sources)
+    changed = given.parts
+    if side == "sender":
+        changed = found.messages(torch.where(choice.at[:, None], given.states, found.states))
+    return ExchangePatch(
+        sequence=sequence,
+        target=resolved.targets[index],
+        **choice.described,
+        reference=_score(found, found.parts),
+        prediction=_score(found, torch.where(choice.mask, changed, found.parts)),
+        source_sequence=sender,
+        source_prediction=_score(given, given.parts),
+        certificate=certify(resolved, "patch_exchange, after the branches in float64", settings={}, checks={}),
+    )
+
+
+def _score(found: Any, parts: Tensor) -> float:
+    score: float = found.score(parts.sum(1))
+    return score
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """Which messages are meant.
+
+    at           (L,) bool, the chosen positions
+    mask         (2, S, L, 1) bool, the parts of messages that may change
+    described    what a result says about it
+    """
+
+    at: Tensor
+    mask: Tensor
+    described: dict[str, Any]
+
+    @classmethod
+    def of(
+        cls,
+        found: Any,
+        length: int,
+        direction: Direction,
+        positions: Sequence[int] | None,
+        side: Side,
+        sources: str | Sequence[str] | None,
+    ) -> _Choice:
+        if direction not in get_args(Direction):
+            raise ValueError(f"`direction` must be one of {get_args(Direction)}, but got {direction!r}.")
+        if side not in get_args(Side):
+            raise ValueError(f"`side` must be one of {get_args(Side)}, but got {side!r}.")
+        places = list(range(length)) if positions is None else _places(positions, length)
+        names = list(found.sources) if sources is None else _named(sources, list(found.sources))
+        at = torch.zeros(length, dtype=torch.bool, device="cpu")
+        at[places] = True
+        ways = torch.tensor([direction in (name, "both") for name in DIRECTIONS], device="cpu")
+        parts = torch.tensor([name in names for name in found.sources], device="cpu")
+        receivers = at if side == "receiver" else torch.ones_like(at)
+        mask = ways[:, None, None, None] & parts[:, None, None] & receivers[:, None]
+        described = {"direction": direction, "positions": tuple(places), "side": side, "sources": tuple(names)}
+        return cls(at, mask, described)
+
+
+def _places(positions: Sequence[int], length: int) -> list[int]:
+    if not isinstance(positions, Iterable) or isinstance(positions, str):
+        raise TypeError(f"`positions` must be a list of integers, but got {positions!r}.")
+    places = list(positions)
+    for place in places:
+        if not isinstance(place, (int, np.integer)) or isinstance(place, bool):
+            raise TypeError(f"`positions` must be integers, but got {place!r}.")
+        if not 0 <= place < length:
+            raise ValueError(f"`positions` must be from 0 to {length - 1}, but got {place}.")
+    return sorted({int(place) for place in places})
+
+
+def _named(sources: str | Sequence[str], known: list[str]) -> list[str]:
+    names = [sources] if isinstance(sources, str) else list(sources)
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(str(name), known, cutoff=0.4) or known
+            raise ValueError(f"`sources` has no {name!r}. Near matches: {', '.join(near)}.")
+    return [name for name in known if name in names]

@@ -1,0 +1,187 @@
+"""Would the model have said the same of the other orientation? And what do its own arbitrary choices change?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+
+from crossdna_interpret._validation import integer
+from crossdna_interpret.attribution.gradients import integrated_gradients
+from crossdna_interpret.attribution.mutagenesis import ism
+from crossdna_interpret.dna import alphabet, strand
+from crossdna_interpret.models.orientation import ReverseComplemented
+from crossdna_interpret.models.protocols import ArbitraryChoices, ModelLike, SequenceModel, capability
+from crossdna_interpret.models.registry import resolve_model
+from crossdna_interpret.results import Certificate, Orientation
+from crossdna_interpret.scoring.batches import require_memory, resolve_batch_size
+from crossdna_interpret.scoring.forward import evaluation_mode, rounding_unit, score_ids
+from crossdna_interpret.scoring.predict import predict
+from crossdna_interpret.scoring.targets import resolve_target
+from crossdna_interpret.statistics import correlation, mean
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["orientation", "symmetric_targets"]
+
+Method = Literal["ism", "integrated_gradients"]
+_RANDOM = 4  # sequences by which symmetry is judged
+_NO_GAP = 1e-3  # of what the predictions for different sequences differ by
+
+
+def orientation(
+    seqs: str | Sequence[str],
+    model: ModelLike = None,
+    *,
+    target: str | int | None = None,
+    method: Method = "ism",
+    seed: int = 0,
+) -> Orientation:
+    """Ask a model about sequences and about their reverse complements, and compare what it says.
+
+    Both orientations are the same molecule in the same duplex. Predictions are compared, and the attribution of each
+    base with that of the base it pairs with. A CrossDNA is also asked with what is arbitrary in it changed: which
+    branch reads which strand, and where blocks begin.
+
+    Args:
+        seqs: N sequences, of any lengths.
+        model: a model, a name or path for `load_model`, or None for the bundled one.
+        target: name or number of the target; may be left out when there is one.
+        method: what attributions are from.
+        seed: of the bootstrap.
+
+    Returns:
+        Orientation with a row for each question in `table`. Intervals are Fisher's for the correlation of predictions,
+        and from a bootstrap over sequences for means.
+
+    Raises:
+        ValueError, TypeError: bad sequences, target, model or method.
+        MemoryError: a sequence too long for the memory at hand, with the estimate.
+
+    Warns:
+        OutsideTrainingWarning: a sequence is unlike what the model was trained on.
+        UnstableModelWarning: the model gives one sequence different scores.
+        ReuseWarning: the fast path was off, and everything was scored again by whole passes.
+
+    Example:
+        >>> r = orientation(["ACGTTGCAACGTTGCA", "TTTTGGATTAGCCCCA"])
+        >>> r.table.columns.tolist()
+        ['compared', 'statistic', 'value', 'low', 'high', 'n']
+    """
+    if method not in get_args(Method):
+        raise ValueError(f"`method` must be one of {get_args(Method)}, but got {method!r}.")
+    integer("seed", seed)
+    resolved = resolve_model(model)
+    index = resolve_target(resolved, target)
+    sequences = alphabet.normalize_many(seqs)
+    turned_model = ReverseComplemented(resolved)
+    forward, reverse = (predict(sequences, each)[:, index] for each in (resolved, turned_model))
+    explain: Callable[..., Any] = ism if method == "ism" else integrated_gradients
+    explained = [explain(sequences, each, target=index) for each in (resolved, turned_model)]
+    as_given, turned = ([result.importance for result in results] for results in explained)
+    r = np.array([correlation(one, other)[0] for one, other in zip(as_given, turned, strict=True)])
+    worst = np.array([np.abs(one - other).max() for one, other in zip(as_given, turned, strict=True)])
+    exchanged, shifts, shifted = _with_other_choices(resolved, index, sequences)
+    return Orientation(
+        sequences=tuple(sequences),
+        target=resolved.targets[index],
+        forward=forward,
+        reverse=reverse,
+        attribution_r=r,
+        attribution_worst=worst,
+        exchanged=exchanged,
+        shifts=shifts,
+        shifted=shifted,
+        table=_table(forward, reverse, r, worst, exchanged, dict(zip(shifts, shifted.T, strict=True)), seed),
+        certificate=Certificate.merge(
+            [result.certificate for results in explained for result in results],
+            method="orientation",
+            settings={"method": method, "seed": seed},
+        ),
+    )
+
+
+def symmetric_targets(model: ModelLike, length: int) -> np.ndarray:
+    """Whether a model predicts the same for both orientations of any sequence of a length: (T,) bool, for each target.
+
+    Where it does, that the two predictions for a sequence agree says nothing about the sequence. Judged by a few random
+    sequences: their gaps must be nothing beside the differences between them.
+
+    Args:
+        model: a model, a name or path for `load_model`, or None for the bundled one.
+        length: L, in bases.
+
+    Raises:
+        ValueError, TypeError: a bad length, an unknown model, or one that does not take sequences of this length.
+
+    Example:
+        >>> symmetric_targets(None, 164).tolist()
+        [True]
+    """
+    integer("length", length, 1)
+    resolved = resolve_model(model)
+    ids = np.random.default_rng(0).integers(0, len(alphabet.BASES), (_RANDOM, length))
+    pairs = np.concatenate([ids, strand.reverse_complement_ids(ids)])
+    size = resolve_batch_size(resolved, length, None)
+    with evaluation_mode(resolved) as evaluated:
+        parts = [score_ids(evaluated, pairs[at : at + size]) for at in range(0, len(pairs), size)]
+    scores = np.concatenate(parts).astype(np.float64)
+    forward, reverse = scores[:_RANDOM], scores[_RANDOM:]
+    rounding = 64 * rounding_unit(resolved.dtype) * np.abs(scores).max(axis=0)
+    allowed = _NO_GAP * forward.std(axis=0) + rounding
+    symmetric: np.ndarray = (np.abs(forward - reverse) <= allowed).all(axis=0)
+    return symmetric
+
+
+def _with_other_choices(
+    model: SequenceModel, target: int, sequences: Sequence[str]
+) -> tuple[np.ndarray | None, tuple[int, ...], np.ndarray]:
+    """Scores (N,) with each branch reading the other strand, and (N, shifts) with block boundaries moved."""
+    shifted = np.empty((len(sequences), 0))
+    with evaluation_mode(model) as evaluated:
+        choices = capability(evaluated, ArbitraryChoices)
+        if choices is None:
+            return None, (), shifted
+        for sequence in sequences:
+            require_memory(model, 1, len(sequence))
+        ids = [alphabet.encode(sequence) for sequence in sequences]
+        swapped = np.stack([choices.strands_swapped(each)[target] for each in ids])
+        shifts = choices.shifts(max(map(len, sequences)))
+        if shifts:
+            shifted = np.stack([[choices.shifted(each, shift)[target] for shift in shifts] for each in ids])
+    return swapped, shifts, shifted
+
+
+def _table(
+    forward: np.ndarray,
+    reverse: np.ndarray,
+    r: np.ndarray,
+    worst: np.ndarray,
+    exchanged: np.ndarray | None,
+    shifted: dict[int, np.ndarray],
+    seed: int,
+) -> pd.DataFrame:
+    import pandas as pd
+
+    nothing = float("nan")
+    gap = reverse - forward
+    rows: list[tuple[str, str, tuple[float, float, float]]] = [
+        ("predictions of both orientations", "Pearson r", correlation(forward, reverse)),
+        ("predictions of both orientations", "mean of reverse - forward", mean(gap, seed=seed)),
+        ("predictions of both orientations", "mean size of the gap", mean(np.abs(gap), seed=seed)),
+        ("predictions of both orientations", "largest gap", (float(np.abs(gap).max()), nothing, nothing)),
+        ("attributions of both orientations", "mean r over a sequence", mean(r, seed=seed)),
+        ("attributions of both orientations", "largest difference at a base", (float(worst.max()), nothing, nothing)),
+    ]
+    if exchanged is not None:
+        change = np.abs(exchanged - forward)
+        rows.append(("each branch reading the other strand", "mean size of the change", mean(change, seed=seed)))
+    for shift, scores in shifted.items():
+        change = np.abs(scores - forward)
+        rows.append((f"block boundaries moved by {shift}", "mean size of the change", mean(change, seed=seed)))
+    return pd.DataFrame(
+        [(compared, statistic, *found, len(forward)) for compared, statistic, found in rows],
+        columns=["compared", "statistic", "value", "low", "high", "n"],
+    )

@@ -1,0 +1,76 @@
+"""Fine-tuning on changes as well: the same sequence before and after an edit, measured side by side.
+
+P  pairs    L  positions
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from crossdna_interpret.models.crossdna.model import CrossDNA
+from crossdna_interpret.training.recipes.retina.distillation import Distillation
+from crossdna_interpret.training.recipes.retina.teacher import MotifTeacher
+from crossdna_interpret.training.supervised import shifted
+from crossdna_interpret.training.tables import Batch, Table
+
+__all__ = ["Contrasting", "Contrasts"]
+
+
+@dataclass(frozen=True)
+class Contrasts:
+    """Sequences before and after an edit, each pair measured in the same library, so that its offset cancels.
+
+    Attributes:
+        before, after: (P, L) ids.
+        change: (P,) what was measured after, less what was measured before.
+        weight: (P,) how much each pair counts.
+    """
+
+    before: Tensor
+    after: Tensor
+    change: Tensor
+    weight: Tensor
+
+    def __len__(self) -> int:
+        return len(self.change)
+
+
+class Contrasting(Distillation):
+    """`Distillation` with one more term: the squared error of the change from one sequence of a pair to the other.
+
+    What an enhancer loses with a few bases is a small part of what tells enhancers apart, so that their activities
+    alone hardly teach it.
+
+    Args:
+        model, teacher, table: as for `Distillation`.
+        contrasts: pairs of training sequences.
+        of_contrasts: weight of the term.
+        pairs: how many are shown at each step, chosen at random.
+        settings: those of `Distillation`.
+    """
+
+    def __init__(
+        self,
+        model: CrossDNA,
+        teacher: MotifTeacher,
+        table: Table,
+        contrasts: Contrasts,
+        *,
+        of_contrasts: float = 1.0,
+        pairs: int = 12,
+        **settings: Any,
+    ) -> None:
+        super().__init__(model, teacher, table, **settings)
+        self.contrasts, self.of_contrasts, self.pairs = contrasts, of_contrasts, pairs
+
+    def terms(self, batch: Batch) -> dict[str, tuple[float, Tensor]]:
+        chosen = torch.randint(len(self.contrasts), (self.pairs,))
+        both = torch.cat([self.contrasts.before[chosen], self.contrasts.after[chosen]])
+        before, after = self.score(self.encode(shifted(both, self.shift).to(self.device)))[:, 0].chunk(2)
+        change, weight = (each[chosen].to(self.device) for each in (self.contrasts.change, self.contrasts.weight))
+        error = (weight * (after - before - change).square()).sum() / weight.sum()
+        return {**super().terms(batch), "contrasts": (self.of_contrasts, error / self.measured_variance)}

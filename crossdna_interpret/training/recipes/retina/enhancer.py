@@ -1,0 +1,248 @@
+"""Train the bundled model `retina-enhancer` from the retina MPRA table.
+
+    python -m crossdna_interpret.training.recipes.retina.enhancer --data DIR --run DIR
+
+A run that was stopped goes on from its last checkpoint when the same command is given again. At the end the model is
+written to `<run>/model` in the package's own layout, with its card.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import string
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from crossdna_interpret.measured.laboratory import NoPairsError, crx_pairs, scanning
+from crossdna_interpret.models.crossdna.checkpoint import save_crossdna
+from crossdna_interpret.models.crossdna.config import CrossDNAConfig
+from crossdna_interpret.models.crossdna.model import CrossDNA
+from crossdna_interpret.models.training_range import TrainingRange
+from crossdna_interpret.motifs.collection import from_database
+from crossdna_interpret.statistics import correlation
+from crossdna_interpret.training.allocation import keep_freed_memory
+from crossdna_interpret.training.card import described
+from crossdna_interpret.training.finetuning import Finetuning
+from crossdna_interpret.training.recipes.retina.contrasts import Contrasting, Contrasts
+from crossdna_interpret.training.recipes.retina.distillation import Distillation
+from crossdna_interpret.training.recipes.retina.mpra import read_contrasts, read_split
+from crossdna_interpret.training.recipes.retina.teacher import MotifTeacher
+from crossdna_interpret.training.run import LAST, RunOptions, TrainingError, fit
+from crossdna_interpret.training.tables import Table
+
+TARGET = "log2_activity"
+CONFIG = CrossDNAConfig(
+    d_model=64, depth=2, block_size=256, comba_heads=2, comba_head_dim=32, attention_heads=4, window_size=256,
+    rc_blocks="aligned", dropout=0.1,
+)  # fmt: skip
+# Libraries 1 to 5 are relative to the basal Rho promoter, 6 and 7 to scrambled sequences; the first is our scale.
+BASAL_LIBRARIES = slice(0, 5)
+# The second part of the training is short, and starts where the first one ended.
+_CONTRAST_EPOCHS, _CONTRAST_LEARNING_RATE, _CONTRAST_AVERAGE, _CONTRAST_OF_MEASURED = 1, 7e-4, 0.99, 0.5
+CARD = Path(__file__).with_name("retina_enhancer_card.md")
+
+
+def finished(module: Finetuning) -> CrossDNA:
+    """The model alone, with the mean offset of the basal-normalised libraries moved into its bias; to be done once."""
+    module.fold()
+    model = module.model.eval()
+    assert model.head is not None
+    with torch.no_grad():
+        model.head.linear.bias.add_(module.offset.weight[BASAL_LIBRARIES].mean())
+    return model
+
+
+def teacher_of(train: Table, folder: Path, seed: int, threads: int) -> MotifTeacher:
+    """That of an earlier start of the same run, or one that is fitted now."""
+    motifs = from_database("vertebrates")
+    made_from = {"rows": len(train), "content": train.content_hash(), "seed": seed}
+    teacher = MotifTeacher.load(folder, motifs, made_from)
+    if teacher is None:
+        teacher = MotifTeacher.fit(train, motifs, seed=seed, threads=threads)
+        teacher.save(folder, made_from)
+    return teacher
+
+
+def contrasted(
+    module: Distillation,
+    contrasts: Contrasts,
+    train: Table,
+    valid: Table,
+    folder: Path,
+    options: RunOptions,
+    facts: dict[str, Any],
+) -> tuple[Distillation, dict[str, Any]]:
+    """A second part of the training, which teaches what mutating all CRX sites does; the facts are of both parts."""
+    options = replace(options, epochs=_CONTRAST_EPOCHS, average=_CONTRAST_AVERAGE)
+    second = Contrasting(
+        module.model,
+        module.teacher,
+        train,
+        contrasts,
+        offsets=module.offset.weight.detach().clone(),
+        learning_rate=_CONTRAST_LEARNING_RATE,
+        weight_decay=facts["weight_decay"],
+        seed=options.seed,
+        symmetric=True,
+        shift=module.shift,
+        of_measured=_CONTRAST_OF_MEASURED,
+        of_motifs=0.0,
+    )
+    second.centred.load_state_dict(module.centred.state_dict())
+    before = {f"distilled_{key}": facts[key] for key in ("valid_r_both_strands", "valid_r_both_strands_with_covariate")}
+    how = {
+        "contrasts": len(contrasts), "contrast_epochs": options.epochs,
+        "contrast_learning_rate": _CONTRAST_LEARNING_RATE, "contrast_of_measured": _CONTRAST_OF_MEASURED,
+    }  # fmt: skip
+    reached = fit(second, train, valid, folder, options, how)
+    second.cpu().recentre(train)
+    both = {key: facts[key] + reached[key] for key in ("minutes", "steps")}
+    return second, {**facts, **before, **reached, **both, "options": facts["options"]}
+
+
+def must_be_finite(facts: Mapping[str, Any], folder: Path) -> dict[str, float]:
+    """What a part of the training reached on the validation rows.
+
+    Raises:
+        TrainingError: one of these figures is not a number.
+    """
+    reached = {key: value for key, value in facts.items() if key.startswith("valid_")}
+    if not all(math.isfinite(value) for value in reached.values()):
+        raise TrainingError(f"Training gave no usable model: {reached}. The last checkpoint is {folder / LAST}.")
+    return reached
+
+
+def filled(template: str, facts: Mapping[str, Any]) -> str:
+    """A card's text, with "not measured" for what the facts lack."""
+    names = {name for _, name, _, _ in string.Formatter().parse(template) if name}
+    missing = {name: _NotMeasured() for name in names - facts.keys()}
+    return template.format(**facts, **missing)
+
+
+class _NotMeasured:
+    def __format__(self, how: str) -> str:
+        return "not measured"
+
+
+def against_the_laboratory(model: CrossDNA, data: Path) -> dict[str, float]:
+    """Mean r of scanning mutagenesis for each table that is there, and CRX pairs of validation rows if there are any.
+
+    Keys: `scanning_valid_r`, `scanning_train_r`; `crx_pairs`, `crx_r`, `crx_low`, `crx_high` and `crx_same_sign`; of
+    pairs whose measured change is above 1, how many, in which share the sign is the measured one, and which share
+    falls: `crx_large`, `crx_large_same_sign`, `crx_large_fall`; and of those whose enhancer is above the promoter
+    alone: `crx_active`, `crx_active_same_sign`, `crx_active_fall`.
+    """
+
+    @torch.no_grad()
+    def scores(seqs: Sequence[str]) -> np.ndarray:
+        pieces = [seqs[at : at + 64] for at in range(0, len(seqs), 64)]
+        return np.concatenate([model(model.one_hot(piece))[:, 0].numpy() for piece in pieces])
+
+    found: dict[str, float] = {}
+    for split in ("valid", "train"):
+        if (data / f"scanning_{split}.tsv.gz").is_file():
+            found[f"scanning_{split}_r"] = float(scanning(data / f"scanning_{split}.tsv.gz", scores)["r"].mean())
+    try:
+        pairs = crx_pairs(data / "valid.tsv.gz", scores)
+    except NoPairsError:
+        return found
+    r, low, high = correlation(pairs["predicted"].to_numpy(), pairs["measured"].to_numpy())
+    same = np.sign(pairs["predicted"]) == np.sign(pairs["measured"])
+    found |= {
+        "crx_pairs": len(pairs),
+        "crx_r": r,
+        "crx_low": low,
+        "crx_high": high,
+        "crx_same_sign": float(same.mean()),
+    }
+    large = pairs["measured"].abs() > 1
+    for name, chosen in (("large", large), ("active", large & (pairs["activity"] > 0))):
+        if chosen.any():
+            found[f"crx_{name}"] = int(chosen.sum())
+            found[f"crx_{name}_same_sign"] = float(same[chosen].mean())
+            found[f"crx_{name}_fall"] = float((pairs["measured"][chosen] < 0).mean())
+    return found
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train, evaluate and export; prints where the model is and what it reached."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with train.tsv.gz and valid.tsv.gz")
+    parser.add_argument("--run", type=Path, required=True, help="folder for checkpoints, metrics and the model")
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--weight-decay", type=float, default=0.05)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
+    parser.add_argument("--rows", type=int, default=None, help="use only the first rows, to try the script out")
+    options = parser.parse_args(argv)
+    if options.rows is not None and options.rows < 2:
+        parser.error(f"--rows must be at least 2, but is {options.rows}")
+    train, valid = (read_split(options.data, split) for split in ("train", "valid"))
+    if options.rows is not None:
+        train, valid = (table.rows(range(min(options.rows, len(table)))) for table in (train, valid))
+    overall = float(train.targets.mean())
+    with torch.random.fork_rng():
+        torch.manual_seed(options.seed)
+        model = CrossDNA(CONFIG, targets=[TARGET])
+    model.name = "retina-enhancer"
+    model.training_range = training_range = TrainingRange.of(train.ids)
+    assert model.head is not None
+    with torch.no_grad():
+        model.head.linear.bias.fill_(overall)
+    started = time.monotonic()
+    teacher = teacher_of(train, options.run / "teacher", options.seed, options.threads)
+    facts_of_teacher = {"teacher_motifs": len(teacher.scan), "teacher_members": len(teacher.members)}
+    teaching = (time.monotonic() - started) / 60
+    module = Distillation(
+        model,
+        teacher,
+        train,
+        offsets=torch.from_numpy(train.level_offsets()),
+        learning_rate=options.learning_rate,
+        weight_decay=options.weight_decay,
+        seed=options.seed,
+        symmetric=True,
+        shift=6,
+    )
+    facts = {
+        "command": "python -m crossdna_interpret.training.recipes.retina.enhancer --data DIR --run DIR "
+        f"--epochs {options.epochs} --batch {options.batch} --learning-rate {options.learning_rate} "
+        f"--weight-decay {options.weight_decay} --seed {options.seed} --threads {options.threads}",
+        "epochs": options.epochs, "batch": options.batch, "learning_rate": options.learning_rate,
+        "weight_decay": options.weight_decay, "seed": options.seed, "threads": options.threads,
+        "torch": torch.__version__.split("+")[0], "train": len(train), "valid": len(valid),
+        **facts_of_teacher, "parameters": sum(p.numel() for p in model.parameters()),
+    }  # fmt: skip
+    how = RunOptions(epochs=options.epochs, batch=options.batch, seed=options.seed, threads=options.threads)
+    facts = fit(module, train, valid, options.run, how, facts)
+    facts["teacher_minutes"] = teaching
+    must_be_finite(facts, options.run)
+    module.cpu().recentre(train)
+    try:
+        contrasts = read_contrasts(options.data)
+    except NoPairsError:
+        facts["contrasts"] = 0
+    else:
+        module, facts = contrasted(module, contrasts, train, valid, options.run / "contrasts", how, facts)
+    facts["valid_r_both_strands_with_library"] = facts.pop("valid_r_both_strands_with_covariate")
+    reached = must_be_finite(facts, options.run / "contrasts")
+    model = finished(module)
+    facts |= against_the_laboratory(model, options.data)
+    card = filled(CARD.read_text(encoding="utf-8"), {**facts, "trained_on": described(training_range)})
+    folder = save_crossdna(model, options.run / "model", card=card, provenance=facts)
+    parser.exit(message=json.dumps({"model": str(folder), **reached}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    keep_freed_memory()
+    main()

@@ -1,0 +1,86 @@
+"""The retina MPRA table: enhancer activity of 164-bp sequences in explanted newborn mouse retinas.
+
+Source: Friedman et al. 2021 (eLife 10:e67403) and 2025 (Cell Systems, doi 10.1016/j.cels.2024.12.004), raw barcode
+counts in barakcohenlab/CRX-Active-Learning (BSD 3-Clause). The table is rebuilt from the counts so: keep barcodes
+with at least 50 DNA counts; RNA and DNA as counts per million; RNA/DNA; mean over the barcodes of a sequence,
+relative to the basal Rho promoter (libraries 6 and 7: to scrambled sequences); drop sequences whose RNA varies by
+more than 0.8 (coefficient of variation) between replicates; mean over replicates; log2(x + 0.001). Chromosomes 3,
+13, 16 and 17 are for validation. Sequences that share a 32-mer with a later split are removed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from crossdna_interpret.dna import alphabet
+from crossdna_interpret.measured.laboratory import paired_with_mutant
+from crossdna_interpret.training.recipes.retina.contrasts import Contrasts
+from crossdna_interpret.training.tables import Table, read_table
+
+__all__ = ["LENGTH", "LIBRARIES", "read_contrasts", "read_split"]
+
+LENGTH = 164
+LIBRARIES = (1, 2, 3, 4, 5, 6, 7)
+
+
+def read_split(folder: str | Path, split: str) -> Table:
+    """Read `<split>.tsv.gz` of the table.
+
+    The target is activity, log2 relative to the basal promoter. A row's weight is n / (n + 2) for n barcodes:
+    measurement noise falls with the barcodes, other noise does not. The covariate is the library.
+
+    Args:
+        folder: where `train.tsv.gz` and `valid.tsv.gz` are.
+        split: "train" or "valid".
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a column is missing, a sequence is not DNA or not 164 bp, or a value is not a finite number; the
+            message names the first row (1-based, without the header).
+    """
+    path = Path(folder) / f"{split}.tsv.gz"
+    if not path.is_file():
+        raise FileNotFoundError(f"`folder` must hold {split}.tsv.gz, but there is none at {path}.")
+    table = read_table(path, targets=["log2_activity"], covariate="library", weight="n_barcodes")["train"]
+    short = next((i for i, ids in enumerate(table.ids) if len(ids) != LENGTH), None)
+    if short is not None:
+        raise ValueError(f"{path}, row {short + 1}: the sequence has {len(table.ids[short])} bases, expected {LENGTH}.")
+    names = [str(library) for library in LIBRARIES]
+    unknown = np.flatnonzero([table.levels[level] not in names for level in table.level])
+    if unknown.size:
+        raise ValueError(f"{path}, row {unknown[0] + 1}: library must be one of {LIBRARIES}.")
+    library = np.array([names.index(table.levels[level]) for level in table.level], dtype=np.int64)
+    return replace(table, weight=_weight(table.weight), level=library, levels=tuple(names))
+
+
+def _weight(barcodes: np.ndarray) -> np.ndarray:
+    weight: np.ndarray = barcodes / (barcodes + 2)
+    return weight
+
+
+def read_contrasts(folder: str | Path) -> Contrasts:
+    """Read the training enhancers that were measured as they are and with all their CRX sites mutated.
+
+    A pair's weight is w v / (w + v) for its rows' weights w and v, as `read_split` has them.
+
+    Raises:
+        FileNotFoundError, ValueError: no such file, or a column is missing.
+        NoPairsError: there are no pairs.
+    """
+    pairs = paired_with_mutant(Path(folder) / "train.tsv.gz", more=["n_barcodes"])
+    wild, mutant = (_weight(pairs[f"n_barcodes_{side}"].to_numpy(dtype=np.float32)) for side in ("wild", "mutant"))
+    before, after = (
+        torch.from_numpy(np.stack([alphabet.encode(each) for each in pairs[f"sequence_{side}"]]))
+        for side in ("wild", "mutant")
+    )
+    change = pairs["log2_activity_mutant"] - pairs["log2_activity_wild"]
+    return Contrasts(
+        before,
+        after,
+        torch.from_numpy(change.to_numpy(dtype=np.float32)),
+        torch.from_numpy(wild * mutant / (wild + mutant)),
+    )
