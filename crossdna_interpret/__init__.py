@@ -21,7 +21,7 @@ from crossdna_interpret.dna.shuffling import ShuffleWarning
 from crossdna_interpret.dna.strand import reverse_complement
 from crossdna_interpret.io.examples import ExampleLocus, example, example_names
 from crossdna_interpret.measured.compare import compare_with_measured
-from crossdna_interpret.models.hooks import capture, edit, hook_names
+from crossdna_interpret.models.hooks import capture, hook_names, intervene
 from crossdna_interpret.models.protocols import SequenceModel
 from crossdna_interpret.models.registry import list_models, load_model, model_card
 from crossdna_interpret.models.training_range import OutsideTrainingWarning, TrainingRange, outside_training
@@ -58,7 +58,7 @@ from crossdna_interpret.results import (
     StrandExchange,
 )
 from crossdna_interpret.results.pictures import load_pictures_from as _load_pictures_from
-from crossdna_interpret.scoring.cache import KeepWarning
+from crossdna_interpret.scoring.cache import CacheWarning
 from crossdna_interpret.scoring.edits import score_edits
 from crossdna_interpret.scoring.predict import predict
 from crossdna_interpret.scoring.runner import ReuseWarning
@@ -76,6 +76,7 @@ __version__ = _version("crossdna_interpret")
 
 __all__ = [
     "Attribution",
+    "CacheWarning",
     "Certificate",
     "ChannelOrderWarning",
     "CompletenessWarning",
@@ -88,7 +89,6 @@ __all__ = [
     "ExchangeEffects",
     "ExchangeMutagenesis",
     "ExchangePatch",
-    "KeepWarning",
     "Marginalization",
     "MeasuredComparison",
     "Motif",
@@ -112,7 +112,6 @@ __all__ = [
     "compare_with_measured",
     "deletion_scan",
     "design",
-    "edit",
     "edit_to",
     "example",
     "example_names",
@@ -124,6 +123,7 @@ __all__ = [
     "input_gradient",
     "insertion_scan",
     "integrated_gradients",
+    "intervene",
     "ism",
     "list_models",
     "load_model",

@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     mutate = commands.add_parser("ism", parents=[model], help="in-silico mutagenesis of each record of a FASTA file")
     mutate.add_argument("fasta", metavar="FASTA", help="a FASTA file, or - for standard input")
     mutate.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="folder for one table a record")
-    mutate.add_argument("--keep", type=Path, metavar="DIR",
+    mutate.add_argument("--cache", type=Path, metavar="DIR",
                         help="keep scores as they come; the same command goes on after an interruption")  # fmt: skip
     mutate.add_argument("--compile", choices=["auto", "yes", "no"], default="auto",
                         help="compute on compiled kernels (default: where they are at hand, or pay)")  # fmt: skip
@@ -241,7 +241,7 @@ def _ism(options: argparse.Namespace) -> int:
     for record in records:
         with _errors_name(record.name), shown_elsewhere():
             result = ism(
-                record.sequence, model, target=options.target, compile=_COMPILE[options.compile], keep=options.keep
+                record.sequence, model, target=options.target, compile=_COMPILE[options.compile], cache=options.cache
             )
         path = paths[record.name]
         table = result.to_dataframe()

@@ -131,6 +131,6 @@ def test_what_was_kept_of_one_orientation_is_not_taken_for_the_other(
     make_model: Make, make_sequence: MakeSequence, tmp_path: object
 ) -> None:
     model, sequence = make_model(), make_sequence(30)
-    cdi.ism(sequence, model, keep=str(tmp_path))
-    kept, fresh = (cdi.ism(sequence, model, rc_average=True, keep=folder) for folder in (str(tmp_path), None))
+    cdi.ism(sequence, model, cache=str(tmp_path))
+    kept, fresh = (cdi.ism(sequence, model, rc_average=True, cache=folder) for folder in (str(tmp_path), None))
     np.testing.assert_allclose(kept.predictions, fresh.predictions, rtol=0, atol=1e-6)

@@ -235,7 +235,7 @@ def test_the_certificate_tells_why_there_was_no_reuse(
 ) -> None:
     model = MODELS["float32" if name == "hooked" else name](make_model)
     some = a_mixture()[:edits]
-    with cdi.edit(model, {"branch_a.out": lambda value, where: 0 * value} if name == "hooked" else {}):
+    with cdi.intervene(model, {"branch_a.out": lambda value, where: 0 * value} if name == "hooked" else {}):
         result = score_edits(sequence, some, model, target=0, batch_size=2)
         expected = predict(strings(sequence, some, None), model)
     np.testing.assert_allclose(result.predictions, expected, rtol=0, atol=1e-6)
@@ -269,7 +269,7 @@ def test_scores_that_reuse_gets_wrong_are_replaced(
 
     broken(monkeypatch, error)
     with pytest.warns(ReuseWarning, match="scores with reuse differ from those of whole forward passes by up to 0.25"):
-        result = score_edits(sequence, edits, model, target=0, batch_size=11, keep=tmp_path)
+        result = score_edits(sequence, edits, model, target=0, batch_size=11, cache=tmp_path)
     expected = predict(strings(sequence, edits, None), model, batch_size=11)
     np.testing.assert_array_equal(result.predictions, expected)
     assert result.certificate.method == PLAIN

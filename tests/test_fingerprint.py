@@ -46,7 +46,7 @@ def test_capturing_makes_no_other_model_and_editing_does(make_model: Callable) -
     plain = cdi.ism("ACGTTGCAAGGC", model, end=2).certificate.model_hash
     with cdi.capture(model, "bridge.*"):
         assert cdi.ism("ACGTTGCAAGGC", model, end=2).certificate.model_hash == plain
-    with cdi.edit(model, {"bridge.out_a": lambda value, where: 2 * value}):
+    with cdi.intervene(model, {"bridge.out_a": lambda value, where: 2 * value}):
         assert cdi.ism("ACGTTGCAAGGC", model, end=2).certificate.model_hash != plain
     assert cdi.ism("ACGTTGCAAGGC", model, end=2).certificate.model_hash == plain
 
@@ -150,8 +150,8 @@ def test_what_a_forward_pass_writes_makes_no_other_model(tmp_path: Path) -> None
             return self.last
 
     model = wrapped(Counting()).eval()
-    with pytest.warns(cdi.KeepWarning, match=r"module.calls, (model.)?module.last of Counting"):
-        averaged = cdi.ism("ACGTTGCAAGGC", model, keep=tmp_path, rc_average=True)
+    with pytest.warns(cdi.CacheWarning, match=r"module.calls, (model.)?module.last of Counting"):
+        averaged = cdi.ism("ACGTTGCAAGGC", model, cache=tmp_path, rc_average=True)
     again = cdi.ism("ACGTTGCAAGGC", model)
     assert averaged.certificate.model_hash == again.certificate.model_hash
     np.testing.assert_array_equal(again.predictions, averaged.orientations[0].predictions)
@@ -226,7 +226,7 @@ def test_settings_in_objects_count(case: str, tmp_path: Path) -> None:
     for make in (*ALIKE[case], *ALIKE[case]):
         model = make()
         plain = cdi.ism("ACGTTGCAAGGC", model).predictions
-        np.testing.assert_array_equal(cdi.ism("ACGTTGCAAGGC", model, keep=tmp_path).predictions, plain)
+        np.testing.assert_array_equal(cdi.ism("ACGTTGCAAGGC", model, cache=tmp_path).predictions, plain)
     assert len({fingerprint(make()).digest for make in ALIKE[case]}) == 2
     assert fingerprint(ALIKE[case][0]()) == fingerprint(ALIKE[case][0]())
 
@@ -275,7 +275,7 @@ def test_what_one_model_writes_counts_in_others_of_its_class(tmp_path: Path) -> 
     cdi.predict(["ACGTTGCAAGGC"] * 2, cdi.wrap(Lazy()))
     for make in (lambda: Lazy(3.0), lambda: Lazy(2.0), lambda: normed(0.0), lambda: normed(0.5)):
         model = cdi.wrap(make())
-        kept = cdi.ism("ACGTTGCAAGGC", model, keep=tmp_path)
+        kept = cdi.ism("ACGTTGCAAGGC", model, cache=tmp_path)
         np.testing.assert_array_equal(kept.predictions, cdi.ism("ACGTTGCAAGGC", model).predictions)
     assert fingerprint(normed(0.0)) != fingerprint(normed(0.5))
 
@@ -326,8 +326,8 @@ def test_settings_beside_what_is_written_are_not_kept(tmp_path: Path) -> None:
     for scale in (1.0, 3.0):
         model = wrapped(InADict({"scale": scale, "calls": 0}), output=None)
         plain = cdi.ism("ACGTTGCAAGGC", model).predictions
-        with pytest.warns(cdi.KeepWarning, match=r"module.config of InADict may change its scores"):
-            kept = cdi.ism("ACGTTGCAAGGC", model, keep=tmp_path).predictions
+        with pytest.warns(cdi.CacheWarning, match=r"module.config of InADict may change its scores"):
+            kept = cdi.ism("ACGTTGCAAGGC", model, cache=tmp_path).predictions
         np.testing.assert_array_equal(kept, plain)
 
 
@@ -372,7 +372,7 @@ def test_edits_of_activations_are_told_apart() -> None:
     net = Net()
     prints = []
     for factor in (0, 2):
-        with cdi.edit(net, {"conv": lambda value, where, factor=factor: factor * value}):
+        with cdi.intervene(net, {"conv": lambda value, where, factor=factor: factor * value}):
             prints.append(fingerprint(net).digest)
     assert len({*prints, fingerprint(net).digest}) == 3
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from crossdna_interpret import ism, predict
 from crossdna_interpret.dna.strand import reverse_complement
 from crossdna_interpret.models.crossdna.model import CrossDNA
-from crossdna_interpret.models.hooks import HookPoint, capture, edit, hook_names
+from crossdna_interpret.models.hooks import HookPoint, capture, hook_names, intervene
 from crossdna_interpret.models.spans import Locus
 
 Make = Callable[..., CrossDNA]
@@ -143,7 +143,7 @@ def test_an_edit_that_returns_its_input_changes_nothing(model: CrossDNA, x: Tens
         calls.append(where)
         return value
 
-    with edit(model, {"*": keep}):
+    with intervene(model, {"*": keep}):
         assert torch.equal(model(x), plain)
         assert torch.equal(model.represent(x, reverse_complement(x)), embedded)
     assert len(calls) > len(NAMES)
@@ -152,13 +152,13 @@ def test_an_edit_that_returns_its_input_changes_nothing(model: CrossDNA, x: Tens
 
 def test_neither_touches_weights_or_mode(model: CrossDNA, x: Tensor) -> None:
     state = copy.deepcopy(model.state_dict())
-    with edit(model, {"bridge.*": lambda value, where: value * 2}), capture(model):
+    with intervene(model, {"bridge.*": lambda value, where: value * 2}), capture(model):
         model(x)
     assert not model.training
     assert all(torch.equal(state[name], tensor) for name, tensor in model.state_dict().items())
 
 
-@pytest.mark.parametrize("enter", [capture, lambda model: edit(model, {"*": lambda value, where: value})])
+@pytest.mark.parametrize("enter", [capture, lambda model: intervene(model, {"*": lambda value, where: value})])
 def test_hooks_are_gone_after_the_body_raised(
     model: CrossDNA, x: Tensor, enter: Callable[[nn.Module], AbstractContextManager[Any]]
 ) -> None:
@@ -179,7 +179,7 @@ def test_hooks_are_gone_after_an_edit_raised(model: CrossDNA, x: Tensor) -> None
     def fail(value: Tensor, where: Any) -> Tensor:
         raise ArithmeticError("from the edit")
 
-    with pytest.raises(ArithmeticError, match="from the edit"), capture(model), edit(model, {"fusion.out": fail}):
+    with pytest.raises(ArithmeticError, match="from the edit"), capture(model), intervene(model, {"fusion.out": fail}):
         model(x)
     assert not forward_hooks(model)
     assert torch.equal(model(x), plain)
@@ -188,7 +188,7 @@ def test_hooks_are_gone_after_an_edit_raised(model: CrossDNA, x: Tensor) -> None
 def test_hooks_are_gone_when_one_of_several_patterns_is_wrong(model: CrossDNA) -> None:
     with pytest.raises(ValueError), capture(model, "stem.*", "nowhere"):
         pass
-    with pytest.raises(ValueError), edit(model, {"stem.*": lambda value, where: value, "nowhere": lambda v, w: v}):
+    with pytest.raises(ValueError), intervene(model, {"stem.*": lambda value, where: value, "nowhere": lambda v, w: v}):
         pass
     assert not forward_hooks(model)
 
@@ -196,7 +196,7 @@ def test_hooks_are_gone_when_one_of_several_patterns_is_wrong(model: CrossDNA) -
 def test_other_people_s_hooks_stay(model: CrossDNA, x: Tensor) -> None:
     seen = []
     handle = model.fusion.register_forward_hook(lambda module, inputs, output: seen.append(output))
-    with capture(model), edit(model, {"*": lambda value, where: value}):
+    with capture(model), intervene(model, {"*": lambda value, where: value}):
         model(x)
     assert forward_hooks(model) == {"fusion": 1}
     assert len(seen) == 3
@@ -233,7 +233,9 @@ def test_an_uncaptured_name_lists_near_matches(model: CrossDNA) -> None:
         acts["fusion.gates"]
 
 
-@pytest.mark.parametrize("enter", [lambda m, name: capture(m, name), lambda m, name: edit(m, {name: lambda v, w: v})])
+@pytest.mark.parametrize(
+    "enter", [lambda m, name: capture(m, name), lambda m, name: intervene(m, {name: lambda v, w: v})]
+)
 def test_an_unknown_pattern_lists_near_matches(model: CrossDNA, enter: Callable[..., Any]) -> None:
     with (
         pytest.raises(ValueError, match=r"No hook matches 'bridge.mesage_b_to_a'.*Near.*bridge\.message_b_to_a"),
@@ -266,7 +268,7 @@ def test_zero_messages_are_those_of_a_bridge_without_weights(model: CrossDNA, x:
     for linear in ("project_b_to_a", "project_a_to_b", "pool_b_to_a", "pool_a_to_b"):
         for parameter in getattr(silent.bridge, linear).parameters():
             parameter.zero_()
-    with edit(model, {"bridge.message_*": lambda value, where: torch.zeros_like(value)}):
+    with intervene(model, {"bridge.message_*": lambda value, where: torch.zeros_like(value)}):
         edited = model(x)
     assert torch.equal(edited, silent(x))
     assert not torch.equal(edited, model(x))
@@ -275,13 +277,13 @@ def test_zero_messages_are_those_of_a_bridge_without_weights(model: CrossDNA, x:
 @pytest.mark.parametrize("name", NAMES)
 def test_an_edit_of_any_point_reaches_the_output(model: CrossDNA, x: Tensor, name: str) -> None:
     plain = model(x)
-    with edit(model, {name: lambda value, where: value * 0.5 + 0.1}):
+    with intervene(model, {name: lambda value, where: value * 0.5 + 0.1}):
         assert not torch.equal(model(x), plain)
 
 
 def test_an_edit_can_act_on_one_block_alone(model: CrossDNA, x: Tensor) -> None:
     plain = model.represent(x, reverse_complement(x))
-    with edit(model, {"fusion.out": lambda value, where: value + 1 if where.block == 1 else value}):
+    with intervene(model, {"fusion.out": lambda value, where: value + 1 if where.block == 1 else value}):
         edited = model.represent(x, reverse_complement(x))
     assert torch.equal(edited[:, 24:48], plain[:, 24:48] + 1)
     assert torch.equal(edited[:, :24], plain[:, :24])
@@ -292,11 +294,11 @@ def test_edits_of_one_point_apply_in_the_order_given() -> None:
     net = nn.Sequential(nn.Identity())
     one = torch.ones(1)
     add, double = (lambda value, where: value + 1), (lambda value, where: value * 2)
-    with edit(net, {"0": add, "*": double}):
+    with intervene(net, {"0": add, "*": double}):
         assert net(one).item() == (1 + 1) * 2
-    with edit(net, {"*": double, "0": add}):
+    with intervene(net, {"*": double, "0": add}):
         assert net(one).item() == 1 * 2 + 1
-    with edit(net, {"0": add}), edit(net, {"0": double}):
+    with intervene(net, {"0": add}), intervene(net, {"0": double}):
         assert net(one).item() == (1 + 1) * 2
 
 
@@ -305,7 +307,7 @@ def test_capture_inside_an_edit_sees_the_edited_value_and_outside_the_original(m
         model(x)
     with (
         capture(model, "fusion.out") as outside,
-        edit(model, {"fusion.out": lambda value, where: -value}),
+        intervene(model, {"fusion.out": lambda value, where: -value}),
         capture(model, "fusion.out") as inside,
     ):
         model(x)
@@ -320,13 +322,13 @@ def test_an_edit_must_keep_the_shape(model: CrossDNA, x: Tensor) -> None:
         pytest.raises(
             ValueError, match=rf"edit of 'head\.pooled' must keep.*\(2, {width}\), but returned \(2, {width - 1}\)"
         ),
-        edit(model, {"head.pooled": lambda value, where: value[:, 1:]}),
+        intervene(model, {"head.pooled": lambda value, where: value[:, 1:]}),
     ):
         model(x)
     # One that would broadcast unnoticed.
     with (
         pytest.raises(ValueError, match=r"edit of 'fusion\.gate' must keep the shape"),
-        edit(model, {"fusion.gate": lambda value, where: value[:1, :1]}),
+        intervene(model, {"fusion.gate": lambda value, where: value[:1, :1]}),
     ):
         model(x)
     assert not forward_hooks(model)
@@ -336,7 +338,7 @@ def test_an_edit_must_keep_the_shape(model: CrossDNA, x: Tensor) -> None:
 def test_an_edit_must_return_a_tensor(model: CrossDNA, x: Tensor, returned: object) -> None:
     with (
         pytest.raises(TypeError, match=rf"edit of 'head\.pooled' must return a tensor.*{type(returned).__name__}"),
-        edit(model, {"head.pooled": lambda value, where: returned}),  # type: ignore[dict-item,return-value]
+        intervene(model, {"head.pooled": lambda value, where: returned}),  # type: ignore[dict-item,return-value]
     ):
         model(x)
     assert not forward_hooks(model)
@@ -345,7 +347,7 @@ def test_an_edit_must_return_a_tensor(model: CrossDNA, x: Tensor, returned: obje
 def test_an_edit_must_be_callable(model: CrossDNA) -> None:
     with (
         pytest.raises(TypeError, match=r"`edits\['head.out'\]` must be a function of \(value, where\), got Tensor"),
-        edit(model, {"head.out": torch.zeros(1)}),  # type: ignore[dict-item]
+        intervene(model, {"head.out": torch.zeros(1)}),  # type: ignore[dict-item]
     ):
         pass
     assert not forward_hooks(model)
@@ -353,7 +355,7 @@ def test_an_edit_must_be_callable(model: CrossDNA) -> None:
 
 def test_gradients_flow_through_an_edit(model: CrossDNA, x: Tensor) -> None:
     scale = torch.ones((), requires_grad=True)
-    with edit(model, {"bridge.message_b_to_a": lambda value, where: value * scale}):
+    with intervene(model, {"bridge.message_b_to_a": lambda value, where: value * scale}):
         model(x).sum().backward()
     assert scale.grad is not None
     assert scale.grad != 0
@@ -371,7 +373,7 @@ def test_a_model_without_hook_points_offers_its_submodules() -> None:
     assert list(acts) == ["1.0", "1.1"]
     assert acts["1.1"][0].value is out
     assert acts["1.0"][0].where is None
-    with edit(net, {"1.0": lambda value, where: torch.zeros_like(value)}):
+    with intervene(net, {"1.0": lambda value, where: torch.zeros_like(value)}):
         assert torch.equal(net(x)[0], net[1][1].bias)
     assert not forward_hooks(net)
 

@@ -17,7 +17,7 @@ from crossdna_interpret import Edit, EditScores, score_edits
 from crossdna_interpret.models.crossdna.incremental import Incremental
 from crossdna_interpret.models.crossdna.model import CrossDNA
 from crossdna_interpret.scoring import runner
-from crossdna_interpret.stores.scores import Kept
+from crossdna_interpret.stores.scores import ScoreCache
 from tests.nets import Net, first, wrapped
 
 FLANKS = ("GATTACAGATTACA", "CCTGAAACCTGA")
@@ -84,7 +84,7 @@ def sequence(make_sequence: Callable) -> str:
 
 
 def ask(sequence: str, model: nn.Module, folder: Path | None, batch_size: int = 4) -> EditScores:
-    return score_edits(sequence, EDITS, model, target=0, batch_size=batch_size, keep=folder)
+    return score_edits(sequence, EDITS, model, target=0, batch_size=batch_size, cache=folder)
 
 
 def state(model: nn.Module) -> list[tuple]:
@@ -175,14 +175,17 @@ def test_a_damaged_byte_costs_what_it_is_in(
 
 def test_two_runs_at_once_do_not_harm_each_other(tmp_path: Path) -> None:
     scores = np.zeros((6, 1))
-    with Kept.open(tmp_path, ("job",), scores.copy()) as one, Kept.open(tmp_path, ("job",), scores.copy()) as other:
+    with (
+        ScoreCache.open(tmp_path, ("job",), scores.copy()) as one,
+        ScoreCache.open(tmp_path, ("job",), scores.copy()) as other,
+    ):
         one.add([0, 1], np.array([[1.0], [2.0]]))
         other.add([2], np.array([[3.0]]))
-        with Kept.open(tmp_path, ("job",), scores.copy()) as third:  # while both are still writing
+        with ScoreCache.open(tmp_path, ("job",), scores.copy()) as third:  # while both are still writing
             assert third.done == {0, 1, 2}
         one.add([3], np.array([[4.0]]))
         other.add([4], np.array([[5.0]]))
-    with Kept.open(tmp_path, ("job",), scores) as kept:
+    with ScoreCache.open(tmp_path, ("job",), scores) as kept:
         assert kept.done == {0, 1, 2, 3, 4}
     assert scores[:, 0].tolist() == [1, 2, 3, 4, 5, 0]
 
@@ -228,7 +231,7 @@ def test_another_model_never_gets_scores_that_were_kept(tmp_path: Path) -> None:
     for repeat in range(2):
         for name, make in VARIANTS.items():
             model = make()
-            kept = cdi.ism(sequence, model, target=0, keep=tmp_path)
+            kept = cdi.ism(sequence, model, target=0, cache=tmp_path)
             np.testing.assert_array_equal(kept.predictions, cdi.ism(sequence, model, target=0).predictions, name)
         assert len(files(tmp_path)) == len(VARIANTS), repeat
 
@@ -259,9 +262,9 @@ def test_another_model_never_gets_scores_that_were_kept(tmp_path: Path) -> None:
 def test_a_model_that_was_changed_is_another_model(change: Callable, tmp_path: Path) -> None:
     net = Net()
     model = wrapped(net)
-    before = cdi.ism("ACGTTGCAAGGC", model, keep=tmp_path)
+    before = cdi.ism("ACGTTGCAAGGC", model, cache=tmp_path)
     change(net)
-    after = cdi.ism("ACGTTGCAAGGC", model, keep=tmp_path)
+    after = cdi.ism("ACGTTGCAAGGC", model, cache=tmp_path)
     np.testing.assert_array_equal(after.predictions, cdi.ism("ACGTTGCAAGGC", model).predictions)
     assert np.abs(after.predictions - before.predictions).max() > 1e-4
     assert after.certificate.model_hash != before.certificate.model_hash
@@ -270,10 +273,10 @@ def test_a_model_that_was_changed_is_another_model(change: Callable, tmp_path: P
 def test_what_cannot_be_looked_into_is_not_kept_and_that_is_said(tmp_path: Path) -> None:
     net = Net().eval()
     net.lock = threading.Lock()
-    with pytest.warns(cdi.KeepWarning, match=r"keeps nothing: module.lock of Net may change its scores") as caught:
-        result = cdi.ism("ACGTTGCAAGGC", wrapped(net), keep=tmp_path)
+    with pytest.warns(cdi.CacheWarning, match=r"keeps nothing: module.lock of Net may change its scores") as caught:
+        result = cdi.ism("ACGTTGCAAGGC", wrapped(net), cache=tmp_path)
     assert caught[0].filename == __file__
-    assert "module.lock" in result.certificate.settings["keep"]
+    assert "module.lock" in result.certificate.settings["cache"]
     assert not files(tmp_path)
 
 
@@ -285,15 +288,15 @@ def test_other_questions_do_not_collide(make_model: Callable, make_sequence: Cal
     other, double = make_model(depth=1, seed=1), make_model(depth=1).double()
     mirrored = make_model(depth=1, rc_blocks="mirrored")  # the same weights, put together otherwise
     questions = [
-        lambda keep: score_edits(sequence, EDITS, model, keep=keep),
-        lambda keep: score_edits(make_sequence(60, seed=1), EDITS, model, keep=keep),
-        lambda keep: score_edits(sequence, reordered, model, keep=keep),
-        lambda keep: score_edits(sequence, EDITS[:-1], model, keep=keep),
-        lambda keep: score_edits(sequence, EDITS, model, flanks=FLANKS, keep=keep),
-        lambda keep: score_edits(sequence, EDITS, model, flanks=FLANKS[::-1], keep=keep),
-        lambda keep: score_edits(sequence, EDITS, other, keep=keep),
-        lambda keep: score_edits(sequence, EDITS, double, keep=keep),
-        lambda keep: score_edits(sequence, EDITS, mirrored, keep=keep),
+        lambda keep: score_edits(sequence, EDITS, model, cache=keep),
+        lambda keep: score_edits(make_sequence(60, seed=1), EDITS, model, cache=keep),
+        lambda keep: score_edits(sequence, reordered, model, cache=keep),
+        lambda keep: score_edits(sequence, EDITS[:-1], model, cache=keep),
+        lambda keep: score_edits(sequence, EDITS, model, flanks=FLANKS, cache=keep),
+        lambda keep: score_edits(sequence, EDITS, model, flanks=FLANKS[::-1], cache=keep),
+        lambda keep: score_edits(sequence, EDITS, other, cache=keep),
+        lambda keep: score_edits(sequence, EDITS, double, cache=keep),
+        lambda keep: score_edits(sequence, EDITS, mirrored, cache=keep),
     ]
     expected = [question(None).predictions for question in questions]
     for number, (question, scores) in enumerate(zip(questions, expected, strict=True), start=1):
@@ -308,8 +311,8 @@ def test_what_hooks_make_of_a_model_is_another_question(make_model: Callable, se
     model = make_model(depth=1)
 
     def ablated(branch: str, keep: Path | None) -> np.ndarray:
-        with cdi.edit(model, {f"branch_{branch}.out": lambda value, where: 0 * value}):
-            return score_edits(sequence, EDITS, model, keep=keep).predictions
+        with cdi.intervene(model, {f"branch_{branch}.out": lambda value, where: 0 * value}):
+            return score_edits(sequence, EDITS, model, cache=keep).predictions
 
     expected = {branch: ablated(branch, None) for branch in "ab"}
     assert np.abs(expected["a"] - expected["b"]).min() > 1e-3
@@ -320,7 +323,7 @@ def test_what_hooks_make_of_a_model_is_another_question(make_model: Callable, se
 def test_a_file_in_the_place_of_the_folder_is_an_error(make_model: Callable, sequence: str, tmp_path: Path) -> None:
     file = tmp_path / "scores"
     file.write_text("mine")
-    with pytest.raises(ValueError, match=f"`keep` must be a folder, but {file} is a file"):
+    with pytest.raises(ValueError, match=f"`cache` must be a folder, but {file} is a file"):
         ask(sequence, make_model(depth=1), file)
     assert file.read_text() == "mine"
 
@@ -339,10 +342,10 @@ def test_a_folder_with_the_name_of_a_file_of_scores_holds_none(
 def test_analyses_keep_their_scores_too(make_model: Callable, sequence: str, watched: Watched, tmp_path: Path) -> None:
     model = make_model(depth=1)
     asked: list[Callable[[Path | None], np.ndarray]] = [
-        lambda keep: cdi.ism(sequence, model, end=9, keep=keep).predictions,
-        lambda keep: cdi.deletion_scan(sequence, model, width=2, keep=keep).predictions,
-        lambda keep: cdi.insertion_scan(sequence, model, insert="GAT", flanks=FLANKS, keep=str(keep)).predictions,
-        lambda keep: cdi.pairwise_ism(sequence, model, positions=[3, 20, 40], keep=keep).predictions,
+        lambda keep: cdi.ism(sequence, model, end=9, cache=keep).predictions,
+        lambda keep: cdi.deletion_scan(sequence, model, width=2, cache=keep).predictions,
+        lambda keep: cdi.insertion_scan(sequence, model, insert="GAT", flanks=FLANKS, cache=str(keep)).predictions,
+        lambda keep: cdi.pairwise_ism(sequence, model, positions=[3, 20, 40], cache=keep).predictions,
     ]
     for ask_for in asked:
         first = ask_for(tmp_path)
@@ -355,7 +358,7 @@ def test_analyses_keep_their_scores_too(make_model: Callable, sequence: str, wat
 def test_nothing_is_kept_where_there_is_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     scores = np.zeros((3, 2))
-    with Kept.open(None, None, scores) as kept:
+    with ScoreCache.open(None, None, scores) as kept:
         kept.add([0, 1], np.ones((2, 2)))
         assert kept.done == set()
     assert not files(tmp_path)
@@ -364,21 +367,21 @@ def test_nothing_is_kept_where_there_is_no_folder(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_what_was_added_comes_back_into_its_rows(dtype: type, tmp_path: Path) -> None:
-    with Kept.open(tmp_path, ("question", 1), np.zeros((5, 2), dtype)) as kept:
+    with ScoreCache.open(tmp_path, ("question", 1), np.zeros((5, 2), dtype)) as kept:
         assert kept.done == set()
         kept.add([4, 1], np.array([[0.1, 0.2], [0.3, 0.4]], dtype))
         assert len(files(tmp_path)[0].read_bytes()) > 0  # on disk, though the file is still open
         kept.add([0], np.array([[0.5, 0.6]], dtype))
     scores = np.full((5, 2), 9, dtype)
-    with Kept.open(tmp_path, ("question", 1), scores) as kept:
+    with ScoreCache.open(tmp_path, ("question", 1), scores) as kept:
         assert kept.done == {0, 1, 4}
     np.testing.assert_array_equal(scores, np.array([[0.5, 0.6], [0.3, 0.4], [9, 9], [9, 9], [0.1, 0.2]], dtype))
-    with Kept.open(tmp_path, ("question", 2), scores) as kept:
+    with ScoreCache.open(tmp_path, ("question", 2), scores) as kept:
         assert kept.done == set()
 
 
 def test_opening_loses_nothing_to_an_interruption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with Kept.open(tmp_path, ("question",), np.zeros((5, 2))) as kept:
+    with ScoreCache.open(tmp_path, ("question",), np.zeros((5, 2))) as kept:
         kept.add([4, 1], np.ones((2, 2)))
     open_file = Path.open
 
@@ -392,8 +395,8 @@ def test_opening_loses_nothing_to_an_interruption(tmp_path: Path, monkeypatch: p
     with monkeypatch.context() as patch:
         patch.setattr(Path, "open", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            Kept.open(tmp_path, ("question",), np.zeros((5, 2)))
-    with Kept.open(tmp_path, ("question",), np.zeros((5, 2))) as kept:
+            ScoreCache.open(tmp_path, ("question",), np.zeros((5, 2)))
+    with ScoreCache.open(tmp_path, ("question",), np.zeros((5, 2))) as kept:
         assert kept.done == {1, 4}
 
 
@@ -448,13 +451,13 @@ def test_scores_of_other_batches_and_of_hooks_for_all_modules_are_not_kept_as_on
             return scores - scores.mean()
 
     with pytest.warns(cdi.UnstableModelWarning):
-        cdi.ism("AACCGGTTAACC", cdi.wrap(OfTheBatch()), keep=tmp_path)
-    assert not cdi.ism("AACCGGTTAACC", cdi.wrap(OfTheBatch()), batch_size=1, keep=tmp_path).predictions.any()
+        cdi.ism("AACCGGTTAACC", cdi.wrap(OfTheBatch()), cache=tmp_path)
+    assert not cdi.ism("AACCGGTTAACC", cdi.wrap(OfTheBatch()), batch_size=1, cache=tmp_path).predictions.any()
     model = wrapped()
     hook = register_module_forward_hook(lambda module, inputs, output: 3 * output if module is model else None)
     try:
-        cdi.ism("AACCGGTTAACC", model, keep=tmp_path)
+        cdi.ism("AACCGGTTAACC", model, cache=tmp_path)
     finally:
         hook.remove()
-    after = cdi.ism("AACCGGTTAACC", model, keep=tmp_path)
+    after = cdi.ism("AACCGGTTAACC", model, cache=tmp_path)
     np.testing.assert_array_equal(after.predictions, cdi.ism("AACCGGTTAACC", model).predictions)

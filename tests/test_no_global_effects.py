@@ -53,7 +53,7 @@ def _exchange(model: nn.Module) -> cdi.StrandExchange:
 
 
 def _ablated(model: nn.Module, side: Literal["receiver", "sender"]) -> float:
-    return cdi.ablate_exchange(SEQUENCE, model, positions=range(9), side=side, with_="shuffled").delta
+    return cdi.ablate_exchange(SEQUENCE, model, positions=range(9), side=side, replacement="shuffled").delta
 
 
 def _orientation(model: nn.Module) -> cdi.Orientation:
@@ -84,7 +84,7 @@ def _spacing(model: nn.Module) -> cdi.Spacing:
 
 
 def _design(model: nn.Module) -> cdi.Design:
-    return cdi.design(SEQUENCE, model, max_edits=1, keep=[(0, 20)])
+    return cdi.design(SEQUENCE, model, max_edits=1, protect=[(0, 20)])
 
 
 def _measured(model: nn.Module) -> cdi.MeasuredComparison:

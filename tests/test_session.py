@@ -275,7 +275,7 @@ def test_what_goes_wrong_in_the_background_is_said(session: Session) -> None:
 
 def test_hooks_of_others_do_not_reach_it(model: CrossDNA) -> None:
     session = Session(SEQUENCE, model, background=False)
-    with cdi.edit(model, {"head.out": lambda value, where: 0 * value}):
+    with cdi.intervene(model, {"head.out": lambda value, where: 0 * value}):
         session.apply((0, 1, "A"))
     assert session.prediction != 0
 

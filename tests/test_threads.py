@@ -107,7 +107,7 @@ def test_hooks_of_one_thread_do_not_reach_into_another(make_model: Callable) -> 
 
     def changed() -> tuple[np.ndarray, int]:
         with (
-            cdi.edit(model, {"bridge.out_a": lambda value, where: value + 1}),
+            cdi.intervene(model, {"bridge.out_a": lambda value, where: value + 1}),
             cdi.capture(model, "stem.forward") as acts,
         ):
             inside.set()

@@ -34,7 +34,7 @@ def ism(  # type: ignore[overload-overlap]  # a str is a Sequence[str] to the ty
     end: int | None = None,
     batch_size: int | None = None,
     compile: Compile = "auto",
-    keep: str | Path | None = None,
+    cache: str | Path | None = None,
     rc_average: bool = False,
 ) -> Mutagenesis: ...
 @overload
@@ -47,7 +47,7 @@ def ism(
     end: int | None = None,
     batch_size: int | None = None,
     compile: Compile = "auto",
-    keep: str | Path | None = None,
+    cache: str | Path | None = None,
     rc_average: bool = False,
 ) -> list[Mutagenesis]: ...
 def ism(
@@ -59,7 +59,7 @@ def ism(
     end: int | None = None,
     batch_size: int | None = None,
     compile: Compile = "auto",
-    keep: str | Path | None = None,
+    cache: str | Path | None = None,
     rc_average: bool = False,
 ) -> Mutagenesis | list[Mutagenesis]:
     """Predict every single-base substitution in a window of a sequence.
@@ -75,7 +75,7 @@ def ism(
         start, end: window, 0-based half-open; all positions by default.
         batch_size: edits at once; chosen from memory, and by trying, if not given.
         compile: whether to compute on compiled kernels: "auto", or True or False to insist; see `score_edits`.
-        keep: a folder in which scores are kept as they come, for the same call after an interruption.
+        cache: a folder in which scores are kept as they come, for the same call after an interruption.
         rc_average: whether to give the mean over both orientations; see `score_edits`.
 
     Returns:
@@ -90,7 +90,7 @@ def ism(
         OutsideTrainingWarning: a sequence is unlike what the model was trained on.
         UnstableModelWarning: the model gives one sequence different scores.
         ReuseWarning: the fast path was off, and everything was scored again by whole passes.
-        KeepWarning: `keep` has no effect, because a part of the model cannot be hashed.
+        CacheWarning: `cache` has no effect, because a part of the model cannot be hashed.
 
     Example:
         >>> r = ism("ACGTACGTAC", start=2, end=5)
@@ -108,7 +108,7 @@ def ism(
     asked = (resolved, ReverseComplemented(resolved)) if rc_average else (resolved,)
     results = []
     for sequence, part in zip(sequences, windows, strict=True):
-        options = {"batch_size": batch_size, "compile": compile, "keep": keep}
+        options = {"batch_size": batch_size, "compile": compile, "cache": cache}
         found = [_mutate(sequence, each, index, part, **options) for each in asked]
         results.append(averaged(*found) if rc_average else found[0])
     return results[0] if alphabet.is_single(seq) else results

@@ -33,7 +33,7 @@ def pairwise_ism(
     target: str | int | None = None,
     batch_size: int | None = None,
     compile: Compile = "auto",
-    keep: str | Path | None = None,
+    cache: str | Path | None = None,
     rc_average: bool = False,
 ) -> PairwiseMutagenesis:
     """Predict pairs of substitutions, in all combinations of bases, and what they do beyond the two alone.
@@ -48,7 +48,7 @@ def pairwise_ism(
         regions: two windows ((start, end), (start, end)), 0-based half-open; every position of one is paired with every
             position of the other. Give either this or `positions`.
         target: name or number of the target that `interaction` is about; may be left out when there is one.
-        batch_size, compile, keep, rc_average: as in `score_edits`.
+        batch_size, compile, cache, rc_average: as in `score_edits`.
 
     Returns:
         PairwiseMutagenesis with `interaction` (P, 4, 4) for P pairs, and `strongest` (P,).
@@ -61,7 +61,7 @@ def pairwise_ism(
         OutsideTrainingWarning: the sequence is unlike what the model was trained on.
         UnstableModelWarning: the model gives one sequence different scores.
         ReuseWarning: the fast path was off, and everything was scored again by whole passes.
-        KeepWarning: `keep` has no effect, because a part of the model cannot be hashed.
+        CacheWarning: `cache` has no effect, because a part of the model cannot be hashed.
 
     Example:
         >>> r = pairwise_ism("ACGTACGTAC", regions=((1, 3), (6, 8)))
@@ -74,10 +74,10 @@ def pairwise_ism(
     pairs = _pairs(len(sequence), positions, regions)
     warn_outside_training(resolved, [sequence], level_of_caller())
     if rc_average:
-        options = {"batch_size": batch_size, "compile": compile, "keep": keep}
+        options = {"batch_size": batch_size, "compile": compile, "cache": cache}
         asked = (resolved, ReverseComplemented(resolved))
         return averaged(*(_mutate(sequence, pairs, each, index, **options) for each in asked))
-    return _mutate(sequence, pairs, resolved, index, batch_size=batch_size, compile=compile, keep=keep)
+    return _mutate(sequence, pairs, resolved, index, batch_size=batch_size, compile=compile, cache=cache)
 
 
 def _mutate(sequence: str, pairs: np.ndarray, model: SequenceModel, target: int, **options: Any) -> PairwiseMutagenesis:

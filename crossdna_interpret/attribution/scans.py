@@ -26,7 +26,7 @@ def deletion_scan(
     flanks: tuple[str, str] | None = None,
     batch_size: int | None = None,
     compile: Compile = "auto",
-    keep: str | Path | None = None,
+    cache: str | Path | None = None,
     rc_average: bool = False,
 ) -> EditScan:
     """Predict the deletion of `width` bases at every place of a sequence.
@@ -38,7 +38,7 @@ def deletion_scan(
         target: name or number of the target that `delta` is about; may be left out when there is one.
         start, end: window in which the deletions lie, 0-based half-open; the whole sequence by default.
         step: positions from one deletion to the next.
-        flanks, batch_size, compile, keep, rc_average: as in `score_edits`. Without flanks the shortened sequence is
+        flanks, batch_size, compile, cache, rc_average: as in `score_edits`. Without flanks the shortened sequence is
             scored.
 
     Returns:
@@ -52,7 +52,7 @@ def deletion_scan(
         OutsideTrainingWarning: the sequence is unlike what the model was trained on.
         UnstableModelWarning: the model gives one sequence different scores.
         ReuseWarning: the fast path was off, and everything was scored again by whole passes.
-        KeepWarning: `keep` has no effect, because a part of the model cannot be hashed.
+        CacheWarning: `cache` has no effect, because a part of the model cannot be hashed.
 
     Example:
         >>> r = deletion_scan("ACGTACGTAC", width=3, flanks=("TTT", "GGG"))
@@ -69,7 +69,7 @@ def deletion_scan(
     places = range(first, stop - width + 1, step)
     edits = [Edit(place, place + width, "") for place in places]
     scores = score_edits(
-        sequence, edits, model, target=target, flanks=flanks, batch_size=batch_size, compile=compile, keep=keep,
+        sequence, edits, model, target=target, flanks=flanks, batch_size=batch_size, compile=compile, cache=cache,
         rc_average=rc_average,
     )  # fmt: skip
     return EditScan(scores, "deletion", width)
@@ -87,7 +87,7 @@ def insertion_scan(
     flanks: tuple[str, str] | None = None,
     batch_size: int | None = None,
     compile: Compile = "auto",
-    keep: str | Path | None = None,
+    cache: str | Path | None = None,
     rc_average: bool = False,
 ) -> EditScan:
     """Predict the insertion of a string before every base of a sequence, and after the last.
@@ -100,7 +100,7 @@ def insertion_scan(
         start, end: places, 0-based: the insertion comes before base `start`, ..., before base `end` (or, where `end` is
             the length, after the last base). All by default.
         step: positions from one insertion to the next.
-        flanks, batch_size, compile, keep, rc_average: as in `score_edits`. Without flanks the lengthened sequence is
+        flanks, batch_size, compile, cache, rc_average: as in `score_edits`. Without flanks the lengthened sequence is
             scored.
 
     Returns:
@@ -114,7 +114,7 @@ def insertion_scan(
         OutsideTrainingWarning: the sequence is unlike what the model was trained on.
         UnstableModelWarning: the model gives one sequence different scores.
         ReuseWarning: the fast path was off, and everything was scored again by whole passes.
-        KeepWarning: `keep` has no effect, because a part of the model cannot be hashed.
+        CacheWarning: `cache` has no effect, because a part of the model cannot be hashed.
 
     Example:
         >>> r = insertion_scan("ACGTACGTAC", insert="GATA", start=2, end=6)
@@ -125,7 +125,7 @@ def insertion_scan(
     first, stop = window(len(sequence), start, end)
     edits = [Edit(place, place, string) for place in range(first, stop + 1, integer("step", step, 1))]
     scores = score_edits(
-        sequence, edits, model, target=target, flanks=flanks, batch_size=batch_size, compile=compile, keep=keep,
+        sequence, edits, model, target=target, flanks=flanks, batch_size=batch_size, compile=compile, cache=cache,
         rc_average=rc_average,
     )  # fmt: skip
     return EditScan(scores, "insertion", len(string), string)

@@ -1,4 +1,4 @@
-"""Named points inside a model where values can be read (`capture`) or replaced (`edit`), only inside a ``with``.
+"""Named points inside a model where values can be read (`capture`) or replaced (`intervene`), only inside a ``with``.
 
 Knows nothing of DNA: a model passes each value through a `HookPoint` together with a description of what the value
 stands for, and that description comes back with the value.
@@ -24,11 +24,11 @@ __all__ = [
     "capture",
     "changing_hooks",
     "content_of",
-    "edit",
     "hook_names",
     "hooked",
     "hooks_for_all",
     "hooks_of",
+    "intervene",
 ]
 
 _PREFIX = "hook_"
@@ -106,7 +106,7 @@ def _points(model: nn.Module) -> dict[str, nn.Module]:
 
 
 class _Hook:
-    """A forward hook of `capture` or `edit`, which does nothing in other threads: they may use the same model.
+    """A forward hook of `capture` or `intervene`, which does nothing in other threads: they may use the same model.
 
     Raises:
         RuntimeError: another thread computes a part of the same forward pass, as in `torch.nn.DataParallel`.
@@ -122,14 +122,14 @@ class _Hook:
             return self.function(module, inputs, output)
         if getattr(module, "_is_replica", False):
             raise RuntimeError(
-                "`capture` and `edit` belong to one thread, and torch.nn.DataParallel computes in several. Use "
+                "`capture` and `intervene` belong to one thread, and torch.nn.DataParallel computes in several. Use "
                 "the model inside of it (its `module`)."
             )
         return None
 
 
 def hooks_of(module: nn.Module) -> list[Any]:
-    """Hooks of any kind on one module, by whatever means; those of `capture` and `edit` only in their own thread."""
+    """Hooks of any kind on one module; those of `capture` and `intervene` only in their own thread."""
     kinds = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
     if not (kinds[0] or kinds[1] or kinds[2] or kinds[3]):
         return []
@@ -143,7 +143,7 @@ def changing_hooks(module: nn.Module) -> list[Any]:
 
 
 def content_of(hook: Any) -> Any:
-    """What a hook does: of one of `edit`, the function that was passed to it."""
+    """What a hook does: of one of `intervene`, the function that was passed to it."""
     return hook.content if isinstance(hook, _Hook) else hook
 
 
@@ -153,12 +153,12 @@ def hooks_for_all() -> bool:
 
 
 def hooked(model: nn.Module) -> bool:
-    """Whether a hook is active on any submodule, by `capture`, by `edit` or by other means."""
+    """Whether a hook is active on any submodule, by `capture`, by `intervene` or by other means."""
     return hooks_for_all() or any(hooks_of(module) for module in model.modules())
 
 
 def hook_names(model: nn.Module) -> list[str]:
-    """Every name that `capture` and `edit` accept for this model, in the order of its modules.
+    """Every name that `capture` and `intervene` accept for this model, in the order of its modules.
 
     Example:
         >>> hook_names(nn.Sequential(nn.Linear(2, 2), nn.ReLU()))
@@ -219,7 +219,7 @@ def capture(model: nn.Module, *patterns: str) -> Iterator[Activations]:
 
 
 @contextmanager
-def edit(model: nn.Module, edits: Mapping[str, Callable[[Tensor, Any], Tensor]]) -> Iterator[None]:
+def intervene(model: nn.Module, edits: Mapping[str, Callable[[Tensor, Any], Tensor]]) -> Iterator[None]:
     """Replace values at hook points while the body runs, in this thread.
 
     Args:
@@ -235,7 +235,7 @@ def edit(model: nn.Module, edits: Mapping[str, Callable[[Tensor, Any], Tensor]])
     Example:
         >>> import torch
         >>> net = nn.Sequential(nn.Identity(), nn.ReLU())
-        >>> with edit(net, {"0": lambda value, where: -value}):
+        >>> with intervene(net, {"0": lambda value, where: -value}):
         ...     net(torch.tensor([1.0, -2.0]))
         tensor([0., 2.])
     """

@@ -40,7 +40,7 @@ def design(
     target: str | int | None = None,
     insert: Sequence[Plantable] = (),
     substitute: bool = True,
-    keep: Sequence[tuple[int, int]] = (),
+    protect: Sequence[tuple[int, int]] = (),
     forbid: Sequence[Plantable] = (),
     motifs: MotifsLike = "jaspar-vertebrates",
     beam: int = 1,
@@ -61,7 +61,7 @@ def design(
         target: name or number of the target; may be left out when there is one.
         insert: motifs that may be put in the place of what is there: DNA, Motif, or names of those in `motifs`.
         substitute: whether single bases may be changed too.
-        keep: windows (start, end), 0-based half-open, that must stay as they are, such as sites of interest.
+        protect: windows (start, end), 0-based half-open, that must stay as they are, such as sites of interest.
         forbid: what must not come to be more often than it is in `seq`, on either strand: DNA, such as a restriction
             site, in which N is any base; or motifs, by a match of p below 1e-4.
         motifs: where names are looked up, as in `annotate`.
@@ -82,7 +82,7 @@ def design(
         ReuseWarning: the fast path was off, and everything was scored again by whole passes.
 
     Example:
-        >>> path = design("ACGTTGCAACGTTGCAACGT", max_edits=2, keep=[(0, 5)], forbid=["GAATTC"])
+        >>> path = design("ACGTTGCAACGTTGCAACGT", max_edits=2, protect=[(0, 5)], forbid=["GAATTC"])
         >>> path.sequence[:5], len(path.edits) <= 2, path.change >= 0
         ('ACGTT', True, True)
     """
@@ -92,7 +92,7 @@ def design(
     integer("max_edits", max_edits, 1)
     integer("beam", beam, 1)
     better = _distance_to(goal)
-    kept = [window(len(sequence), *_window_of(at, each)) for at, each in enumerate(keep)]
+    protected = [window(len(sequence), *_window_of(at, each)) for at, each in enumerate(protect)]
     inserted = dict(string_of(f"insert[{at}]", each, motifs) for at, each in enumerate(insert))
     for name, string in inserted.items():
         if len(string) > len(sequence):
@@ -106,8 +106,8 @@ def design(
     def nearer(path: _Path) -> Iterator[_Path]:
         """The sequence with each edit that gets nearer to the goal and is allowed, the nearest first."""
         present = path.sequences[-1]
-        options = list(_substitutions(present, kept)) if substitute else []
-        options += _plantings(present, inserted, kept)
+        options = list(_substitutions(present, protected)) if substitute else []
+        options += _plantings(present, inserted, protected)
         if not options:
             return
         edits = [edit for edit, _ in options]
@@ -132,7 +132,7 @@ def design(
             best = min(best, front[0], key=lambda path: better(path.scores[-1]))
             bar.update(1)
     settings = {
-        "goal": goal, "max_edits": max_edits, "beam": beam, "keep": kept, "insert": list(inserted),
+        "goal": goal, "max_edits": max_edits, "beam": beam, "protect": protected, "insert": list(inserted),
         "forbid": [str(each) for each in forbid], "substitute": substitute,
     }  # fmt: skip
     return Design(
@@ -175,17 +175,19 @@ def _distance_to(goal: str | float) -> Callable[[float], float]:
 
 def _window_of(at: int, given: tuple[int, int]) -> tuple[int, int]:
     if not isinstance(given, (tuple, list)) or len(given) != 2:
-        raise ValueError(f"`keep[{at}]` must be a window (start, end), but got {given!r}.")
+        raise ValueError(f"`protect[{at}]` must be a window (start, end), but got {given!r}.")
     return given[0], given[1]
 
 
-def _substitutions(sequence: str, kept: list[tuple[int, int]]) -> Iterator[tuple[Edit, str]]:
+def _substitutions(sequence: str, protected: list[tuple[int, int]]) -> Iterator[tuple[Edit, str]]:
     for edit in substitutions(sequence, 0, len(sequence))[2]:
-        if not _touches(edit, kept):
+        if not _touches(edit, protected):
             yield edit, f"{sequence[edit.start]}{edit.start}{edit.string}"
 
 
-def _plantings(sequence: str, inserted: Mapping[str, str], kept: list[tuple[int, int]]) -> Iterator[tuple[Edit, str]]:
+def _plantings(
+    sequence: str, inserted: Mapping[str, str], protected: list[tuple[int, int]]
+) -> Iterator[tuple[Edit, str]]:
     for name, string in inserted.items():
         ways = {"+": string, "-": reverse_complement(string)}
         for strand, way in ways.items():
@@ -194,12 +196,12 @@ def _plantings(sequence: str, inserted: Mapping[str, str], kept: list[tuple[int,
             for start in range(len(sequence) - len(string) + 1):
                 end = start + len(string)
                 edit = Edit(start, end, planted(sequence, start, way)[start:end])
-                if edit.string != sequence[start:end] and not _touches(edit, kept):
+                if edit.string != sequence[start:end] and not _touches(edit, protected):
                     yield edit, f"{name} at {start}, {strand} strand"
 
 
-def _touches(edit: Edit, kept: list[tuple[int, int]]) -> bool:
-    return any(edit.start < end and edit.end > start for start, end in kept)
+def _touches(edit: Edit, protected: list[tuple[int, int]]) -> bool:
+    return any(edit.start < end and edit.end > start for start, end in protected)
 
 
 def _best_first(scores: np.ndarray, better: Callable[[float], float], than: float) -> list[int]:

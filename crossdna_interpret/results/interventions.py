@@ -68,7 +68,7 @@ class ExchangeAblation(_Intervention):
         sources: the parts of a message that were ablated.
         reference: prediction with all messages.
         prediction: without those chosen.
-        with_: what stood in their place.
+        replacement: what stood in their place.
         only: prediction with those chosen, and all others ablated.
         none: prediction with all messages ablated in the same way.
         certificate: how it was computed.
@@ -80,7 +80,7 @@ class ExchangeAblation(_Intervention):
         True
     """
 
-    with_: Literal["zero", "mean", "shuffled"]
+    replacement: Literal["zero", "mean", "shuffled"]
     only: float
     none: float
 
@@ -96,7 +96,7 @@ class ExchangeAblation(_Intervention):
 
     def _row(self) -> dict[str, Any]:
         found = {"necessity": self.necessity, "sufficiency": self.sufficiency, "only": self.only, "none": self.none}
-        return super()._row() | {"with": self.with_} | found
+        return super()._row() | {"replacement": self.replacement} | found
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,16 +15,16 @@ from crossdna_interpret.models.protocols import SequenceModel
 from crossdna_interpret.scoring.batches import runs_in_threads
 from crossdna_interpret.scoring.provenance import VERSION
 
-__all__ = ["KeepWarning", "cache_key", "cache_problem"]
+__all__ = ["CacheWarning", "cache_key", "cache_problem"]
 
 
-class KeepWarning(UserWarning):
+class CacheWarning(UserWarning):
     """No scores were saved in the folder, because a later run could mistake them for those of another model.
 
     Example:
         >>> import warnings, crossdna_interpret as cdi
         >>> with warnings.catch_warnings():
-        ...     warnings.simplefilter("error", cdi.KeepWarning)  # stop, rather than compute everything again next time
+        ...     warnings.simplefilter("error", cdi.CacheWarning)  # stop, rather than compute everything again next time
         ...     r = cdi.ism("ACGTACGTACGT", end=2)
     """
 
@@ -33,7 +33,7 @@ def cache_problem(model: SequenceModel) -> str | None:
     """Why scores of a model cannot be kept, in words, or None.
 
     Warns:
-        KeepWarning: a part of the model cannot be hashed.
+        CacheWarning: a part of the model cannot be hashed.
     """
     assert isinstance(model, nn.Module)
     if hooked(model):
@@ -42,7 +42,7 @@ def cache_problem(model: SequenceModel) -> str | None:
     if not opaque:
         return None
     problem = f"{', '.join(opaque[:3])} of {model.name} may change its scores and cannot be hashed"
-    warnings.warn(f"`keep` keeps nothing: {problem}.", KeepWarning, stacklevel=level_of_caller())
+    warnings.warn(f"`cache` keeps nothing: {problem}.", CacheWarning, stacklevel=level_of_caller())
     return problem
 
 

@@ -29,7 +29,7 @@ def score_edits(
     flanks: tuple[str, str] | None = None,
     batch_size: int | None = None,
     compile: Compile = "auto",
-    keep: str | Path | None = None,
+    cache: str | Path | None = None,
     rc_average: bool = False,
 ) -> EditScores:
     """Predict each of a list of edited sequences: substitutions, deletions, insertions, or any mixture.
@@ -49,7 +49,7 @@ def score_edits(
         batch_size: edits at once; chosen from memory, and by trying, if not given.
         compile: whether to compute on compiled kernels: "auto" where they are at hand, or the job is long enough to pay
             for compiling them and there is a compiler; True or False to insist.
-        keep: a folder in which scores are kept as they come. The same call, after an interruption or later, takes up
+        cache: a folder in which scores are kept as they come. The same call, after an interruption or later, takes up
             what is there. While hooks are active nothing is kept.
         rc_average: whether to give the mean over both orientations, which the model may score differently. The result
             then carries each as its `orientations`, and what is between them as its `orientation_gap`.
@@ -66,7 +66,7 @@ def score_edits(
         OutsideTrainingWarning: the sequence is unlike what the model was trained on.
         UnstableModelWarning: the model gives one sequence different scores.
         ReuseWarning: the fast path was off, and everything was scored again by whole passes.
-        KeepWarning: `keep` has no effect, because a part of the model cannot be hashed.
+        CacheWarning: `cache` has no effect, because a part of the model cannot be hashed.
 
     Example:
         >>> r = score_edits("ACGTACGTAC", [Edit(2, 3, "T"), Edit(4, 8, ""), Edit(5, 5, "GATA")])
@@ -94,12 +94,12 @@ def score_edits(
                     flanks=flanks,
                     batch_size=batch_size,
                     compile=compile,
-                    keep=keep,
+                    cache=cache,
                 )
                 for each in (resolved, ReverseComplemented(resolved))
             )
         return averaged(own, reverse)
-    run = run_edits(resolved, editor, checked, "score_edits", batch_size=batch_size, compile=compile, keep=keep)
+    run = run_edits(resolved, editor, checked, "score_edits", batch_size=batch_size, compile=compile, cache=cache)
     return EditScores(
         sequence=sequence,
         edits=tuple(checked),

@@ -41,7 +41,7 @@ from crossdna_interpret.scoring.batches import (
 from crossdna_interpret.scoring.cache import cache_key, cache_problem
 from crossdna_interpret.scoring.forward import checked_scores, evaluation_mode, score_ids, stability
 from crossdna_interpret.scoring.provenance import certify
-from crossdna_interpret.stores.scores import Kept
+from crossdna_interpret.stores.scores import ScoreCache
 
 __all__ = ["EditRun", "ReuseWarning", "run_edits"]
 
@@ -83,7 +83,7 @@ def run_edits(
     *,
     batch_size: int | None,
     compile: Compile,
-    keep: str | Path | None,
+    cache: str | Path | None,
     reuse: bool = True,
 ) -> EditRun:
     """Score checked edits; arguments as in `score_edits`, `method` for the certificate, `reuse` where it can be had."""
@@ -94,7 +94,7 @@ def run_edits(
     size = min(resolve_batch_size(model, max(length, longest), batch_size), max(1, len(edits)))
     require_memory(model, size, max(length, longest))
     with evaluation_mode(model) as evaluated:
-        return _Run(evaluated, editor, edits, method, batch_size, keep, reuse).result(compile)
+        return _Run(evaluated, editor, edits, method, batch_size, cache, reuse).result(compile)
 
 
 @dataclass
@@ -106,7 +106,7 @@ class _Run:
     edits: list[Edit]
     method: str
     batch_size: int | None
-    keep: str | Path | None
+    cache: str | Path | None
     reuse: bool
     settings: dict[str, Any] = field(default_factory=dict)
     checks: dict[str, float] = field(default_factory=dict)
@@ -147,7 +147,7 @@ class _Run:
     def _fill(self, predictions: np.ndarray, path: Way) -> None:
         """Write the score of every edit into its row: by reuse, or by whole passes, in the end without kernels."""
         folder, key = self._store(path)
-        with Kept.open(folder, key, predictions) as kept:
+        with ScoreCache.open(folder, key, predictions) as kept:
             todo = [index for index in range(len(self.edits)) if index not in kept.done]
             todo.sort(key=lambda i: (self.edits[i].change, self.edits[i].start, self.edits[i].end))
             reuse = path == "reuse"
@@ -174,14 +174,14 @@ class _Run:
 
     def _store(self, path: Way) -> tuple[str | Path | None, tuple[object, ...] | None]:
         """The folder in which scores are kept, and their key; None and None where they cannot be."""
-        if self.keep is not None and (problem := cache_problem(self.model)) is not None:
-            self.settings["keep"] = f"no: {problem}"
-            self.keep = None
-        if self.keep is None:
+        if self.cache is not None and (problem := cache_problem(self.model)) is not None:
+            self.settings["cache"] = f"no: {problem}"
+            self.cache = None
+        if self.cache is None:
             return None, None
         kernels = self.settings["compile"] == "CPU kernels"
         key = cache_key(self.model, self.editor, self.edits, path, kernels=kernels, batch_size=self.batch_size)
-        return self.keep, key
+        return self.cache, key
 
     def _shape(self, edit: Edit) -> int:
         """Edits of equal shape can be scored together."""

@@ -13,12 +13,12 @@ from typing import BinaryIO
 
 import numpy as np
 
-__all__ = ["Kept"]
+__all__ = ["ScoreCache"]
 
 _FORMAT = "crossdna_interpret scores 2"
 
 
-class Kept:
+class ScoreCache:
     """The scores of one job; jobs differ by their key.
 
     Each run of a job appends to a file of its own, and reads those of earlier and of simultaneous runs. A file begins
@@ -31,7 +31,7 @@ class Kept:
         self._file: BinaryIO | None = None
 
     @classmethod
-    def open(cls, folder: str | Path | None, key: tuple[object, ...] | None, scores: np.ndarray) -> Kept:
+    def open(cls, folder: str | Path | None, key: tuple[object, ...] | None, scores: np.ndarray) -> ScoreCache:
         """What is there for a job; it is written into `scores` (n, T).
 
         Args:
@@ -48,7 +48,7 @@ class Kept:
             return cls(None, b"", record, set())
         place = Path(folder)
         if place.exists() and not place.is_dir():
-            raise ValueError(f"`keep` must be a folder, but {place} is a file.")
+            raise ValueError(f"`cache` must be a folder, but {place} is a file.")
         place.mkdir(parents=True, exist_ok=True)
         job = hashlib.sha256(repr(key).encode()).hexdigest()
         content = {"format": _FORMAT, "job": job, "edits": len(scores), "targets": scores.shape[1], "dtype": kind.str}
@@ -76,7 +76,7 @@ class Kept:
         self._file.write(records.tobytes())
         self._file.flush()
 
-    def __enter__(self) -> Kept:
+    def __enter__(self) -> ScoreCache:
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -30,7 +30,7 @@ def exchange_ism(
     positions: bool = False,
     batch_size: int | None = None,
     compile: Compile = "auto",
-    keep: str | Path | None = None,
+    cache: str | Path | None = None,
 ) -> ExchangeMutagenesis:
     """Predict every substitution with and without exchange between the strands; the difference goes through exchange.
 
@@ -43,7 +43,7 @@ def exchange_ism(
         start, end: window of L' positions, 0-based half-open; the whole sequence by default.
         positions: whether to say also at which position the effect of exchange changes. Each substitution then takes a
             whole forward pass, and the result L' x 4 x L numbers.
-        batch_size, compile, keep: as in `score_edits`.
+        batch_size, compile, cache: as in `score_edits`.
 
     Returns:
         ExchangeMutagenesis with `delta` (L', 4) in the units of the target and, if asked for, `received` (L', 4, L).
@@ -66,7 +66,7 @@ def exchange_ism(
     index = resolve_target(resolved, target)
     sequence = alphabet.normalize(seq)
     both, silent = (
-        ism(sequence, each, target=index, start=start, end=end, batch_size=batch_size, compile=compile, keep=keep)
+        ism(sequence, each, target=index, start=start, end=end, batch_size=batch_size, compile=compile, cache=cache)
         for each in (resolved, exchange.without())
     )
     checks, received = {}, None
@@ -91,7 +91,7 @@ def _received(exchange: Exchange, target: int, of: Mutagenesis, batch_size: int 
         "exchange_ism",
         batch_size=batch_size,
         compile=False,
-        keep=None,
+        cache=None,
         reuse=False,
     )
     received = np.zeros((of.end - of.start, 4, len(of.sequence)), dtype=run.predictions.dtype)

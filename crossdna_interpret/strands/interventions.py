@@ -39,7 +39,7 @@ def ablate_exchange(
     positions: Sequence[int] | None = None,
     side: Side = "receiver",
     sources: str | Sequence[str] | None = None,
-    with_: Replacement = "zero",
+    replacement: Replacement = "zero",
     seed: int = 0,
 ) -> ExchangeAblation:
     """Predict a sequence without some of the messages between its strands, and with these alone.
@@ -55,8 +55,8 @@ def ablate_exchange(
             sufficient, but for models of several blocks paired "mirrored"; what is sent is not.
         sources: parts of the messages, by the names in `StrandExchange.sources`, and "bias", which no position sends
             and so stays where senders are chosen; all if not given.
-        with_: what takes their place: "zero"; the "mean" over the sequence; or what stands elsewhere, "shuffled" among
-            all positions. Of parts of messages where receivers are chosen, of the states they are sent from where
+        replacement: what takes their place: "zero"; the "mean" over the sequence; or what stands elsewhere, "shuffled"
+            among all positions. Of parts of messages where receivers are chosen, of the states they are sent from where
             senders are.
         seed: of the shuffle.
 
@@ -76,8 +76,8 @@ def ablate_exchange(
         >>> r.necessity == r.reference - r.prediction
         True
     """
-    if with_ not in get_args(Replacement):
-        raise ValueError(f"`with_` must be one of {get_args(Replacement)}, but got {with_!r}.")
+    if replacement not in get_args(Replacement):
+        raise ValueError(f"`replacement` must be one of {get_args(Replacement)}, but got {replacement!r}.")
     integer("seed", seed)
     resolved = resolve_model(model)
     exchange_of(resolved, _WHAT)
@@ -93,10 +93,10 @@ def ablate_exchange(
     order = torch.from_numpy(np.random.default_rng(seed).permutation(len(sequence)))
 
     def replaced(values: Tensor) -> Tensor:
-        if with_ == "zero":
+        if replacement == "zero":
             return torch.zeros_like(values)
         # A mean that is only expanded would be added up in another order, and differ from its copy in the last bit.
-        other = values.mean(-2, keepdim=True).expand_as(values) if with_ == "mean" else values[..., order, :]
+        other = values.mean(-2, keepdim=True).expand_as(values) if replacement == "mean" else values[..., order, :]
         return other.contiguous()
 
     if side == "receiver":
@@ -113,13 +113,13 @@ def ablate_exchange(
         **choice.described,
         reference=_score(found, found.parts),
         prediction=_score(found, torch.where(choice.mask, changed, found.parts)),
-        with_=with_,
+        replacement=replacement,
         only=_score(found, torch.where(choice.mask, alone, everything)),
         none=_score(found, everything),
         certificate=certify(
             resolved,
             "ablate_exchange, after the branches in float64",
-            settings={"with_": with_, "seed": seed},
+            settings={"replacement": replacement, "seed": seed},
             checks={},
         ),
     )

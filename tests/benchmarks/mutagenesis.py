@@ -114,7 +114,7 @@ def plain(model: CrossDNA, sequence: str, window: tuple[int, int], compile: Any)
     edits = [cdi.Edit(i, i + 1, base) for i in range(*window) for base in alphabet.BASES if base != sequence[i]]
 
     return lambda: run_edits(
-        model, Editor(sequence), edits, "plain", batch_size=None, compile=compile, keep=None, reuse=False
+        model, Editor(sequence), edits, "plain", batch_size=None, compile=compile, cache=None, reuse=False
     )
 
 

@@ -11,14 +11,14 @@ import torch
 import crossdna_interpret as cdi
 from crossdna_interpret.models import spans
 from crossdna_interpret.models.crossdna.model import CrossDNA
-from crossdna_interpret.models.hooks import capture, edit, hooked
+from crossdna_interpret.models.hooks import capture, hooked, intervene
 
 Make = Callable[..., CrossDNA]
 MakeSequence = Callable[..., str]
 
 LENGTH = 60
 every_pairing = pytest.mark.parametrize("rc_blocks", ["aligned", "mirrored"])
-every_replacement = pytest.mark.parametrize("with_", ["zero", "mean", "shuffled"])
+every_replacement = pytest.mark.parametrize("replacement", ["zero", "mean", "shuffled"])
 
 
 @pytest.fixture
@@ -49,8 +49,10 @@ def test_ablating_everything_is_none_to_the_bit(
 @every_pairing
 @every_replacement
 @pytest.mark.parametrize("side", ["receiver", "sender"])
-def test_ablating_nothing_changes_nothing(exact: CrossDNA, with_: str, side: str, make_sequence: MakeSequence) -> None:
-    r = cdi.ablate_exchange(make_sequence(LENGTH), exact, positions=[], with_=with_, side=side)
+def test_ablating_nothing_changes_nothing(
+    exact: CrossDNA, replacement: str, side: str, make_sequence: MakeSequence
+) -> None:
+    r = cdi.ablate_exchange(make_sequence(LENGTH), exact, positions=[], replacement=replacement, side=side)
     assert r.delta == r.necessity == 0
     assert r.only == r.none
 
@@ -72,7 +74,7 @@ def test_patching_a_sequence_into_itself_changes_nothing_to_the_bit(
 def replaced_by_hooks(
     model: CrossDNA, sequence: str, change: Callable[[torch.Tensor, spans.Locus], torch.Tensor]
 ) -> float:
-    with edit(model, {"bridge.message_*": change}):
+    with intervene(model, {"bridge.message_*": change}):
         return float(cdi.predict(sequence, model)[0, 0])
 
 
@@ -116,9 +118,9 @@ def test_sources_and_directions_add_up_in_the_message(exact: CrossDNA, side: str
     sources = (*cdi.strand_exchange(sequence, exact).sources, "bias")
     one = ["dilation 2", "global mean"]
     rest = [name for name in sources if name not in one]
-    for with_ in ("zero", "mean", "shuffled"):
-        chosen = cdi.ablate_exchange(sequence, exact, sources=one, with_=with_, side=side)
-        others = cdi.ablate_exchange(sequence, exact, sources=rest, with_=with_, side=side)
+    for replacement in ("zero", "mean", "shuffled"):
+        chosen = cdi.ablate_exchange(sequence, exact, sources=one, replacement=replacement, side=side)
+        others = cdi.ablate_exchange(sequence, exact, sources=rest, replacement=replacement, side=side)
         assert chosen.prediction == pytest.approx(others.only, abs=1e-12)
         assert chosen.only == pytest.approx(others.prediction, abs=1e-12)
         assert chosen.none == others.none
@@ -137,14 +139,16 @@ def test_what_is_received_is_as_necessary_as_sufficient(make_model: Make, make_s
 
 def test_a_mean_is_what_it_says(make_model: Make, make_sequence: MakeSequence) -> None:
     model, sequence = make_model(block_size=None).double(), make_sequence(LENGTH)
-    r = cdi.ablate_exchange(sequence, model, with_="mean")
+    r = cdi.ablate_exchange(sequence, model, replacement="mean")
     expected = replaced_by_hooks(model, sequence, lambda value, where: value.mean(1, keepdim=True).expand_as(value))
     assert r.prediction == pytest.approx(expected, abs=1e-12)
 
 
 def test_a_shuffle_comes_from_its_seed(make_model: Make, make_sequence: MakeSequence) -> None:
     model, sequence = make_model(), make_sequence(LENGTH)
-    first, again, other = (cdi.ablate_exchange(sequence, model, with_="shuffled", seed=seed) for seed in (1, 1, 2))
+    first, again, other = (
+        cdi.ablate_exchange(sequence, model, replacement="shuffled", seed=seed) for seed in (1, 1, 2)
+    )
     assert first.prediction == again.prediction != other.prediction
 
 
@@ -162,7 +166,7 @@ def test_tables(make_model: Make, make_sequence: MakeSequence) -> None:
     [
         ({"direction": "up"}, ValueError, "`direction` must be one of .* but got 'up'"),
         ({"side": "left"}, ValueError, "`side` must be one of"),
-        ({"with_": "noise"}, ValueError, "`with_` must be one of"),
+        ({"replacement": "noise"}, ValueError, "`replacement` must be one of"),
         ({"positions": [60]}, ValueError, "`positions` must be from 0 to 59, but got 60"),
         ({"positions": [-1]}, ValueError, "`positions` must be from 0 to 59, but got -1"),
         ({"positions": [1.5]}, TypeError, "`positions` must be integers, but got 1.5"),

@@ -18,7 +18,7 @@ from crossdna_interpret.models.crossdna.bridge import DILATIONS
 from crossdna_interpret.models.crossdna.exchange import Messages, Received
 from crossdna_interpret.models.crossdna.model import CrossDNA
 from crossdna_interpret.models.crossdna.strand_symmetry import swap_strands
-from crossdna_interpret.models.hooks import capture, edit
+from crossdna_interpret.models.hooks import capture, intervene
 
 Make = Callable[..., CrossDNA]
 MakeSequence = Callable[..., str]
@@ -51,7 +51,7 @@ def scores(model: CrossDNA, sequence: str, target: int, change: dict[str, float]
     def scaled(value: torch.Tensor, where: spans.Locus) -> torch.Tensor:
         return value * change["reverse_to_forward" if where.strand == "forward" else "forward_to_reverse"]
 
-    with edit(model, {"bridge.message_*": scaled}):
+    with intervene(model, {"bridge.message_*": scaled}):
         return float(cdi.predict(sequence, model)[0, target])
 
 
@@ -101,7 +101,7 @@ def test_path_is_captums(asked: tuple[CrossDNA, str, int]) -> None:
 
     def score(*given: torch.Tensor) -> torch.Tensor:
         left = {name: list(given[i * len(seen[name]) : (i + 1) * len(seen[name])]) for i, name in enumerate(names)}
-        with edit(model, {name: (lambda value, where, name=name: left[name].pop(0)) for name in names}):
+        with intervene(model, {name: (lambda value, where, name=name: left[name].pop(0)) for name in names}):
             return model(model.one_hot([sequence] * len(given[0])))[:, target]
 
     shares = IntegratedGradients(score).attribute(
@@ -247,7 +247,7 @@ def test_lists_dtypes_and_tables(make_model: Make, make_sequence: MakeSequence) 
 
 def test_edits_of_the_branches_take_part(make_model: Make, make_sequence: MakeSequence) -> None:
     model, sequence = make_model(), make_sequence(40)
-    with edit(model, {"branch_b.out": lambda value, where: 0 * value}):
+    with intervene(model, {"branch_b.out": lambda value, where: 0 * value}):
         x = cdi.strand_exchange(sequence, model)
     assert not x.by_source[:, 0, :24].any() and x.by_source[:, 1, :24].any()  # noqa: PT018
 
@@ -255,7 +255,10 @@ def test_edits_of_the_branches_take_part(make_model: Make, make_sequence: MakeSe
 def test_hooks_where_messages_are_taken_apart_are_refused(make_model: Make, make_sequence: MakeSequence) -> None:
     model, sequence = make_model(), make_sequence(40)
     for ask in (cdi.strand_exchange, cdi.ablate_exchange, cdi.exchange_ism):
-        with edit(model, {"bridge.gate_a": lambda value, where: 0 * value}), pytest.raises(ValueError, match="Hooks"):
+        with (
+            intervene(model, {"bridge.gate_a": lambda value, where: 0 * value}),
+            pytest.raises(ValueError, match="Hooks"),
+        ):
             ask(sequence, model)
 
 

@@ -100,7 +100,7 @@ def test_a_motif_is_put_where_it_helps(strand: str, vertebrates: list[Motif], ma
 def test_what_is_kept_stays(model: CrossDNA, make_sequence: Callable) -> None:
     sequence = make_sequence(40, seed=2)
     keep = [(0, 15), (20, 38)]
-    found = cdi.design(sequence, model, max_edits=6, keep=keep, insert=["TAATCC"])
+    found = cdi.design(sequence, model, max_edits=6, protect=keep, insert=["TAATCC"])
     for start, end in keep:
         assert found.sequence[start:end] == sequence[start:end]
     assert found.change > 0
@@ -163,8 +163,8 @@ def test_the_table_tells_the_path(model: CrossDNA, make_sequence: Callable) -> N
         ({"goal": float("nan")}, ValueError, "`goal` must be"),
         ({"max_edits": 0}, ValueError, "`max_edits` must be an integer of at least 1, but got 0"),
         ({"beam": 0}, ValueError, "`beam` must be an integer of at least 1"),
-        ({"keep": [(5, 21)]}, ValueError, "0 <= start < end <= 20"),
-        ({"keep": [5]}, ValueError, r"`keep\[0\]` must be a window"),
+        ({"protect": [(5, 21)]}, ValueError, "0 <= start < end <= 20"),
+        ({"protect": [5]}, ValueError, r"`protect\[0\]` must be a window"),
         ({"insert": ["ACGTACGTACGTACGTACGTA"]}, ValueError, "`insert`: ACGTACGTACGTACGTACGTA has 21 bases"),
         ({"insert": ["nosuch"]}, ValueError, r"`insert\[0\]`: No motif is called 'nosuch'"),
         ({"forbid": ["nosuch"]}, ValueError, r"`forbid\[0\]`: No motif is called 'nosuch'"),

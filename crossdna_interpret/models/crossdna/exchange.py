@@ -61,8 +61,8 @@ def _bridge_of(model: CrossDNA) -> TokenBridge:
     parts = {"bridge": model.bridge, "fusion": model.fusion, "lm_head": model.lm_head, "head": model.head}
     if any(hooked(module) for module in parts.values() if module is not None):
         raise ValueError(
-            "Hooks are active on the bridge or after it, where an exchange is taken apart. Leave `capture` and `edit` "
-            "of these points first; those of the stem and the branches may stay."
+            "Hooks are active on the bridge or after it, where an exchange is taken apart. Leave `capture` and "
+            "`intervene` of these points first; those of the stem and the branches may stay."
         )
     problem = model.plain_problem(*parts)
     if problem is not None:
