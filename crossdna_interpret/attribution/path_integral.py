@@ -209,6 +209,7 @@ class PathIntegral:
             self._halve(halved)
         used = max(line.points for line in self.lines)
         self._warn(used, tolerance)
+        settings = settings | {"steps": used} | ({} if self.leaf.note is None else {"values": self.leaf.note})
         total = torch.stack([line.values for line in self.lines]).mean(0)
         dtype = np.float64 if self.model.dtype == torch.float64 else np.float32
         forward, reverse = path_values(self.leaf, total.numpy(), dtype)
@@ -224,7 +225,7 @@ class PathIntegral:
             prediction=self.score,
             baseline_prediction=float(self.baseline_scores.mean()),
             baseline=settings["baseline"],
-            certificate=certify(self.model, "integrated gradients", settings=settings | {"steps": used}, checks=checks),
+            certificate=certify(self.model, "integrated gradients", settings=settings, checks=checks),
             by_strand=len(self.leaf.paths) == 2,
         )
 

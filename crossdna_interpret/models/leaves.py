@@ -176,17 +176,20 @@ class _MixedEmbeddingLeaf:
 
 
 class _TokenLeaf:
-    """Embeddings (n, K, H) of the tokens of one sequence. The value of a token is shared evenly by its bases."""
+    """Embeddings (n, K, H) of the tokens of one sequence. The value of a token is shared evenly by its known bases."""
 
     paths = ("input",)
     per_base = False
-    note = "of tokens, shared evenly by their bases"
+    note = "of tokens, shared evenly by their known bases"
 
     def __init__(self, model: SequenceModel, inputs: Bpe, embeddings: Embeddings, sequence: str) -> None:
         self.model, self.inputs, self.embeddings, self.sequence = model, inputs, embeddings, sequence
         ids, self.spans = inputs.tokens(sequence)
         self.ids = torch.tensor(ids, device=model.device)
-        self.special = torch.tensor([start == end for start, end in self.spans], device=model.device)
+        self.bases = alphabet.one_hot(alphabet.encode(sequence), np.float64)  # (5, L)
+        # Special tokens, and those of N alone, are what they are in every baseline.
+        silent = [not self.bases[:4, start:end].any() for start, end in self.spans]
+        self.silent = torch.tensor(silent, device=model.device)
 
     def points(self, channels: np.ndarray) -> Tensor:
         """Of the sequence itself, or of no base at all: the unknown token's embedding, or zeros without one."""
@@ -194,8 +197,8 @@ class _TokenLeaf:
         nothing = torch.zeros_like(own)
         if self.inputs.unknown is not None:
             nothing = self.embeddings.table()[self.inputs.unknown].detach().expand_as(own)
-        nothing = torch.where(self.special[:, None], own, nothing)
-        itself = alphabet.one_hot(alphabet.encode(self.sequence), np.float64)
+        nothing = torch.where(self.silent[:, None], own, nothing)
+        itself = self.bases
         rows = []
         for each in channels:
             if not np.array_equal(each, itself) and each[:, itself[4] == 0].any():
@@ -217,12 +220,12 @@ class _TokenLeaf:
 
     def by_base(self, values: np.ndarray) -> np.ndarray:
         by_token = values.sum(-1)
-        bases = np.zeros((len(values), len(self.sequence)))
+        own = self.bases[:4].T  # (L, 4)
+        result = np.zeros((len(values), *own.shape))
         for at, (start, end) in enumerate(self.spans):
-            if end > start:
-                bases[:, start:end] = by_token[:, at, None] / (end - start)
-        own = alphabet.one_hot(alphabet.encode(self.sequence), np.float64)[:4].T
-        result: np.ndarray = bases[:, :, None] * own
+            known = own[start:end].sum()
+            if known:
+                result[:, start:end] = by_token[:, at, None, None] * own[start:end] / known
         return result
 
 
