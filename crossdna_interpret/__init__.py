@@ -63,6 +63,7 @@ from crossdna_interpret.scoring.edits import score_edits
 from crossdna_interpret.scoring.predict import predict
 from crossdna_interpret.scoring.runner import ReuseWarning
 from crossdna_interpret.scoring.stability import UnstableModelWarning
+from crossdna_interpret.scoring.targets import select_targets
 from crossdna_interpret.scoring.wrap import ChannelOrderWarning, wrap
 from crossdna_interpret.strands.exchange import strand_exchange
 from crossdna_interpret.strands.exchange_mutagenesis import exchange_ism
@@ -141,6 +142,7 @@ __all__ = [
     "run_modisco",
     "scan",
     "score_edits",
+    "select_targets",
     "site_effects",
     "spacing",
     "strand_exchange",

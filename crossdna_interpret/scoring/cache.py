@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -15,7 +17,7 @@ from crossdna_interpret.models.protocols import SequenceModel
 from crossdna_interpret.scoring.batches import runs_in_threads
 from crossdna_interpret.scoring.provenance import VERSION
 
-__all__ = ["CacheWarning", "cache_key", "cache_problem"]
+__all__ = ["CacheWarning", "cache_key", "cache_problem", "key_of_rows"]
 
 
 class CacheWarning(UserWarning):
@@ -59,10 +61,30 @@ def cache_key(
         kernels: whether compiled kernels are active.
         batch_size: as the caller gave it. Scores of some models depend on what else is in a batch.
     """
+    of_model = _of_model(model, path, kernels, batch_size)
+    return *of_model, editor.sequence, editor.flanks, [(edit.start, edit.end, edit.string) for edit in edits]
+
+
+def key_of_rows(
+    model: SequenceModel,
+    editors: Sequence[Editor],
+    edits: Sequence[list[Edit]],
+    *,
+    kernels: bool,
+    batch_size: int | None,
+) -> tuple[object, ...]:
+    """The same for edits of several sequences, each by a whole pass."""
+    content = hashlib.sha256()
+    for editor, own in zip(editors, edits, strict=True):
+        each = editor.sequence, editor.flanks, [(edit.start, edit.end, edit.string) for edit in own]
+        content.update(repr(each).encode())
+    return *_of_model(model, "many", kernels, batch_size), content.hexdigest()
+
+
+def _of_model(model: SequenceModel, path: str, kernels: bool, batch_size: int | None) -> tuple[object, ...]:
     assert isinstance(model, nn.Module)
     own = fingerprint(model)
-    of_model = own.digest, own.libraries, tuple(model.targets), str(model.dtype)
     size = None if runs_in_threads(model) else batch_size
     versions = VERSION, torch.__version__, torch.get_float32_matmul_precision()
     how = path, kernels, size, model.device.type, versions
-    return *of_model, editor.sequence, editor.flanks, [(edit.start, edit.end, edit.string) for edit in edits], how
+    return own.digest, own.libraries, tuple(model.targets), str(model.dtype), how

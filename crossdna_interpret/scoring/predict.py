@@ -17,6 +17,7 @@ from crossdna_interpret.parallel import for_each
 from crossdna_interpret.progress import progress
 from crossdna_interpret.scoring.batches import require_memory, resolve_batch_size, runs_in_threads, threads_for
 from crossdna_interpret.scoring.forward import evaluation_mode, score_ids, stability
+from crossdna_interpret.scoring.targets import require_room
 
 __all__ = ["predict"]
 
@@ -66,6 +67,7 @@ def predict(
         for length, rows in by_length.items():
             if length * len(rows) >= _WORTH_SPREADING:
                 sizes[length] = min(sizes[length], -(-len(rows) // torch.get_num_threads()))
+    require_room(resolved, len(normal))
     for length, rows in by_length.items():
         require_memory(resolved, min(sizes[length], len(rows)), length)
     scores: list[np.ndarray] = [np.empty(0)] * len(normal)

@@ -14,6 +14,7 @@ from crossdna_interpret.models.evaluation import in_evaluation_mode
 from crossdna_interpret.models.fingerprint import fingerprint
 from crossdna_interpret.models.orientation import ReverseComplemented
 from crossdna_interpret.models.protocols import SequenceModel
+from crossdna_interpret.models.selected import Selected
 from crossdna_interpret.results import Certificate
 
 __all__ = ["VERSION", "certify", "model_hash"]
@@ -23,7 +24,7 @@ VERSION = metadata.version("crossdna_interpret")
 
 def model_hash(model: SequenceModel) -> str:
     """SHA-256 of a model's weights and of all else that changes its scores; see `fingerprint`."""
-    if isinstance(model, ReverseComplemented):
+    if isinstance(model, (ReverseComplemented, Selected)):
         return model_hash(model.model)
     assert isinstance(model, nn.Module)
     return fingerprint(in_evaluation_mode(model)).digest

@@ -41,17 +41,18 @@ from crossdna_interpret.scoring.batches import (
 from crossdna_interpret.scoring.cache import cache_key, cache_problem
 from crossdna_interpret.scoring.forward import checked_scores, evaluation_mode, score_ids, stability
 from crossdna_interpret.scoring.provenance import certify
+from crossdna_interpret.scoring.targets import require_room
 from crossdna_interpret.stores.scores import ScoreCache
 
-__all__ = ["EditRun", "ReuseWarning", "run_edits"]
+__all__ = ["CHECKED", "FEW", "EditRun", "ReuseWarning", "accelerated", "allowed_difference", "run_edits"]
 
 Way = Literal["reuse", "plain", "trusted"]
 
 # Positions times channels of a block in a batch of the reusing path. Larger ones fall out of the caches.
 _REUSE_NUMBERS = 6144 * 128
 _BATCH_MEMORY = 1 << 30
-_CHECKED = 8  # edits at most that are also scored by the plain path
-_FEW = 3  # edits for which reuse does not pay
+CHECKED = 8  # edits at most that are also scored by the plain path
+FEW = 3  # edits for which reuse does not pay
 
 
 class ReuseWarning(UserWarning):
@@ -93,6 +94,7 @@ def run_edits(
     longest = length + max((edit.change for edit in edits if editor.flanks is None), default=0)
     size = min(resolve_batch_size(model, max(length, longest), batch_size), max(1, len(edits)))
     require_memory(model, size, max(length, longest))
+    require_room(model, len(edits))
     with evaluation_mode(model) as evaluated:
         return _Run(evaluated, editor, edits, method, batch_size, cache, reuse).result(compile)
 
@@ -117,7 +119,7 @@ class _Run:
         reference = score_ids(self.model, self.editor.ids[None])[0]
         predictions = np.empty((len(self.edits), len(reference)), dtype=reference.dtype)
         problem = self._reuse_problem()
-        with _accelerated(self.model, compile, len(self.editor.ids), len(self.edits)) as note:
+        with accelerated(self.model, compile, len(self.editor.ids), len(self.edits)) as note:
             self.settings["compile"] = note
             self._fill(predictions, "reuse" if problem is None else "plain")
             exact = problem is not None or self._agrees(reference, predictions)
@@ -140,7 +142,7 @@ class _Run:
         offered = capability(self.model, Reuse)
         if offered is None:
             return f"{self.model.name} does not offer it"
-        if len(self.edits) <= _FEW:
+        if len(self.edits) <= FEW:
             return "it does not pay for so few edits"
         return offered.problem()
 
@@ -215,7 +217,7 @@ class _Run:
         """
         count = len(self.edits)
         by_place = sorted(range(count), key=lambda i: (self.edits[i].start, self.edits[i].end))
-        inner = np.random.default_rng(0).permutation(by_place[1:-1])[: min(_CHECKED - 2, max(2, count // 250))]
+        inner = np.random.default_rng(0).permutation(by_place[1:-1])[: min(CHECKED - 2, max(2, count // 250))]
         sample = sorted({by_place[0], by_place[-1], *inner.tolist()})
         edits = [Edit(0, 0, ""), *(self.edits[index] for index in sample)]
         scores = np.concatenate([reference[None], predictions[sample]])
@@ -230,8 +232,7 @@ class _Run:
             worst = max(worst, float(np.abs(plain - scores[batch]).max()))
         largest = float(np.abs(predictions - reference).max())
         self.checks |= {"reuse_worst_difference": worst, "reuse_largest_effect": largest, "reuse_checked": len(sample)}
-        relative, machine = (1e-3, 64 * 2.0**-23) if reference.dtype == np.float32 else (1e-10, 64 * 2.0**-52)
-        allowed = relative * largest + machine * max(1.0, float(np.abs(predictions).max()))
+        allowed = allowed_difference(reference.dtype, largest, float(np.abs(predictions).max()))
         if worst <= allowed:
             return True
         warnings.warn(
@@ -243,7 +244,13 @@ class _Run:
         return False
 
 
-def _accelerated(model: SequenceModel, compile: Compile, length: int, count: int) -> AbstractContextManager[str]:
+def allowed_difference(dtype: np.dtype, largest_effect: float, largest_score: float) -> float:
+    """By how much two exact ways to the same scores may differ, by the rounding of `dtype`."""
+    relative, machine = (1e-3, 64 * 2.0**-23) if dtype == np.float32 else (1e-10, 64 * 2.0**-52)
+    return relative * largest_effect + machine * max(1.0, largest_score)
+
+
+def accelerated(model: SequenceModel, compile: Compile, length: int, count: int) -> AbstractContextManager[str]:
     """The model's acceleration for a job of `count` sequences, if it offers one."""
     offered = capability(model, Acceleration)
     if offered is not None:

@@ -1,14 +1,21 @@
-"""Which of a model's targets an argument means."""
+"""Which of a model's targets an argument means, and how many targets' scores may be held at once."""
 
 from __future__ import annotations
 
 import difflib
+import fnmatch
+from collections.abc import Sequence
 
 import numpy as np
 
-from crossdna_interpret.models.protocols import SequenceModel
+from crossdna_interpret.models.protocols import ModelLike, SequenceModel, capability
+from crossdna_interpret.models.registry import resolve_model
+from crossdna_interpret.models.selected import Selected, TargetGroups
 
-__all__ = ["resolve_target"]
+__all__ = ["require_room", "resolve_target", "select_targets"]
+
+# Bytes of scores that an analysis holds without being told which targets are wanted.
+_HELD = 1 << 29
 
 
 def resolve_target(model: SequenceModel, target: str | int | None) -> int:
@@ -32,3 +39,65 @@ def resolve_target(model: SequenceModel, target: str | int | None) -> int:
             return int(target)
         raise ValueError(f"`target` must be from 0 to {len(targets) - 1}, but got {target}: {', '.join(targets[:20])}.")
     raise TypeError(f"`target` must be a name, a number or None, but got {type(target).__name__}.")
+
+
+def select_targets(model: ModelLike, targets: str | int | Sequence[str | int]) -> Selected:
+    """A model with some of its targets, for `model=` of every analysis. Only their scores are held.
+
+    Args:
+        model: a model, a name or path for `load_model`, or None for the bundled one.
+        targets: one or several of: a name; a number; a pattern such as "*CTCF*", in which case does not count; or the
+            name of a group that the model declares. "*" is all of them.
+
+    Returns:
+        The model, whose `targets` are those chosen, in the order chosen, each once.
+
+    Raises:
+        ValueError: nothing matches; near matches are listed.
+        TypeError: something else than names and numbers.
+
+    Example:
+        >>> import crossdna_interpret as cdi
+        >>> cdi.predict("ACGT" * 41, select_targets(None, "*activity")).shape
+        (1, 1)
+    """
+    resolved = resolve_model(model)
+    wanted = [targets] if isinstance(targets, (str, int, np.integer)) else list(targets)
+    if not wanted:
+        raise ValueError("`targets` must name at least one target, but is empty.")
+    chosen: dict[int, None] = {}
+    names = list(resolved.targets)
+    declared = capability(resolved, TargetGroups)
+    groups = {} if declared is None else declared.groups()
+    numbers = {name: number for number, name in enumerate(names)}
+    for each in wanted:
+        if isinstance(each, str) and each not in numbers:
+            if each in groups:
+                found = [numbers[name] for name in groups[each]]
+            else:
+                pattern = each.lower()
+                found = [number for number, name in enumerate(names) if fnmatch.fnmatchcase(name.lower(), pattern)]
+            if not found:
+                near = difflib.get_close_matches(each, [*names, *groups], cutoff=0.4) or [*groups, *names][:20]
+                raise ValueError(f"`targets` {each!r} matches none of {resolved.name}. Near: {', '.join(near)}.")
+            chosen |= dict.fromkeys(found)
+        else:
+            chosen[resolve_target(resolved, each)] = None
+    return Selected(resolved, tuple(chosen))
+
+
+def require_room(model: SequenceModel, rows: int) -> None:
+    """Refuse to hold the scores of many rows for many targets, where nobody has chosen targets.
+
+    Raises:
+        MemoryError: with what they would take, and how many targets would fit.
+    """
+    count, size = len(model.targets), max(4, model.dtype.itemsize)
+    if isinstance(model, Selected) or count * rows * size <= _HELD:
+        return
+    raise MemoryError(
+        f"Scores of {rows:,} sequences for the {count:,} targets of {model.name} take {count * rows * size / 1e9:.1f} "
+        f"GB, more than the {_HELD / 1e9:.1f} GB that are held at once. Choose targets first, for example "
+        f"`select_targets(model, {model.targets[0]!r})`; about {_HELD // (rows * size):,} would fit. "
+        "`select_targets(model, '*')` insists on all."
+    )

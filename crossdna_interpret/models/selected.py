@@ -1,0 +1,192 @@
+"""A model of which only some targets are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from crossdna_interpret.models.inputs import Inputs, inputs_of
+from crossdna_interpret.models.protocols import (
+    Acceleration,
+    ArbitraryChoices,
+    Concurrency,
+    Embeddings,
+    Exchange,
+    Memory,
+    Reuse,
+    Scorer,
+    SequenceModel,
+    StrandPaths,
+    capability,
+    declare,
+)
+from crossdna_interpret.models.training_range import TrainingRange
+
+__all__ = ["Selected", "TargetGroups"]
+
+
+class TargetGroups(Protocol):
+    """Names for groups of a model's targets, such as the tracks of one assay."""
+
+    def groups(self) -> Mapping[str, tuple[str, ...]]:
+        """For each group the names of its targets."""
+        ...
+
+
+class Selected(nn.Module):
+    """A model with some of its targets, and with all that the model offers.
+
+    Args:
+        model: it is not changed.
+        indices: numbers of the targets to keep, in their new order.
+    """
+
+    def __init__(self, model: SequenceModel, indices: tuple[int, ...]) -> None:
+        super().__init__()
+        assert isinstance(model, nn.Module)
+        self.model, self.indices = model, indices
+        names = tuple(model.targets)
+        self.targets = tuple(names[index] for index in indices)
+        self.training = model.training
+
+    @property
+    def name(self) -> str:
+        """The model's."""
+        return str(self.model.name)
+
+    @property
+    def device(self) -> torch.device:
+        """The model's."""
+        return self.model.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The model's."""
+        return self.model.dtype
+
+    @property
+    def training_range(self) -> TrainingRange | None:
+        """The model's."""
+        found: TrainingRange | None = getattr(self.model, "training_range", None)
+        return found
+
+    def forward(self, *batch: Any) -> Tensor:
+        """Scores (N, T) of the targets that are kept."""
+        return self.of(self.model(*batch))
+
+    def of(self, scores: Tensor) -> Tensor:
+        """Those of the targets that are kept, of scores (N, .) of all."""
+        return scores[:, list(self.indices)]
+
+
+@dataclass(frozen=True)
+class _StrandPaths:
+    model: Selected
+    paths: StrandPaths
+
+    def scores(self, x_forward: Tensor, x_reverse: Tensor) -> Tensor:
+        return self.model.of(self.paths.scores(x_forward, x_reverse))
+
+
+@dataclass(frozen=True)
+class _Embeddings:
+    model: Selected
+    embeddings: Embeddings
+
+    def table(self) -> Tensor:
+        return self.embeddings.table()
+
+    def scores(self, embedded: Tensor, *rest: Tensor) -> Tensor:
+        return self.model.of(self.embeddings.scores(embedded, *rest))
+
+
+@dataclass(frozen=True)
+class _Reuse:
+    model: Selected
+    reuse: Reuse
+
+    def problem(self) -> str | None:
+        return self.reuse.problem()
+
+    def scorer(self, reference: np.ndarray) -> Scorer:
+        return _Scorer(self.model, self.reuse.scorer(reference))
+
+    def recomputed(self, length: int) -> int:
+        return self.reuse.recomputed(length)
+
+    @property
+    def width(self) -> int:
+        return self.reuse.width
+
+
+@dataclass(frozen=True)
+class _Scorer:
+    model: Selected
+    scorer: Scorer
+
+    def score(self, ids: np.ndarray) -> Tensor:
+        return self.model.of(self.scorer.score(ids))
+
+
+@dataclass(frozen=True)
+class _Exchange:
+    model: Selected
+    exchange: Exchange
+
+    def problem(self) -> str | None:
+        return self.exchange.problem()
+
+    def messages(self, ids: np.ndarray, target: int) -> Any:
+        return self.exchange.messages(ids, self.model.indices[target])
+
+    def without(self) -> Selected:
+        return Selected(self.exchange.without(), self.model.indices)
+
+    def received(self, target: int, length: int) -> SequenceModel:
+        return self.exchange.received(self.model.indices[target], length)
+
+
+@dataclass(frozen=True)
+class _ArbitraryChoices:
+    model: Selected
+    choices: ArbitraryChoices
+
+    def strands_swapped(self, ids: np.ndarray) -> np.ndarray:
+        return self.choices.strands_swapped(ids)[list(self.model.indices)]
+
+    def shifts(self, length: int) -> tuple[int, ...]:
+        return self.choices.shifts(length)
+
+    def shifted(self, ids: np.ndarray, shift: int) -> np.ndarray:
+        return self.choices.shifted(ids, shift)[list(self.model.indices)]
+
+
+def _with_targets(kind: type[Any], adapter: Any) -> Any:
+    """What makes an adapter of a selection, where its model offers the kind."""
+
+    def make(model: Selected) -> Any:
+        offered = capability(model.model, kind)
+        return None if offered is None else adapter(model, offered)
+
+    return make
+
+
+declare(
+    Selected,
+    {
+        Inputs: lambda model: inputs_of(model.model),
+        Memory: lambda model: capability(model.model, Memory),
+        Concurrency: lambda model: capability(model.model, Concurrency),
+        Acceleration: lambda model: capability(model.model, Acceleration),
+        StrandPaths: _with_targets(StrandPaths, _StrandPaths),
+        Embeddings: _with_targets(Embeddings, _Embeddings),
+        Reuse: _with_targets(Reuse, _Reuse),
+        Exchange: _with_targets(Exchange, _Exchange),
+        ArbitraryChoices: _with_targets(ArbitraryChoices, _ArbitraryChoices),
+    },
+)
