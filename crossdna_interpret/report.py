@@ -35,7 +35,7 @@ from crossdna_interpret.models.training_range import outside_training, shown_els
 from crossdna_interpret.progress import followed, progress
 from crossdna_interpret.results import Attribution, Certificate, Mutagenesis, StrandExchange
 from crossdna_interpret.scoring.predict import predict
-from crossdna_interpret.scoring.targets import resolve_target
+from crossdna_interpret.scoring.targets import resolve_target, select_targets
 from crossdna_interpret.strands.exchange import has_exchange, strand_exchange
 from crossdna_interpret.strands.orientation import symmetric_targets
 from crossdna_interpret.widgets import drawn, page
@@ -228,22 +228,22 @@ def _explain(sequence: str, model: SequenceModel, index: int, step: Callable[[],
     for each in _table_targets(model, index):
         attributions.append(integrated_gradients(sequence, model, target=each))
         step()
-    mutagenesis = ism(sequence, model, target=index)
+    shown = select_targets(model, _table_targets(model, index))
+    mutagenesis = ism(sequence, shown, target=0)
     step()
     exchange = strand_exchange(sequence, model, target=index) if has_exchange(model) else None
     step()
-    return _Explained(attributions, [_of_target(mutagenesis, each.target) for each in attributions], exchange)
+    return _Explained(attributions, [_of_target(mutagenesis, at) for at in range(len(attributions))], exchange)
 
 
-def _of_target(result: Mutagenesis, target: str) -> Mutagenesis:
-    """A result of one target alone."""
-    at = [result.targets.index(target)]
+def _of_target(result: Mutagenesis, at: int) -> Mutagenesis:
+    """A result of one target alone, given by its number."""
     return replace(
         result,
-        targets=(target,),
-        target=target,
-        reference=result.reference[at],
-        predictions=result.predictions[..., at],
+        targets=result.targets[at : at + 1],
+        target=result.targets[at],
+        reference=result.reference[at : at + 1],
+        predictions=result.predictions[..., at : at + 1],
     )
 
 

@@ -226,8 +226,9 @@ def test_what_nobody_chose_is_not_held(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cdi.ism("ACGT" * 5 + "A", cdi.select_targets(model, "CTCF *"), target=0).predictions.shape == (21, 4, 250)
 
 
-def test_twenty_thousand_targets_stay_below_a_gigabyte() -> None:
-    """A family of them, through mutagenesis, gradients, a table of 30 positions and a report."""
+@pytest.mark.slow
+def test_twenty_thousand_targets_stay_below_a_gigabyte(tmp_path: Path) -> None:
+    """A family of them, through mutagenesis, gradients, a table of 30 positions, a report and a session."""
     program = f"""
 import resource, sys
 sys.path.insert(0, {str(Path(__file__).parents[1])!r})
@@ -241,8 +242,16 @@ assert len(table) == 90 * 20_000
 assert table["prediction"].iloc[-1] == result.predictions[-1, 3, -1], table.iloc[-1]
 cdi.integrated_gradients("ACGTTGCAACGTTGCA", model, target=5, baseline="zeros")
 cdi.predict(["ACGT" * 8] * 20, model)
+cdi.orientation(["ACGT" * 8], model, target=0)
+from crossdna_interpret.report import write_report
+from crossdna_interpret.session import Session
+write_report({{"one": "ACGTTGCAACGTTGCA" * 4}}, sys.argv[1], model, target="DNase 7")
+session = Session("ACGTTGCAACGTTGCA" * 4, model, target=2, background=False)
+assert session.results.mutagenesis.predictions.shape == (64, 4, 1)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "r.html")], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert int(done.stdout.split()[-1]) < 1_000_000  # kB

@@ -413,7 +413,7 @@ def _of_library(code: types.CodeType) -> bool:
 @functools.lru_cache(maxsize=4096)
 def _installed(file: str) -> bool:
     """Whether a file is Python's, ours, or an installed package's."""
-    if Path(__file__).parent in Path(file).parents:
+    if Path(__file__).parents[1] in Path(file).parents:
         return True
     paths = sysconfig.get_paths()
     folders = tuple(paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))

@@ -19,6 +19,7 @@ from crossdna_interpret.models.training_range import shown_elsewhere
 from crossdna_interpret.progress import followed
 from crossdna_interpret.results import Attribution, Mutagenesis, StrandExchange
 from crossdna_interpret.scoring.predict import predict
+from crossdna_interpret.scoring.targets import select_targets
 from crossdna_interpret.strands.exchange import strand_exchange
 from crossdna_interpret.strands.orientation import symmetric_targets
 
@@ -190,4 +191,4 @@ class Computing:
             return {"gradient": input_gradient(sequence, model, target=target)}
         if stage == "integrated_gradients":
             return {"integrated_gradients": integrated_gradients(sequence, model, target=target)}
-        return {"mutagenesis": ism(sequence, model, target=target)}
+        return {"mutagenesis": ism(sequence, select_targets(model, target))}  # of thousands of targets, one is shown

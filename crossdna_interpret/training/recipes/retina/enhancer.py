@@ -47,7 +47,7 @@ CONFIG = CrossDNAConfig(
 BASAL_LIBRARIES = slice(0, 5)
 # The second part of the training is short, and starts where the first one ended.
 _CONTRAST_EPOCHS, _CONTRAST_LEARNING_RATE, _CONTRAST_AVERAGE, _CONTRAST_OF_MEASURED = 1, 7e-4, 0.99, 0.5
-CARD = Path(__file__).with_name("retina_enhancer_card.md")
+CARD = Path(__file__).with_name("card.md")
 
 
 def finished(module: Finetuning) -> CrossDNA:
