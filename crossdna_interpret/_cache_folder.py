@@ -10,7 +10,7 @@ __all__ = ["cache_folder"]
 
 def cache_folder() -> Path:
     """The folder that CROSSDNA_INTERPRET_CACHE names, or else one in the user's cache folder; it may not be there."""
-    given = os.environ.get("CROSSDNA_INTERPRET_CACHE")
-    if given:
-        return Path(given)
+    value = os.environ.get("CROSSDNA_INTERPRET_CACHE")
+    if value:
+        return Path(value)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crossdna_interpret"

@@ -1,4 +1,4 @@
-"""Calls of the field's libraries, which leave nothing behind but their results."""
+"""Calls of other libraries without their warnings and without their effect on torch's threads."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from contextlib import contextmanager
 
 import torch
 
-__all__ = ["leaving_no_trace"]
+__all__ = ["quiet_and_same_threads"]
 
 # Filters of warnings belong to the process, and numba's parallel loops must not run in two threads at once.
 _one_at_a_time = threading.RLock()
 
 
 @contextmanager
-def leaving_no_trace() -> Iterator[None]:
+def quiet_and_same_threads() -> Iterator[None]:
     """Warnings in the body are not for the user, and torch has as many threads afterwards as before.
 
     One thread at a time is in such a body. The first parallel loop that numba runs in a process sets the threads of

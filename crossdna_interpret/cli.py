@@ -339,11 +339,11 @@ def _docs(options: argparse.Namespace) -> int:
 
 def _notebooks() -> list[Path]:
     """The explorer and the tutorials: inside an installed package, or beside it in a clone."""
-    found: list[Path] = []
+    result: list[Path] = []
     for name in ("notebooks", "tutorials"):
         installed, clone = _PACKAGE / "assets" / name, _PACKAGE.parent / name
-        found += sorted((installed if installed.is_dir() else clone).glob("*.ipynb"))
-    return found
+        result += sorted((installed if installed.is_dir() else clone).glob("*.ipynb"))
+    return result
 
 
 def _lab(options: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""A progress bar that appears after two seconds, and only where somebody watches; or whoever wants to know is told."""
+"""A progress bar that appears after two seconds in a terminal or notebook; or a callback in its place."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from contextvars import ContextVar
 
 from tqdm.std import tqdm
 
-__all__ = ["Listener", "followed", "progress"]
+__all__ = ["ProgressCallback", "progress", "progress_callback"]
 
-Listener = Callable[[str, int, int], None]
-_listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
+ProgressCallback = Callable[[str, int, int], None]
+_listener: ContextVar[ProgressCallback | None] = ContextVar("listener", default=None)
 _shown: ContextVar[bool] = ContextVar("shown", default=False)
 
 
 @contextmanager
-def followed(listener: Listener) -> Iterator[None]:
-    """Long work in the body tells `listener` its label, what is done and the total, instead of showing a bar.
+def progress_callback(listener: ProgressCallback) -> Iterator[None]:
+    """In the body, long work calls `listener` with its label, the units done and the total, and shows no bar.
 
-    What the listener raises ends the work: so it can be cancelled.
+    An exception that the callback raises ends the work. This is how work is cancelled.
     """
     token = _listener.set(listener)
     try:
@@ -29,10 +29,10 @@ def followed(listener: Listener) -> Iterator[None]:
         _listener.reset(token)
 
 
-class _Told(tqdm):
+class _CallbackBar(tqdm):
     """A bar that is not shown."""
 
-    def __init__(self, total: int, label: str, listener: Listener) -> None:
+    def __init__(self, total: int, label: str, listener: ProgressCallback) -> None:
         super().__init__(total=total, desc=label, disable=True)
         self.label, self.of, self.done, self.listener = label, total, 0, listener
 
@@ -42,7 +42,7 @@ class _Told(tqdm):
         return None
 
 
-def _watched() -> bool:
+def _is_interactive() -> bool:
     return sys.stderr is not None and (sys.stderr.isatty() or "ipykernel" in sys.modules)
 
 
@@ -51,14 +51,14 @@ def progress(total: int, label: str, unit: str) -> Iterator[tqdm]:
     """A bar on stderr over `total` units: call its ``update(n)`` in the body.
 
     It stays silent for jobs under two seconds, inside another bar, and where stderr is neither a terminal nor a
-    notebook. Inside `followed`, nothing is shown.
+    notebook. Inside `progress_callback`, nothing is shown.
     """
     listener = _listener.get()
     if listener is not None:
-        with _Told(total, label, listener) as told:
-            yield told
+        with _CallbackBar(total, label, listener) as report:
+            yield report
         return
-    silent = _shown.get() or not _watched()
+    silent = _shown.get() or not _is_interactive()
     # `miniters`: an update by nothing shows what else is new, such as what work inside of the body has come to.
     with tqdm(
         total=total, desc=label, unit=unit, delay=2, leave=False, disable=silent, file=sys.stderr, miniters=0

@@ -32,7 +32,7 @@ from crossdna_interpret.io.files import refuse_foreign, replacing
 from crossdna_interpret.models.protocols import ModelLike, SequenceModel
 from crossdna_interpret.models.registry import resolve_model
 from crossdna_interpret.models.training_range import outside_training, shown_elsewhere
-from crossdna_interpret.progress import followed, progress
+from crossdna_interpret.progress import progress, progress_callback
 from crossdna_interpret.results import Attribution, Certificate, Mutagenesis, StrandExchange
 from crossdna_interpret.scoring.predict import predict
 from crossdna_interpret.scoring.targets import resolve_target, select_targets
@@ -201,7 +201,7 @@ def _progress_behind(bar: Any, label: str) -> Iterator[None]:
         bar.set_postfix_str(f"sequence {label}, {analysis} {done:,}/{total:,}", refresh=False)
         bar.update(0)
 
-    with followed(show):
+    with progress_callback(show):
         yield
 
 

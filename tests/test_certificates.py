@@ -57,7 +57,7 @@ OF_RESULTS: dict[str, Callable[[CrossDNA], Any]] = {
 }
 # Analyses of whole forward passes, gradients or messages, and what is no analysis.
 OTHERS = {
-    "ablate_exchange", "capture", "edit", "explore", "hook_names", "input_gradient", "integrated_gradients",
+    "ablate_exchange", "capture", "intervene", "select_targets", "explore", "hook_names", "input_gradient", "integrated_gradients",
     "marginalize", "outside_training", "patch_exchange", "predict", "strand_exchange",
 }  # fmt: skip
 

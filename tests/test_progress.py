@@ -12,7 +12,7 @@ import pytest
 
 from crossdna_interpret import integrated_gradients, ism, predict
 from crossdna_interpret import progress as progress_module
-from crossdna_interpret.progress import followed, progress
+from crossdna_interpret.progress import progress, progress_callback
 
 
 class Screen(io.StringIO):
@@ -41,13 +41,13 @@ def stderr(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], Screen]:
 
 def test_watched_on_a_terminal_or_in_a_notebook(stderr: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     stderr(terminal=True)
-    assert progress_module._watched()
+    assert progress_module._is_interactive()
     stderr(terminal=False)
-    assert not progress_module._watched()
+    assert not progress_module._is_interactive()
     monkeypatch.setitem(sys.modules, "ipykernel", ModuleType("ipykernel"))
-    assert progress_module._watched()
+    assert progress_module._is_interactive()
     monkeypatch.setattr(sys, "stderr", None)  # as in a program without a console
-    assert not progress_module._watched()
+    assert not progress_module._is_interactive()
 
 
 def test_long_jobs_show_a_bar_where_somebody_watches(stderr: Callable) -> None:
@@ -114,7 +114,7 @@ def test_analyses_print_nothing_for_short_jobs(
 
 def test_a_listener_is_told_instead(stderr: Callable) -> None:
     watched, told = stderr(terminal=True), []
-    with followed(lambda *what: told.append(what)), progress(5, "scoring", "sequence") as bar:
+    with progress_callback(lambda *what: told.append(what)), progress(5, "scoring", "sequence") as bar:
         bar.update(2)
         bar.update(3)
     assert told == [("scoring", 2, 5), ("scoring", 5, 5)]
@@ -130,6 +130,6 @@ def test_what_a_listener_raises_ends_the_work(make_model: Callable) -> None:
     def enough(label: str, done: int, total: int) -> None:
         raise EnoughError
 
-    with followed(enough), pytest.raises(EnoughError):
+    with progress_callback(enough), pytest.raises(EnoughError):
         ism("ACGTACGT", make_model())
     assert ism("ACGTACGT", make_model()).predictions.shape == (8, 4, 1)

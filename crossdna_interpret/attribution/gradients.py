@@ -18,7 +18,7 @@ from crossdna_interpret.models.protocols import ModelLike, SequenceModel
 from crossdna_interpret.models.registry import resolve_model
 from crossdna_interpret.models.training_range import warn_outside_training
 from crossdna_interpret.results import Attribution
-from crossdna_interpret.results.averaged import averaged
+from crossdna_interpret.results.averaged import average_orientations
 from crossdna_interpret.scoring.batches import require_memory, resolve_batch_size
 from crossdna_interpret.scoring.forward import evaluation_mode, score_points, stability
 from crossdna_interpret.scoring.provenance import certify
@@ -145,8 +145,8 @@ def integrated_gradients(
             if label == "shuffle":
                 settings["shuffles"] = shuffles
             paths = [PathIntegral(each, index, sequence, channels, size) for each in models]
-            found = [path.attribution(steps, max(steps, max_steps), tolerance, settings, stable) for path in paths]
-            results.append(averaged(*found) if rc_average else found[0])
+            result = [path.attribution(steps, max(steps, max_steps), tolerance, settings, stable) for path in paths]
+            results.append(average_orientations(*result) if rc_average else result[0])
     return results[0] if alphabet.is_single(seq) else results
 
 
@@ -197,11 +197,11 @@ def input_gradient(
         require_memory(resolved, 1, len(sequence), gradients=True)
     with evaluation_mode(resolved) as evaluated:
         models = (evaluated, ReverseComplemented(evaluated)) if rc_average else (evaluated,)
-        found = []
+        result = []
         for sequence in sequences:
             stable = stability(evaluated, alphabet.encode(sequence), 1)
-            found.append([_slope(each, index, sequence, stable) for each in models])
-    results = [averaged(*both) if rc_average else both[0] for both in found]
+            result.append([_slope(each, index, sequence, stable) for each in models])
+    results = [average_orientations(*both) if rc_average else both[0] for both in result]
     return results[0] if alphabet.is_single(seq) else results
 
 

@@ -16,7 +16,7 @@ from crossdna_interpret.models.protocols import Compile, ModelLike, SequenceMode
 from crossdna_interpret.models.registry import resolve_model
 from crossdna_interpret.models.training_range import warn_outside_training
 from crossdna_interpret.results import Mutagenesis
-from crossdna_interpret.results.averaged import averaged
+from crossdna_interpret.results.averaged import average_orientations
 from crossdna_interpret.scoring.batches import require_memory, resolve_batch_size
 from crossdna_interpret.scoring.runner import run_edits
 from crossdna_interpret.scoring.targets import resolve_target
@@ -105,12 +105,12 @@ def ism(
     for sequence, (first, stop) in zip(sequences, windows, strict=True):  # all of them before any work
         size = resolve_batch_size(resolved, len(sequence), batch_size)
         require_memory(resolved, min(size, 4 * (stop - first)), len(sequence))
-    asked = (resolved, ReverseComplemented(resolved)) if rc_average else (resolved,)
+    models = (resolved, ReverseComplemented(resolved)) if rc_average else (resolved,)
     results = []
     for sequence, part in zip(sequences, windows, strict=True):
         options = {"batch_size": batch_size, "compile": compile, "cache": cache}
-        found = [_mutate(sequence, each, index, part, **options) for each in asked]
-        results.append(averaged(*found) if rc_average else found[0])
+        result = [_mutate(sequence, each, index, part, **options) for each in models]
+        results.append(average_orientations(*result) if rc_average else result[0])
     return results[0] if alphabet.is_single(seq) else results
 
 

@@ -17,7 +17,7 @@ from crossdna_interpret.models.protocols import Compile, ModelLike, SequenceMode
 from crossdna_interpret.models.registry import resolve_model
 from crossdna_interpret.models.training_range import warn_outside_training
 from crossdna_interpret.results import PairwiseMutagenesis
-from crossdna_interpret.results.averaged import averaged
+from crossdna_interpret.results.averaged import average_orientations
 from crossdna_interpret.scoring.runner import run_edits
 from crossdna_interpret.scoring.targets import resolve_target
 
@@ -75,8 +75,8 @@ def pairwise_ism(
     warn_outside_training(resolved, [sequence], level_of_caller())
     if rc_average:
         options = {"batch_size": batch_size, "compile": compile, "cache": cache}
-        asked = (resolved, ReverseComplemented(resolved))
-        return averaged(*(_mutate(sequence, pairs, each, index, **options) for each in asked))
+        models = (resolved, ReverseComplemented(resolved))
+        return average_orientations(*(_mutate(sequence, pairs, each, index, **options) for each in models))
     return _mutate(sequence, pairs, resolved, index, batch_size=batch_size, compile=compile, cache=cache)
 
 
@@ -138,7 +138,7 @@ def _pairs(
         places = [_place("positions", place, length) for place in positions]
         if len(set(places)) < 2:
             raise ValueError(f"`positions` must hold at least two different positions, but got {list(positions)}.")
-        found = set(itertools.combinations(sorted(set(places)), 2))
+        result = set(itertools.combinations(sorted(set(places)), 2))
     else:
         assert regions is not None
         shape = f"`regions` must be two windows ((start, end), (start, end)), but got {regions!r}."
@@ -151,11 +151,11 @@ def _pairs(
             _whole("regions", end)
             if not start < end <= length:
                 raise ValueError(f"`regions` must satisfy 0 <= start < end <= {length}, but got ({start}, {end}).")
-        found = {(min(pair), max(pair)) for pair in itertools.product(*(range(*region) for region in regions))}
-        found = {pair for pair in found if pair[0] != pair[1]}
-        if not found:
+        result = {(min(pair), max(pair)) for pair in itertools.product(*(range(*region) for region in regions))}
+        result = {pair for pair in result if pair[0] != pair[1]}
+        if not result:
             raise ValueError(f"`regions` hold no two different positions: {regions!r}.")
-    return np.array(sorted(found), dtype=np.int64)
+    return np.array(sorted(result), dtype=np.int64)
 
 
 def _whole(name: str, value: int) -> None:

@@ -266,8 +266,8 @@ class PathIntegral:
             points = self._points(at[first : first + self.batch])
             return score_points(self.model, self.leaf, points, len(self.sequence))[:, self.target].double().cpu()
 
-        def keep(first: int, found: Tensor) -> None:
-            scores[first : first + len(found)] = found.numpy()
+        def keep(first: int, result: Tensor) -> None:
+            scores[first : first + len(result)] = result.numpy()
 
         threads = threads_for(self.model, self.batch, len(self.sequence))
         for_each(range(0, len(at), self.batch), scores_of, keep, threads=threads)

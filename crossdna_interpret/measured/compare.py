@@ -69,14 +69,14 @@ def compare_with_measured(
         rows.append((edit.start, edit.end, ref, edit.string, predicted[editor(edit)], value))
     if not rows:
         raise ValueError("`table` and `result` have no edit in common. Were the positions counted from 0?")
-    found = pd.DataFrame(rows, columns=["start", "end", "ref", "alt", "predicted", "measured"])
-    x, y = found["predicted"].to_numpy(), found["measured"].to_numpy()
+    computed = pd.DataFrame(rows, columns=["start", "end", "ref", "alt", "predicted", "measured"])
+    x, y = computed["predicted"].to_numpy(), computed["measured"].to_numpy()
     r, low, high = correlation(x, y)
     signed = (x != 0) & (y != 0)
     return MeasuredComparison(
         sequence=result.sequence,
         target=result.target,
-        table=found,
+        table=computed,
         r=r,
         low=low,
         high=high,

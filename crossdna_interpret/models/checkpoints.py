@@ -92,11 +92,11 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         raise ValueError(f"{place} is not valid JSON: {error}") from error
     if not isinstance(config, dict):
         raise ValueError(f"{place} must hold a JSON object, but holds {config!r}.")
-    found = Checkpoint(Path(path), config, weights)
-    lacking = [key for key in ("name", "targets", "config") if found.ours and key not in config]
+    result = Checkpoint(Path(path), config, weights)
+    lacking = [key for key in ("name", "targets", "config") if result.ours and key not in config]
     if lacking:
         raise ValueError(f"{place} lacks the keys {lacking}.")
-    return found
+    return result
 
 
 def check_keys(stored: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:

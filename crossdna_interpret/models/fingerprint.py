@@ -287,10 +287,10 @@ class _Writer:
 
     def _library(self, module: str) -> bool:
         """`_library`, with a note of the package."""
-        found = _library(module)
-        if found and module.split(".")[0] not in sys.stdlib_module_names:
+        result = _library(module)
+        if result and module.split(".")[0] not in sys.stdlib_module_names:
             self.libraries.add(module.split(".")[0])
-        return found
+        return result
 
     def _array(self, path: str, array: np.ndarray) -> None:
         self.put(array.dtype.str, repr(array.shape))

@@ -180,8 +180,8 @@ class Bpe:
         Raises:
             ValueError: the tokenizer leaves bases out, or gives more tokens than the model takes.
         """
-        found = self.tokenizer.encode(sequence)
-        spans = [(int(start), int(end)) for start, end in found.offsets]
+        result = self.tokenizer.encode(sequence)
+        spans = [(int(start), int(end)) for start, end in result.offsets]
         at = 0
         for start, end in spans:
             if start != at or end <= start:
@@ -189,7 +189,7 @@ class Bpe:
             at = end
         if at != len(sequence):
             raise ValueError(f"The tokenizer stops at base {at} of {len(sequence)}.")
-        ids = [*self.before, *found.ids, *self.after]
+        ids = [*self.before, *result.ids, *self.after]
         if self.longest is not None and len(ids) > self.longest:
             raise ValueError(
                 f"`seq` of {len(sequence):,} bases makes {len(ids):,} tokens; the model takes {self.longest:,}."

@@ -158,9 +158,9 @@ def _cached_hub_folder(hub_id: str) -> Path:
 def _import_families() -> None:
     """Import every `family.py` of a folder beside this file, and those that other packages have declared."""
     package = crossdna_interpret.models
-    for found in pkgutil.iter_modules(package.__path__):
-        if found.ispkg and (Path(package.__path__[0]) / found.name / "family.py").is_file():
-            importlib.import_module(f"{package.__name__}.{found.name}.family")
+    for result in pkgutil.iter_modules(package.__path__):
+        if result.ispkg and (Path(package.__path__[0]) / result.name / "family.py").is_file():
+            importlib.import_module(f"{package.__name__}.{result.name}.family")
     for entry in metadata.entry_points(group="crossdna_interpret.families"):
         entry.load()
 

@@ -72,8 +72,8 @@ class Selected(nn.Module):
     @property
     def training_range(self) -> TrainingRange | None:
         """The model's."""
-        found: TrainingRange | None = getattr(self.model, "training_range", None)
-        return found
+        result: TrainingRange | None = getattr(self.model, "training_range", None)
+        return result
 
     def forward(self, *batch: Any) -> Tensor:
         """Scores (N, T) of the targets that are kept."""

@@ -54,26 +54,26 @@ class Wrapped(nn.Module):
         """Scores (N, T) of what `inputs` makes of N sequences."""
         return self._scores(self.module(*batch), len(batch[0]))
 
-    def _scores(self, found: Any, count: int) -> Tensor:
+    def _scores(self, result: Any, count: int) -> Tensor:
         if callable(self.output):
-            found = self.output(found)
+            result = self.output(result)
         elif self.output is not None:
             try:
-                found = found[self.output]
+                result = result[self.output]
             except (KeyError, IndexError, TypeError) as error:
-                what = list(found) if isinstance(found, Mapping) else f"{type(found).__name__}"
+                what = list(result) if isinstance(result, Mapping) else f"{type(result).__name__}"
                 raise ValueError(f"`output` {self.output!r} is not in what the module returns: {what}.") from error
-        if not isinstance(found, Tensor):
-            what = list(found) if isinstance(found, Mapping) else type(found).__name__
+        if not isinstance(result, Tensor):
+            what = list(result) if isinstance(result, Mapping) else type(result).__name__
             raise TypeError(
                 f"The module returns {what}, not a tensor. Say which part to explain: `output` may be a key, a number "
                 "or a function that makes a tensor of it."
             )
-        scores = found.unsqueeze(1) if found.shape == (count,) else found
+        scores = result.unsqueeze(1) if result.shape == (count,) else result
         if scores.shape != (count, len(self.targets)):
             raise ValueError(
                 f"`targets` names {len(self.targets)}, so that the module must return ({count}, {len(self.targets)}), "
-                f"but it returns {tuple(found.shape)}. `output` may be a function that makes it so."
+                f"but it returns {tuple(result.shape)}. `output` may be a function that makes it so."
             )
         return scores
 

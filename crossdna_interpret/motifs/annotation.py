@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from crossdna_interpret._compat import leaving_no_trace
+from crossdna_interpret._compat import quiet_and_same_threads
 from crossdna_interpret.dna import alphabet
 from crossdna_interpret.motifs.collection import Motif, MotifsLike, read_motifs
 from crossdna_interpret.motifs.matching import Matcher, Stretch
 from crossdna_interpret.motifs.prevalence import Prevalence
-from crossdna_interpret.motifs.seqlets import Explained, checked_results, whole_importance
+from crossdna_interpret.motifs.seqlets import AttributionLike, checked_results, whole_importance
 from crossdna_interpret.results import Certificate, MotifSites, Seqlets
 
 __all__ = ["annotate", "benjamini_hochberg", "scan"]
@@ -138,7 +138,7 @@ def _over_stretches(p_values: np.ndarray, sizes: np.ndarray) -> np.ndarray:
 
 
 def scan(
-    seqs: str | Sequence[str] | Explained | Sequence[Explained],
+    seqs: str | Sequence[str] | AttributionLike | Sequence[AttributionLike],
     motifs: MotifsLike = "jaspar-vertebrates",
     *,
     p: float = 1e-4,
@@ -178,17 +178,17 @@ def scan(
     for index, sequence in enumerate(sequences):
         by_length.setdefault(len(sequence), []).append(index)
     parts = [_fimo([sequences[index] for index in rows], rows, known, p) for rows in by_length.values()]
-    found = pd.concat(parts, ignore_index=True)
+    result = pd.concat(parts, ignore_index=True)
     tried = np.array([sum(2 * max(0, len(each) - motif.width + 1) for each in sequences) for motif in known])
-    number, p_values = found["number"].to_numpy(), found["p_value"].to_numpy()
-    q_values = np.ones(len(found))
+    number, p_values = result["number"].to_numpy(), result["p_value"].to_numpy()
+    q_values = np.ones(len(result))
     for each in np.unique(number):
         of_it = number == each
         q_values[of_it] = benjamini_hochberg(p_values[of_it][None], int(tried[each]))[0]
-    found["q_value"] = q_values
+    result["q_value"] = q_values
     if q is not None:
-        found = found[found["q_value"] <= q]
-    hits: Any = found
+        result = result[result["q_value"] <= q]
+    hits: Any = result
     rows = [
         {"example": hit.example, "also": ""}
         | _placed(sequences[hit.example], known[hit.number], hit.start, hit.strand)
@@ -208,8 +208,8 @@ def _fimo(sequences: list[str], examples: list[int], motifs: list[Motif], p: flo
     fitting = {str(number): _for_fimo(motif) for number, motif in enumerate(motifs) if motif.width <= length}
     channels = np.stack([alphabet.one_hot(alphabet.encode(each), np.float32)[:4] for each in sequences])
     # A little more than p, because fimo wants less than the threshold.
-    with leaving_no_trace():
-        found = fimo(fitting, channels, threshold=p * (1 + 1e-9), bin_size=_BIN, eps=_EPS) if fitting else []
+    with quiet_and_same_threads():
+        result = fimo(fitting, channels, threshold=p * (1 + 1e-9), bin_size=_BIN, eps=_EPS) if fitting else []
     parts = [
         pd.DataFrame(
             {
@@ -220,7 +220,7 @@ def _fimo(sequences: list[str], examples: list[int], motifs: list[Motif], p: flo
                 "p_value": hits["p-value"].to_numpy(dtype=float),
             }
         )
-        for number, hits in zip(fitting, found, strict=True)
+        for number, hits in zip(fitting, result, strict=True)
     ]
     columns = {"example": int, "number": int, "start": int, "strand": int, "p_value": float}
     empty = pd.DataFrame({name: np.empty(0, dtype=kind) for name, kind in columns.items()})
@@ -252,12 +252,12 @@ def benjamini_hochberg(p_values: np.ndarray, tests: int | None = None) -> np.nda
     return result
 
 
-def _placed(sequence: str, motif: Motif, start: int, turned: int) -> dict[str, Any]:
+def _placed(sequence: str, motif: Motif, start: int, reverse: int) -> dict[str, Any]:
     """A site's place, clipped to the sequence, its name, and its score there.
 
     What is no base of the sequence, an N or what lies beyond its ends, scores as the base that fits worst.
     """
-    odds = motif.log_odds[::-1, ::-1] if turned else motif.log_odds
+    odds = motif.log_odds[::-1, ::-1] if reverse else motif.log_odds
     odds = np.concatenate([odds, odds.min(axis=0, keepdims=True)])  # the last row is N's
     first, last = max(0, int(start)), min(len(sequence), int(start) + motif.width)
     ids = np.full(motif.width, alphabet.N_ID)
@@ -265,7 +265,7 @@ def _placed(sequence: str, motif: Motif, start: int, turned: int) -> dict[str, A
     return {
         "start": first,
         "end": last,
-        "strand": "-" if turned else "+",
+        "strand": "-" if reverse else "+",
         "motif": motif.id,
         "name": motif.label,
         "score": float(odds[ids, np.arange(motif.width)].sum()),
@@ -304,11 +304,11 @@ def _described(motifs: MotifsLike, known: list[Motif]) -> str:
 
 
 def _to_scan(
-    seqs: str | Sequence[str] | Explained | Sequence[Explained],
+    seqs: str | Sequence[str] | AttributionLike | Sequence[AttributionLike],
 ) -> tuple[list[str], tuple[np.ndarray, ...] | None, str, list[Certificate]]:
     """Sequences, their attributions if they have any, of what target, and their certificates."""
-    of_results = isinstance(seqs, Explained) or (
-        isinstance(seqs, (list, tuple)) and len(seqs) > 0 and isinstance(seqs[0], Explained)
+    of_results = isinstance(seqs, AttributionLike) or (
+        isinstance(seqs, (list, tuple)) and len(seqs) > 0 and isinstance(seqs[0], AttributionLike)
     )
     if of_results:
         results = checked_results(seqs)  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from crossdna_interpret._cache_folder import cache_folder
-from crossdna_interpret._compat import leaving_no_trace
+from crossdna_interpret._compat import quiet_and_same_threads
 from crossdna_interpret.dna import alphabet
 
 __all__ = [
@@ -132,15 +132,15 @@ def read_motifs(motifs: MotifsLike) -> list[Motif]:
             raise FileNotFoundError(f"`motifs`: there is no file {path}.")
         return _read(path)
     if isinstance(motifs, Mapping):
-        found = [_from_matrix(str(name), str(name), matrix) for name, matrix in motifs.items()]
+        result = [_from_matrix(str(name), str(name), matrix) for name, matrix in motifs.items()]
     else:
-        found = list(motifs)
-        for index, motif in enumerate(found):
+        result = list(motifs)
+        for index, motif in enumerate(result):
             if not isinstance(motif, Motif):
                 raise TypeError(f"`motifs[{index}]` must be a Motif, but got {type(motif).__name__}.")
-    if not found:
+    if not result:
         raise ValueError("`motifs` holds no motif.")
-    return found
+    return result
 
 
 def _from_matrix(identifier: str, name: str, matrix: object) -> Motif:
@@ -166,10 +166,10 @@ def _from_matrix(identifier: str, name: str, matrix: object) -> Motif:
             )
         return motif
     if np.abs(columns - 1).max() > _ROUGHLY:
-        turned = motif.width == 4 and np.abs(rows - 1).max() <= _ROUGHLY
+        reverse = motif.width == 4 and np.abs(rows - 1).max() <= _ROUGHLY
         raise ValueError(
             f"`motifs`: the columns of {name} must be counts, or probabilities that sum to 1, but they sum to "
-            f"{', '.join(f'{total:.3g}' for total in columns)}{', and its rows to 1: transpose it' if turned else ''}."
+            f"{', '.join(f'{total:.3g}' for total in columns)}{', and its rows to 1: transpose it' if reverse else ''}."
         )
     return Motif(identifier, name, motif.counts / columns * _SITES)
 
@@ -200,25 +200,25 @@ def jaspar(tax_group: str) -> list[Motif]:
         return read_meme(path)
     except (OSError, ValueError):  # not there yet, or somebody has damaged it
         pass
-    found = from_database(tax_group)
+    result = from_database(tax_group)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:  # another process sees the whole file or none
             written = Path(folder) / path.name
-            write_meme(written, found, whole_sites=False)
+            write_meme(written, result, whole_sites=False)
             written.replace(path)
         return read_meme(path)
     except OSError:
-        return found
+        return result
 
 
 def from_database(tax_group: str, release: str = RELEASE) -> list[Motif]:
     """The newest version of every motif of a release of JASPAR's core collection, sorted by id, with its counts."""
-    with leaving_no_trace():
+    with quiet_and_same_threads():
         from pyjaspar import jaspardb  # loads Biopython, which only this needs
 
-        found = jaspardb(release=release).fetch_motifs(collection="CORE", tax_group=[tax_group])
-    motifs = [Motif(m.matrix_id, m.name, np.array([m.counts[base] for base in "ACGT"], dtype=float)) for m in found]
+        result = jaspardb(release=release).fetch_motifs(collection="CORE", tax_group=[tax_group])
+    motifs = [Motif(m.matrix_id, m.name, np.array([m.counts[base] for base in "ACGT"], dtype=float)) for m in result]
     return sorted(motifs, key=lambda motif: motif.id)
 
 
@@ -238,7 +238,7 @@ def read_jaspar(path: str | os.PathLike[str]) -> list[Motif]:
         ValueError: no motif in it, or rows that are no counts; the line is named.
     """
     path = Path(path)
-    found: list[Motif] = []
+    result: list[Motif] = []
     header, rows = "", dict[str, list[float]]()
     lines = [*path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), ">"]
     for number, line in enumerate(lines, start=1):
@@ -247,7 +247,7 @@ def read_jaspar(path: str | os.PathLike[str]) -> list[Motif]:
                 if len(rows) != 4 or len({len(row) for row in rows.values()}) > 1:
                     raise ValueError(f"{path}, line {number}: {header} must have four rows of as many counts.")
                 identifier, _, name = header.partition(" ")
-                found.append(_of_file(path, number - 1, identifier, name or identifier, rows))
+                result.append(_of_file(path, number - 1, identifier, name or identifier, rows))
             header, rows = " ".join(line.lstrip()[1:].split()), {}
         elif line.strip():
             labelled = re.fullmatch(r"\s*([ACGTacgt])\b[\s|]*(.*)", line)
@@ -260,9 +260,9 @@ def read_jaspar(path: str | os.PathLike[str]) -> list[Motif]:
             if not header or not counts or base in rows or not all(0 <= count < np.inf for count in counts):
                 raise ValueError(f"{path}, line {number}: expected the counts of {base}, but got {line.strip()!r}.")
             rows[base] = counts
-    if not found:
+    if not result:
         raise ValueError(f"`motifs`: {path} holds no motif in JASPAR's format.")
-    return found
+    return result
 
 
 def _of_file(path: Path, number: int, identifier: str, name: str, rows: Mapping[str, list[float]]) -> Motif:
@@ -282,7 +282,7 @@ def read_meme(path: str | os.PathLike[str]) -> list[Motif]:
     """
     path = Path(path)
     lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
-    found: list[Motif] = []
+    result: list[Motif] = []
     open_motif: tuple[int, str, str] | None = None  # line, id and name of a motif without a matrix yet
 
     def must_be_closed() -> None:
@@ -303,13 +303,13 @@ def read_meme(path: str | os.PathLike[str]) -> list[Motif]:
         elif line.startswith("letter-probability matrix"):
             if open_motif is None:
                 raise ValueError(f"{path}, line {number}: a matrix before any MOTIF.")
-            found.append(Motif(*open_motif[1:], _matrix(path, number, lines)))
+            result.append(Motif(*open_motif[1:], _matrix(path, number, lines)))
             open_motif = None
     must_be_closed()
-    if not found:
+    if not result:
         empty = "is empty" if not any(map(str.strip, lines)) else "holds no motif in MEME's format"
         raise ValueError(f"`motifs`: {path} {empty}.")
-    return found
+    return result
 
 
 def _matrix(path: Path, number: int, lines: list[str]) -> np.ndarray:

@@ -18,7 +18,7 @@ from crossdna_interpret.models.protocols import Compile, ModelLike
 from crossdna_interpret.models.registry import resolve_model
 from crossdna_interpret.motifs.annotation import scan
 from crossdna_interpret.motifs.collection import Motif, MotifsLike, find_motif, read_motifs
-from crossdna_interpret.motifs.insertion import Plantable, planted, string_of
+from crossdna_interpret.motifs.insertion import MotifLike, insert_motif, resolve_motif
 from crossdna_interpret.progress import progress
 from crossdna_interpret.results import Certificate, Design
 from crossdna_interpret.scoring.edits import score_edits
@@ -38,10 +38,10 @@ def design(
     goal: str | float = "increase",
     max_edits: int = 10,
     target: str | int | None = None,
-    insert: Sequence[Plantable] = (),
+    insert: Sequence[MotifLike] = (),
     substitute: bool = True,
     protect: Sequence[tuple[int, int]] = (),
-    forbid: Sequence[Plantable] = (),
+    forbid: Sequence[MotifLike] = (),
     motifs: MotifsLike = "jaspar-vertebrates",
     beam: int = 1,
     batch_size: int | None = None,
@@ -93,7 +93,7 @@ def design(
     integer("beam", beam, 1)
     better = _distance_to(goal)
     protected = [window(len(sequence), *_window_of(at, each)) for at, each in enumerate(protect)]
-    inserted = dict(string_of(f"insert[{at}]", each, motifs) for at, each in enumerate(insert))
+    inserted = dict(resolve_motif(f"insert[{at}]", each, motifs) for at, each in enumerate(insert))
     for name, string in inserted.items():
         if len(string) > len(sequence):
             raise ValueError(f"`insert`: {name} has {len(string)} bases, and the sequence {len(sequence)}.")
@@ -111,9 +111,9 @@ def design(
         if not options:
             return
         edits = [edit for edit, _ in options]
-        found = score_edits(present, edits, resolved, target=index, batch_size=batch_size, compile=compile)
-        runs.append(found.certificate)
-        scores = found.predictions[:, index].astype(np.float64)
+        result = score_edits(present, edits, resolved, target=index, batch_size=batch_size, compile=compile)
+        runs.append(result.certificate)
+        scores = result.predictions[:, index].astype(np.float64)
         for at in _best_first(scores, better, better(path.scores[-1])):
             made = path.with_edit(*options[at], float(scores[at]))
             if allowed(made.sequences[-1]):
@@ -124,11 +124,11 @@ def design(
         best = _Path((sequence,), (), (), (first,))
         front, reason = [best], "max_edits was reached"
         for _ in range(max_edits):
-            found = {made.sequences[-1]: made for path in front for made in itertools.islice(nearer(path), beam)}
-            if not found:
+            result = {made.sequences[-1]: made for path in front for made in itertools.islice(nearer(path), beam)}
+            if not result:
                 reason = "no allowed edit gets nearer to the goal"
                 break
-            front = sorted(found.values(), key=lambda path: better(path.scores[-1]))[:beam]
+            front = sorted(result.values(), key=lambda path: better(path.scores[-1]))[:beam]
             best = min(best, front[0], key=lambda path: better(path.scores[-1]))
             bar.update(1)
     settings = {
@@ -173,10 +173,10 @@ def _distance_to(goal: str | float) -> Callable[[float], float]:
     raise ValueError(f"`goal` must be 'increase', 'decrease' or a number, but got {goal!r}.")
 
 
-def _window_of(at: int, given: tuple[int, int]) -> tuple[int, int]:
-    if not isinstance(given, (tuple, list)) or len(given) != 2:
-        raise ValueError(f"`protect[{at}]` must be a window (start, end), but got {given!r}.")
-    return given[0], given[1]
+def _window_of(at: int, value: tuple[int, int]) -> tuple[int, int]:
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        raise ValueError(f"`protect[{at}]` must be a window (start, end), but got {value!r}.")
+    return value[0], value[1]
 
 
 def _substitutions(sequence: str, protected: list[tuple[int, int]]) -> Iterator[tuple[Edit, str]]:
@@ -195,7 +195,7 @@ def _plantings(
                 continue
             for start in range(len(sequence) - len(string) + 1):
                 end = start + len(string)
-                edit = Edit(start, end, planted(sequence, start, way)[start:end])
+                edit = Edit(start, end, insert_motif(sequence, start, way)[start:end])
                 if edit.string != sequence[start:end] and not _touches(edit, protected):
                     yield edit, f"{name} at {start}, {strand} strand"
 
@@ -221,15 +221,15 @@ class _Forbidden:
     sites: int
 
     @classmethod
-    def of(cls, sequence: str, forbid: Sequence[Plantable], motifs: MotifsLike) -> _Forbidden:
-        strings, found = {}, []
+    def of(cls, sequence: str, forbid: Sequence[MotifLike], motifs: MotifsLike) -> _Forbidden:
+        strings, result = {}, []
         for at, each in enumerate(forbid):
             if isinstance(each, str) and each and set(each.upper()) <= set("ACGTUN"):
-                string = string_of(f"forbid[{at}]", each)[1]
+                string = resolve_motif(f"forbid[{at}]", each)[1]
                 strings[string] = _count(sequence, string)
             else:
-                found.append(_motif_of(at, each, motifs))
-        return cls(strings, found, _sites(sequence, found))
+                result.append(_motif_of(at, each, motifs))
+        return cls(strings, result, _sites(sequence, result))
 
     def __call__(self, sequence: str) -> bool:
         if any(_count(sequence, string) > before for string, before in self.strings.items()):
@@ -237,13 +237,13 @@ class _Forbidden:
         return not self.motifs or _sites(sequence, self.motifs) <= self.sites
 
 
-def _motif_of(at: int, given: Plantable, motifs: MotifsLike) -> Motif:
-    if isinstance(given, Motif):
-        return given
-    if not isinstance(given, str):
-        raise TypeError(f"`forbid[{at}]` must be DNA, a name or a Motif, but got {type(given).__name__}.")
+def _motif_of(at: int, value: MotifLike, motifs: MotifsLike) -> Motif:
+    if isinstance(value, Motif):
+        return value
+    if not isinstance(value, str):
+        raise TypeError(f"`forbid[{at}]` must be DNA, a name or a Motif, but got {type(value).__name__}.")
     try:
-        return find_motif(given, read_motifs(motifs))
+        return find_motif(value, read_motifs(motifs))
     except ValueError as error:
         raise ValueError(f"`forbid[{at}]`: {error}") from None
 

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from crossdna_interpret._compat import leaving_no_trace
+from crossdna_interpret._compat import quiet_and_same_threads
 from crossdna_interpret._validation import integer
 from crossdna_interpret.dna import alphabet
 from crossdna_interpret.motifs.collection import Motif
-from crossdna_interpret.motifs.seqlets import Explained, checked_results
+from crossdna_interpret.motifs.seqlets import AttributionLike, checked_results
 from crossdna_interpret.results import Attribution, Certificate
 
 __all__ = ["Patterns", "export_modisco", "run_modisco"]
@@ -47,7 +47,7 @@ class Patterns:
         return self.table.copy()
 
 
-def export_modisco(results: Sequence[Explained], folder: str | os.PathLike[str]) -> tuple[Path, Path]:
+def export_modisco(results: Sequence[AttributionLike], folder: str | os.PathLike[str]) -> tuple[Path, Path]:
     """Write what `modisco motifs` (modisco-lite) reads: sequences, and what every base would contribute.
 
     For mutagenesis, a base's hypothetical contribution is its prediction less the mean of all four at its position. An
@@ -81,7 +81,7 @@ def export_modisco(results: Sequence[Explained], folder: str | os.PathLike[str])
     return paths
 
 
-def run_modisco(results: Sequence[Explained], *, max_seqlets: int = 2000, **options: Any) -> Patterns:
+def run_modisco(results: Sequence[AttributionLike], *, max_seqlets: int = 2000, **options: Any) -> Patterns:
     """Run TF-MoDISco (modisco-lite) on attributions of many sequences: what patterns does the model use?
 
     Args:
@@ -107,7 +107,7 @@ def run_modisco(results: Sequence[Explained], *, max_seqlets: int = 2000, **opti
     one_hot, hypothetical = _arrays(checked)
     if importlib.util.find_spec("modiscolite") is None:
         raise RuntimeError("modisco-lite is not installed; install it with: pip install 'crossdna_interpret[modisco]'")
-    with leaving_no_trace():
+    with quiet_and_same_threads():
         from modiscolite.tfmodisco import TFMoDISco
 
         both = TFMoDISco(
@@ -116,10 +116,10 @@ def run_modisco(results: Sequence[Explained], *, max_seqlets: int = 2000, **opti
             max_seqlets_per_metacluster=max_seqlets,
             **options,
         )
-    found = [(sign, pattern) for sign, patterns in zip((1, -1), both, strict=True) for pattern in patterns or []]
-    found.sort(key=lambda each: -len(each[1].seqlets))
+    result = [(sign, pattern) for sign, patterns in zip((1, -1), both, strict=True) for pattern in patterns or []]
+    result.sort(key=lambda each: -len(each[1].seqlets))
     motifs, contributions, rows = [], [], []
-    for number, (sign, pattern) in enumerate(found):
+    for number, (sign, pattern) in enumerate(result):
         name = f"pattern_{number}"
         motifs.append(Motif(name, name, np.asarray(pattern.sequence).T * len(pattern.seqlets)))
         contributions.append(np.asarray(pattern.contrib_scores).T)
@@ -130,7 +130,7 @@ def run_modisco(results: Sequence[Explained], *, max_seqlets: int = 2000, **opti
     return Patterns(motifs, contributions, pd.DataFrame(rows, columns=columns), certificate)
 
 
-def _arrays(results: list[Explained]) -> tuple[np.ndarray, np.ndarray]:
+def _arrays(results: list[AttributionLike]) -> tuple[np.ndarray, np.ndarray]:
     """One-hot sequences and hypothetical contributions (N, 4, L), float32."""
     lengths = sorted({len(each.sequence) for each in results})
     if len(lengths) > 1:
@@ -141,8 +141,8 @@ def _arrays(results: list[Explained]) -> tuple[np.ndarray, np.ndarray]:
         if not isinstance(each, Attribution) and (each.start, each.end) != (0, len(each.sequence)):
             raise ValueError(f"`results[{index}]` must be of the whole sequence, but is of {each.start} to {each.end}.")
     one_hot = np.stack([alphabet.one_hot(alphabet.encode(each.sequence), np.float32)[:4] for each in results])
-    found = []
+    result = []
     for each in results:
         values = each.values if isinstance(each, Attribution) else each.delta - each.delta.mean(axis=1, keepdims=True)
-        found.append(values.T.astype(np.float32))
-    return one_hot, np.stack(found)
+        result.append(values.T.astype(np.float32))
+    return one_hot, np.stack(result)

@@ -79,9 +79,9 @@ def site_effects(
         spans = list(zip(group["start"].tolist(), group["end"].tolist(), strict=True))
         drawn = dinucleotide_shuffles(sequence, shuffles, seed)
         edits = [edit for span in spans for edit in shuffled_edits(drawn, span)]
-        found = score_edits(sequence, edits, resolved, target=index, batch_size=batch_size, compile=compile)
-        runs.append(found.certificate)
-        lost = -found.delta.astype(np.float64).reshape(len(spans), shuffles)
+        result = score_edits(sequence, edits, resolved, target=index, batch_size=batch_size, compile=compile)
+        runs.append(result.certificate)
+        lost = -result.delta.astype(np.float64).reshape(len(spans), shuffles)
         gained = _gained(sequence, drawn, spans, resolved, index, batch_size)
         for name, values in (("necessity", lost), ("sufficiency", gained)):
             table.loc[group.index, name] = values.mean(axis=1)
@@ -98,12 +98,12 @@ def certificate_of_sites(
 
     Checks of the attributions that the sites are from count if they are of the same model.
     """
-    asked = certify(model, method, settings={}, checks={})
-    found = sites.certificate
-    of_sites = {"method": found.method, "model": found.model, "model_hash": found.model_hash, **found.settings}
-    parts = [asked, *runs]
-    if (found.model, found.model_hash) == (asked.model, asked.model_hash):
-        parts.append(replace(found, settings={}))
+    models = certify(model, method, settings={}, checks={})
+    result = sites.certificate
+    of_sites = {"method": result.method, "model": result.model, "model_hash": result.model_hash, **result.settings}
+    parts = [models, *runs]
+    if (result.model, result.model_hash) == (models.model, models.model_hash):
+        parts.append(replace(result, settings={}))
     return Certificate.merge(parts, method=method, settings={**settings, "sites": of_sites})
 
 

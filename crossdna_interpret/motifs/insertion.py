@@ -11,14 +11,14 @@ from crossdna_interpret.dna.shuffling import dinucleotide_shuffles
 from crossdna_interpret.io.examples import example, example_names
 from crossdna_interpret.motifs.collection import Motif, MotifsLike, find_motif, read_motifs
 
-__all__ = ["Plantable", "backgrounds_of", "planted", "string_of"]
+__all__ = ["MotifLike", "backgrounds_of", "insert_motif", "resolve_motif"]
 
-Plantable = str | Motif
+MotifLike = str | Motif
 
 _BACKGROUNDS = 48  # enough for an interval that is narrow beside most effects
 
 
-def string_of(name: str, motif: Plantable, motifs: MotifsLike = "jaspar-vertebrates") -> tuple[str, str]:
+def resolve_motif(name: str, motif: MotifLike, motifs: MotifsLike = "jaspar-vertebrates") -> tuple[str, str]:
     """What a motif is called, and the DNA that stands for it: itself, or its consensus.
 
     Args:
@@ -39,10 +39,10 @@ def string_of(name: str, motif: Plantable, motifs: MotifsLike = "jaspar-vertebra
     if not motif.strip():
         raise ValueError(f"`{name}` must be DNA, a name or a Motif, but got {motif!r}.")
     try:
-        found = find_motif(motif, read_motifs(motifs))
+        result = find_motif(motif, read_motifs(motifs))
     except ValueError as error:
         raise ValueError(f"`{name}`: {error}") from None
-    return found.label, found.consensus
+    return result.label, result.consensus
 
 
 def backgrounds_of(given: str | Sequence[str] | None, seed: int) -> list[str]:
@@ -56,14 +56,14 @@ def backgrounds_of(given: str | Sequence[str] | None, seed: int) -> list[str]:
         each = -(-_BACKGROUNDS // len(names))
         drawn = [dinucleotide_shuffles(example(name).sequence, each, seed + at) for at, name in enumerate(names)]
         return [alphabet.decode(ids) for ids in np.concatenate(drawn)[:_BACKGROUNDS]]
-    found = alphabet.normalize_many(given, name="backgrounds")
-    lengths = sorted({len(each) for each in found})
+    result = alphabet.normalize_many(given, name="backgrounds")
+    lengths = sorted({len(each) for each in result})
     if len(lengths) > 1:
         raise ValueError(f"`backgrounds` must be of one length, but are of {lengths[0]} to {lengths[-1]} bases.")
-    return found
+    return result
 
 
-def planted(background: str, start: int, string: str) -> str:
+def insert_motif(background: str, start: int, string: str) -> str:
     """A background with a string in a place; where the string has N, the background's base stays.
 
     Raises:

@@ -15,7 +15,7 @@ from crossdna_interpret.models.registry import resolve_model
 from crossdna_interpret.motifs.annotation import annotate
 from crossdna_interpret.motifs.collection import MotifsLike
 from crossdna_interpret.motifs.effects import certificate_of_sites, shuffled_edits
-from crossdna_interpret.motifs.seqlets import Explained, find_seqlets
+from crossdna_interpret.motifs.seqlets import AttributionLike, find_seqlets
 from crossdna_interpret.results import MotifInteractions, MotifSites
 from crossdna_interpret.scoring.edits import score_edits
 from crossdna_interpret.scoring.provenance import model_hash
@@ -26,7 +26,7 @@ __all__ = ["motif_interactions"]
 
 
 def motif_interactions(
-    result: MotifSites | Explained,
+    result: MotifSites | AttributionLike,
     model: ModelLike = None,
     *,
     example: int = 0,
@@ -100,14 +100,14 @@ def motif_interactions(
 
     runs, own_hash = [], model_hash(resolved)
 
-    def scored(asked: SequenceModel) -> tuple[float, np.ndarray, np.ndarray]:
-        found = score_edits(sequence, edits, asked, target=index, batch_size=batch_size, compile=compile)
+    def scored(models: SequenceModel) -> tuple[float, np.ndarray, np.ndarray]:
+        computed = score_edits(sequence, edits, models, target=index, batch_size=batch_size, compile=compile)
         # The silent model is this one with other weights in its bridge.
-        runs.append(replace(found.certificate, model_hash=own_hash))
-        scores = found.predictions[:, index].astype(np.float64)
+        runs.append(replace(computed.certificate, model_hash=own_hash))
+        scores = computed.predictions[:, index].astype(np.float64)
         cut = len(spans) * shuffles
         return (
-            float(found.reference[index]),
+            float(computed.reference[index]),
             scores[:cut].reshape(len(spans), shuffles),
             scores[cut:].reshape(len(pairs), shuffles),
         )

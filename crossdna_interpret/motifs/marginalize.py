@@ -9,7 +9,7 @@ from crossdna_interpret.dna.strand import reverse_complement
 from crossdna_interpret.models.protocols import ModelLike
 from crossdna_interpret.models.registry import resolve_model
 from crossdna_interpret.motifs.collection import MotifsLike
-from crossdna_interpret.motifs.insertion import Plantable, backgrounds_of, planted, string_of
+from crossdna_interpret.motifs.insertion import MotifLike, backgrounds_of, insert_motif, resolve_motif
 from crossdna_interpret.results import Marginalization
 from crossdna_interpret.scoring.predict import predict
 from crossdna_interpret.scoring.provenance import certify
@@ -19,7 +19,7 @@ __all__ = ["marginalize"]
 
 
 def marginalize(
-    motif: Plantable,
+    motif: MotifLike,
     model: ModelLike = None,
     *,
     target: str | int | None = None,
@@ -63,22 +63,22 @@ def marginalize(
     resolved = resolve_model(model)
     index = resolve_target(resolved, target)
     integer("seed", seed)
-    name, string = string_of("motif", motif, motifs)
-    found = backgrounds_of(backgrounds, seed)
-    first = len(found[0]) // 2 - len(string) // 2 if start is None else integer("start", start)
-    made = [planted(each, first, way) for way in (string, reverse_complement(string)) for each in found]
-    scores = predict([*found, *made], resolved, batch_size=batch_size)
-    before, after = scores[: len(found)], scores[len(found) :]
+    name, string = resolve_motif("motif", motif, motifs)
+    result = backgrounds_of(backgrounds, seed)
+    first = len(result[0]) // 2 - len(string) // 2 if start is None else integer("start", start)
+    made = [insert_motif(each, first, way) for way in (string, reverse_complement(string)) for each in result]
+    scores = predict([*result, *made], resolved, batch_size=batch_size)
+    before, after = scores[: len(result)], scores[len(result) :]
     settings = {"backgrounds": "given" if backgrounds is not None else "shuffles of the examples", "seed": seed}
     return Marginalization(
         motif=name,
         string=string,
         start=first,
-        backgrounds=tuple(found),
+        backgrounds=tuple(result),
         targets=tuple(resolved.targets),
         target=resolved.targets[index],
         before=before,
-        after=after.reshape(2, len(found), -1),
+        after=after.reshape(2, len(result), -1),
         certificate=certify(
             resolved, "marginalization, one forward pass for each sequence", settings=settings, checks={}
         ),

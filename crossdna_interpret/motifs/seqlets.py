@@ -7,17 +7,17 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from crossdna_interpret._compat import leaving_no_trace
+from crossdna_interpret._compat import quiet_and_same_threads
 from crossdna_interpret._validation import integer
 from crossdna_interpret.results import Attribution, Certificate, ExchangeMutagenesis, Mutagenesis, Seqlets
 
-__all__ = ["Explained", "checked_results", "find_seqlets", "whole_importance"]
+__all__ = ["AttributionLike", "checked_results", "find_seqlets", "whole_importance"]
 
-Explained = Attribution | Mutagenesis | ExchangeMutagenesis
+AttributionLike = Attribution | Mutagenesis | ExchangeMutagenesis
 
 
 def find_seqlets(
-    result: Explained | Sequence[Explained],
+    result: AttributionLike | Sequence[AttributionLike],
     *,
     threshold: float = 0.05,
     min_length: int = 4,
@@ -60,16 +60,16 @@ def find_seqlets(
     if sign not in (None, 1, -1):
         raise ValueError(f"`sign` must be 1, -1 or None, but got {sign!r}.")
     importances = [whole_importance(each) for each in results]
-    found = pd.concat(
+    computed = pd.concat(
         [_recursive(results, way, threshold, min_length, max_length) for way in (1, -1) if sign in (None, way)],
         ignore_index=True,
     )
-    found = _without_overlaps(found)
-    lengths = np.array([len(each.sequence) for each in results])[found["example"].to_numpy(dtype=int)]
-    found["start"] = np.maximum(0, found["start"] - flank)
-    found["end"] = np.minimum(lengths, found["end"] + flank)
-    stretches = zip(found["example"], found["start"], found["end"], strict=True)
-    found["attribution"] = [float(importances[at][start:end].sum(dtype=np.float64)) for at, start, end in stretches]
+    computed = _without_overlaps(computed)
+    lengths = np.array([len(each.sequence) for each in results])[computed["example"].to_numpy(dtype=int)]
+    computed["start"] = np.maximum(0, computed["start"] - flank)
+    computed["end"] = np.minimum(lengths, computed["end"] + flank)
+    stretches = zip(computed["example"], computed["start"], computed["end"], strict=True)
+    computed["attribution"] = [float(importances[at][start:end].sum(dtype=np.float64)) for at, start, end in stretches]
     settings = {
         "threshold": threshold, "min_length": min_length, "max_length": max_length, "flank": flank, "sign": sign,
         "attributions": ", and ".join(dict.fromkeys(each.certificate.method for each in results)),
@@ -80,17 +80,17 @@ def find_seqlets(
     return Seqlets(
         sequences=tuple(each.sequence for each in results),
         target=results[0].target,
-        table=found.sort_values(["example", "start"], ignore_index=True),
+        table=computed.sort_values(["example", "start"], ignore_index=True),
         certificate=certificate,
         importances=tuple(importances),
     )
 
 
-def checked_results(result: Explained | Sequence[Explained]) -> list[Explained]:
+def checked_results(result: AttributionLike | Sequence[AttributionLike]) -> list[AttributionLike]:
     """Results as a list, all of one target and one model."""
-    results = [result] if isinstance(result, Explained) else list(result)
+    results = [result] if isinstance(result, AttributionLike) else list(result)
     for index, each in enumerate(results):
-        if not isinstance(each, Explained):
+        if not isinstance(each, AttributionLike):
             raise TypeError(
                 f"`result[{index}]` must be an Attribution, Mutagenesis or ExchangeMutagenesis, "
                 f"but got {type(each).__name__}."
@@ -107,11 +107,11 @@ def checked_results(result: Explained | Sequence[Explained]) -> list[Explained]:
     return results
 
 
-def _window(result: Explained) -> tuple[int, int]:
+def _window(result: AttributionLike) -> tuple[int, int]:
     return (0, len(result.sequence)) if isinstance(result, Attribution) else (result.start, result.end)
 
 
-def whole_importance(result: Explained) -> np.ndarray:
+def whole_importance(result: AttributionLike) -> np.ndarray:
     """(L,) importance; 0 where it was not asked for."""
     start, end = _window(result)
     values = np.zeros(len(result.sequence), dtype=result.importance.dtype)
@@ -119,7 +119,7 @@ def whole_importance(result: Explained) -> np.ndarray:
     return values
 
 
-def _recursive(results: list[Explained], way: int, threshold: float, shortest: int, longest: int) -> pd.DataFrame:
+def _recursive(results: list[AttributionLike], way: int, threshold: float, shortest: int, longest: int) -> pd.DataFrame:
     """Stretches of one sign, of windows of each length by themselves: filling up shorter ones would change chance."""
     widths: dict[int, list[int]] = {}
     for row, each in enumerate(results):
@@ -129,7 +129,7 @@ def _recursive(results: list[Explained], way: int, threshold: float, shortest: i
 
 
 def _of_one_width(
-    results: list[Explained], rows: list[int], way: int, threshold: float, shortest: int, longest: int
+    results: list[AttributionLike], rows: list[int], way: int, threshold: float, shortest: int, longest: int
 ) -> pd.DataFrame:
     values = np.stack([way * results[row].importance for row in rows]).astype(np.float64)
     # A stretch with a value this low cannot sum to more than 0. Lower ones would only take up bins of the histogram.
@@ -140,26 +140,26 @@ def _of_one_width(
     import torch
     from tangermeme.seqlet import recursive_seqlets
 
-    with leaving_no_trace():
-        found = recursive_seqlets(
+    with quiet_and_same_threads():
+        result = recursive_seqlets(
             torch.from_numpy(values), threshold=threshold, min_seqlet_len=shortest, max_seqlet_len=longest
         )
-    found = found[found["attribution"] > 0]
-    examples = np.array(rows)[found["example_idx"].to_numpy(dtype=int)]
+    result = result[result["attribution"] > 0]
+    examples = np.array(rows)[result["example_idx"].to_numpy(dtype=int)]
     first = np.array([_window(each)[0] for each in results])[examples]
     table = {
         "example": examples,
-        "start": first + found["start"].to_numpy(),
-        "end": first + found["end"].to_numpy(),
-        "attribution": way * found["attribution"].to_numpy(),
-        "p_value": found["p-value"].to_numpy(),
+        "start": first + result["start"].to_numpy(),
+        "end": first + result["end"].to_numpy(),
+        "attribution": way * result["attribution"].to_numpy(),
+        "p_value": result["p-value"].to_numpy(),
     }
     return pd.DataFrame({name: table[name].astype(kind) for name, kind in columns.items()})
 
 
-def _without_overlaps(found: pd.DataFrame) -> pd.DataFrame:
+def _without_overlaps(result: pd.DataFrame) -> pd.DataFrame:
     """Without negative stretches that overlap a positive one."""
-    example, start, end = (found[name].to_numpy() for name in ("example", "start", "end"))
-    positive = found["attribution"].to_numpy() > 0
+    example, start, end = (result[name].to_numpy() for name in ("example", "start", "end"))
+    positive = result["attribution"].to_numpy() > 0
     overlaps = (example[:, None] == example) & (start[:, None] < end) & (end[:, None] > start)
-    return found[positive | ~(overlaps & positive).any(axis=1)].reset_index(drop=True)
+    return result[positive | ~(overlaps & positive).any(axis=1)].reset_index(drop=True)

@@ -13,7 +13,7 @@ from crossdna_interpret.dna.strand import reverse_complement
 from crossdna_interpret.models.protocols import Compile, ModelLike
 from crossdna_interpret.models.registry import resolve_model
 from crossdna_interpret.motifs.collection import MotifsLike
-from crossdna_interpret.motifs.insertion import Plantable, backgrounds_of, planted, string_of
+from crossdna_interpret.motifs.insertion import MotifLike, backgrounds_of, insert_motif, resolve_motif
 from crossdna_interpret.progress import progress
 from crossdna_interpret.results import Certificate, Spacing
 from crossdna_interpret.scoring.edits import score_edits
@@ -46,8 +46,8 @@ class _Arrangement:
 
 
 def spacing(
-    motif_a: Plantable,
-    motif_b: Plantable,
+    motif_a: MotifLike,
+    motif_b: MotifLike,
     model: ModelLike = None,
     *,
     distances: Iterable[int] = range(0, 41, 2),
@@ -94,12 +94,12 @@ def spacing(
     resolved = resolve_model(model)
     index = resolve_target(resolved, target)
     integer("seed", seed)
-    (name_a, a), (name_b, b) = string_of("motif_a", motif_a, motifs), string_of("motif_b", motif_b, motifs)
+    (name_a, a), (name_b, b) = resolve_motif("motif_a", motif_a, motifs), resolve_motif("motif_b", motif_b, motifs)
     apart = sorted({integer("distances", distance) for distance in distances})
     if not apart:
         raise ValueError("`distances` is empty.")
-    found = backgrounds_of(backgrounds, seed)
-    length, longest = len(found[0]), len(a) + len(b) + apart[-1]
+    result = backgrounds_of(backgrounds, seed)
+    length, longest = len(result[0]), len(a) + len(b) + apart[-1]
     if longest > length:
         raise ValueError(
             f"`distances`: both motifs at {apart[-1]} need {longest} bases, more than the {length} of the backgrounds."
@@ -107,8 +107,8 @@ def spacing(
     wanted = [_Arrangement.of(a, b, length, distance) for distance in apart]
     made = list(dict.fromkeys(places for each in wanted for places in (*each.both, *each.only_a, *each.only_b)))
     reference, predictions, runs = [], [], []
-    with progress(len(found), "spacing", "background") as bar:
-        for each in found:
+    with progress(len(result), "spacing", "background") as bar:
+        for each in result:
             edits = [_as_edit(each, places) for places in made]
             scored = score_edits(each, edits, resolved, target=index, batch_size=batch_size, compile=compile)
             reference.append(scored.reference[index])
@@ -120,13 +120,13 @@ def spacing(
         np.stack([[scores[places] for places in getattr(each, kind)] for each in wanted], axis=1)
         for kind in ("both", "only_a", "only_b")
     )
-    many = len(found)
+    many = len(result)
     settings = {"backgrounds": "given" if backgrounds is not None else "shuffles of the examples", "seed": seed}
     return Spacing(
         motifs=(name_a, name_b),
         strings=(a, b),
         distances=np.array(apart),
-        backgrounds=tuple(found),
+        backgrounds=tuple(result),
         target=resolved.targets[index],
         background=np.array(reference, dtype=np.float64),
         both=both.reshape(2, 2, len(apart), many),
@@ -140,7 +140,7 @@ def _as_edit(background: str, places: Places) -> Edit:
     """What is planted as one edit, from the first base that it touches to the last."""
     made = background
     for start, string in places:
-        made = planted(made, start, string)
+        made = insert_motif(made, start, string)
     first = min(start for start, _ in places)
     last = max(start + len(string) for start, string in places)
     return Edit(first, last, made[first:last])

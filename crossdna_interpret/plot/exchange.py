@@ -286,8 +286,8 @@ def exchange_effects(result: StrandExchange, ax: Axes | None = None, *, color: s
         _NAMES["forward_to_reverse"].replace(" ", "\n", 1): effects.forward_to_reverse,
         "both": effects.both,
     }
-    found: Any = ax.bar(list(bars), list(bars.values()), color=[INK, color, color, color], width=0.6)
-    ax.bar_label(found, [f"{value:.2f}" for value in bars.values()], fontsize=8, padding=2)
+    computed: Any = ax.bar(list(bars), list(bars.values()), color=[INK, color, color, color], width=0.6)
+    ax.bar_label(computed, [f"{value:.2f}" for value in bars.values()], fontsize=8, padding=2)
     additive = effects.both - effects.interaction
     ax.hlines(additive, 2.6, 3.4, color=_RAISES, linestyle=(0, (3, 2)), linewidth=1.2)
     ax.axhline(0, color=INK, linewidth=0.6)

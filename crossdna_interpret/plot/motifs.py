@@ -248,8 +248,8 @@ def spacing_curves(
     table = result.to_dataframe()
     ax.axhline(0, color=INK, linewidth=0.6)
     for (order, strand), group in table.groupby(["order", "strand"], sort=False):
-        turned = "→" if strand == "+" else "←"
-        label = f"{a} → {b} {turned}" if order == "a-b" else f"{b} {turned} {a} →"
+        reverse = "→" if strand == "+" else "←"
+        label = f"{a} → {b} {reverse}" if order == "a-b" else f"{b} {reverse} {a} →"
         color = colors[0] if strand == "+" else colors[1]
         x = group["distance"].to_numpy()
         mean, low, high = (group[name].to_numpy() for name in (show, f"{show}_low", f"{show}_high"))

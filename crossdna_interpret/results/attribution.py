@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from crossdna_interpret.dna import alphabet
-from crossdna_interpret.results.averaged import OverOrientations
+from crossdna_interpret.results.averaged import RcAveraged
 from crossdna_interpret.results.certificate import Certificate, freeze
 from crossdna_interpret.results.pictures import draw
 
@@ -21,7 +21,7 @@ __all__ = ["Attribution"]
 
 
 @dataclass(frozen=True, eq=False)
-class Attribution(OverOrientations):
+class Attribution(RcAveraged):
     """A prediction shared out over the bases, and, where the model reads both strands apart, over strand paths.
 
     Attributes:

@@ -7,13 +7,13 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
-__all__ = ["OverOrientations", "OverTargets", "averaged"]
+__all__ = ["MultiTarget", "RcAveraged", "average_orientations"]
 
-Own = TypeVar("Own", bound="OverTargets")
+Own = TypeVar("Own", bound="MultiTarget")
 Result = TypeVar("Result")
 
 
-class OverOrientations:
+class RcAveraged:
     """A result that may be the mean of those of a sequence as it was given and of its reverse complement.
 
     Attributes:
@@ -34,12 +34,12 @@ class OverOrientations:
         """
         if self.orientations is None:
             return None
-        as_given, turned = (getattr(result, self.MAIN) for result in self.orientations)
-        gap: np.ndarray = turned - as_given
+        as_given, reverse = (getattr(result, self.MAIN) for result in self.orientations)
+        gap: np.ndarray = reverse - as_given
         return gap
 
 
-class OverTargets(OverOrientations):
+class MultiTarget(RcAveraged):
     """One that holds predictions of all targets, and is about one of them."""
 
     def with_target(self: Own, target: str) -> Own:
@@ -48,7 +48,7 @@ class OverTargets(OverOrientations):
         return dataclasses.replace(self, target=target, orientations=of_both)  # type: ignore[type-var]
 
 
-def averaged(forward: Result, reverse: Result) -> Result:
+def average_orientations(forward: Result, reverse: Result) -> Result:
     """The mean of a result and of that of the reverse-complemented model, which carries both as its `orientations`.
 
     Args:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from crossdna_interpret.dna.edits import Edit
-from crossdna_interpret.results.averaged import OverTargets
+from crossdna_interpret.results.averaged import MultiTarget
 from crossdna_interpret.results.certificate import Certificate, freeze
 from crossdna_interpret.results.pictures import draw
 from crossdna_interpret.results.tables import target_table
@@ -24,7 +24,7 @@ __all__ = ["EditScan", "EditScores"]
 
 
 @dataclass(frozen=True, eq=False)
-class EditScores(OverTargets):
+class EditScores(MultiTarget):
     """Predictions for a list of edits, in the order in which they were given.
 
     Attributes:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from crossdna_interpret.dna import alphabet
-from crossdna_interpret.results.averaged import OverOrientations
+from crossdna_interpret.results.averaged import RcAveraged
 from crossdna_interpret.results.certificate import Certificate, freeze
 from crossdna_interpret.results.mutagenesis import Mutagenesis
 from crossdna_interpret.results.pictures import draw
@@ -75,7 +75,7 @@ class ExchangeEffects:
 
 
 @dataclass(frozen=True, eq=False)
-class StrandExchange(OverOrientations):
+class StrandExchange(RcAveraged):
     """The effect of exchange between the strands, shared out over who sends what to whom.
 
     A message is a sum of terms, each sent by one position of the other strand through one source, and of a bias. While

@@ -95,8 +95,8 @@ class ExchangeAblation(_Intervention):
         return self.only - self.none
 
     def _row(self) -> dict[str, Any]:
-        found = {"necessity": self.necessity, "sufficiency": self.sufficiency, "only": self.only, "none": self.none}
-        return super()._row() | {"replacement": self.replacement} | found
+        result = {"necessity": self.necessity, "sufficiency": self.sufficiency, "only": self.only, "none": self.none}
+        return super()._row() | {"replacement": self.replacement} | result
 
 
 @dataclass(frozen=True, eq=False)

@@ -288,14 +288,14 @@ class MotifInteractions:
         it is below `tolerance` of that, or of either site's own effect, or within two standard errors of zero."""
         own = np.abs(self.reference - self.without.mean(axis=1))
         scale = np.maximum.reduce([np.abs(self.together), own[self.pairs[:, 0]], own[self.pairs[:, 1]]])
-        found: list[Interaction] = []
+        result: list[Interaction] = []
         additive, synergistic, redundant = get_args(Interaction)
         for value, error, size, both in zip(self.interaction, self.error, scale, self.together, strict=True):
             if abs(value) <= max(self.tolerance * size, 2 * error):
-                found.append(additive)
+                result.append(additive)
             else:
-                found.append(synergistic if value * both > 0 else redundant)
-        return found
+                result.append(synergistic if value * both > 0 else redundant)
+        return result
 
     @property
     def matrix(self) -> np.ndarray:
@@ -329,9 +329,9 @@ class MotifInteractions:
 
     def to_xarray(self) -> xr.Dataset:
         """The columns of `to_dataframe` along "pair", with the certificate."""
-        found = self.to_dataframe().rename_axis("pair").to_xarray()
-        found.attrs |= {"sequence": self.sequence, "certificate": self.certificate.to_json()}
-        return found
+        result = self.to_dataframe().rename_axis("pair").to_xarray()
+        result.attrs |= {"sequence": self.sequence, "certificate": self.certificate.to_json()}
+        return result
 
     def plot(self, ax: Axes | None = None, *, kind: Literal["graph", "matrix"] = "graph", **options: Any) -> Axes:
         """Sites along the sequence with arcs between those that interact, or as a matrix; see `plot.interaction_graph`

@@ -78,11 +78,11 @@ class MeasuredComparison:
 
     def to_xarray(self) -> xr.Dataset:
         """The columns of `to_dataframe` along "edit", with the correlation and the certificate."""
-        found = self.table.rename_axis("edit").to_xarray()
+        result = self.table.rename_axis("edit").to_xarray()
         names = ("sequence", "target", "r", "low", "high", "rho", "same_sign")
-        found.attrs |= {name: getattr(self, name) for name in names}
-        found.attrs["certificate"] = self.certificate.to_json()
-        return found
+        result.attrs |= {name: getattr(self, name) for name in names}
+        result.attrs["certificate"] = self.certificate.to_json()
+        return result
 
     def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
         """Measured against predicted effects; see `plot.measured_scatter`."""

@@ -94,9 +94,9 @@ class _Stretches:
 
     def to_xarray(self) -> xr.Dataset:
         """The columns of `to_dataframe` along "row", with the certificate."""
-        found = self.table.rename_axis("row").to_xarray()
-        found.attrs |= {"target": self.target, "certificate": self.certificate.to_json()}
-        return found
+        result = self.table.rename_axis("row").to_xarray()
+        result.attrs |= {"target": self.target, "certificate": self.certificate.to_json()}
+        return result
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crossdna_interpret.dna import alphabet
-from crossdna_interpret.results.averaged import OverTargets
+from crossdna_interpret.results.averaged import MultiTarget
 from crossdna_interpret.results.certificate import Certificate, freeze
 from crossdna_interpret.results.pictures import draw
 from crossdna_interpret.results.tables import target_table
@@ -23,7 +23,7 @@ __all__ = ["Mutagenesis"]
 
 
 @dataclass(frozen=True, eq=False)
-class Mutagenesis(OverTargets):
+class Mutagenesis(MultiTarget):
     """In-silico mutagenesis: the prediction for every single-base substitution in a window.
 
     Attributes:

@@ -85,9 +85,9 @@ class Orientation:
 
     def to_xarray(self) -> xr.Dataset:
         """The rows of `to_dataframe`, with the certificate."""
-        found = self.to_dataframe().rename_axis("row").to_xarray()
-        found.attrs |= {"target": self.target, "certificate": self.certificate.to_json()}
-        return found
+        result = self.to_dataframe().rename_axis("row").to_xarray()
+        result.attrs |= {"target": self.target, "certificate": self.certificate.to_json()}
+        return result
 
     def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
         """Both orientations against each other; see `plot.orientation_scatter`."""

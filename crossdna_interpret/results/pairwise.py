@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from crossdna_interpret.dna import alphabet
-from crossdna_interpret.results.averaged import OverTargets
+from crossdna_interpret.results.averaged import MultiTarget
 from crossdna_interpret.results.certificate import Certificate, freeze
 from crossdna_interpret.results.pictures import draw
 
@@ -21,7 +21,7 @@ __all__ = ["PairwiseMutagenesis"]
 
 
 @dataclass(frozen=True, eq=False)
-class PairwiseMutagenesis(OverTargets):
+class PairwiseMutagenesis(MultiTarget):
     """Predictions for pairs of substitutions.
 
     Attributes:

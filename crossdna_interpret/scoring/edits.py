@@ -14,7 +14,7 @@ from crossdna_interpret.models.protocols import Compile, ModelLike, SequenceMode
 from crossdna_interpret.models.registry import resolve_model
 from crossdna_interpret.models.training_range import shown_elsewhere, warn_of_lengths, warn_outside_training
 from crossdna_interpret.results import EditScores
-from crossdna_interpret.results.averaged import averaged
+from crossdna_interpret.results.averaged import average_orientations
 from crossdna_interpret.scoring.many import run_edits_of_many
 from crossdna_interpret.scoring.runner import EditRun, run_edits
 from crossdna_interpret.scoring.targets import resolve_target
@@ -143,7 +143,7 @@ def score_edits(
     results = []
     for at, (editor, own) in enumerate(zip(editors, checked, strict=True)):
         by_model = [_scores(resolved, index, editor, own, run[at]) for run in runs]
-        results.append(averaged(*by_model) if rc_average else by_model[0])
+        results.append(average_orientations(*by_model) if rc_average else by_model[0])
     return results[0] if single else results
 
 

@@ -83,8 +83,8 @@ def predict(
         def score(batch: list[int]) -> np.ndarray:
             return score_ids(evaluated, np.stack([alphabet.encode(normal[row]) for row in batch]))
 
-        def keep(batch: list[int], found: np.ndarray) -> None:
-            for row, of_row in zip(batch, found, strict=True):
+        def keep(batch: list[int], result: np.ndarray) -> None:
+            for row, of_row in zip(batch, result, strict=True):
                 scores[row] = of_row
             bar.update(len(batch))
 

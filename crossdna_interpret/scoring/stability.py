@@ -85,8 +85,8 @@ def check_stability(
     """
     rows = min(size, 1 + len(_COMPOSITIONS))
     key = digest, len(ids), rows
-    found = _checked.get(key) if known else None
-    if found is None:
+    result = _checked.get(key) if known else None
+    if result is None:
         rng = np.random.default_rng(0)
         batch = np.stack([ids, *(rng.choice(4, len(ids), p=shares) for shares in _COMPOSITIONS)])
         first = score(ids[None])[0].astype(np.float64)
@@ -98,25 +98,25 @@ def check_stability(
         calls = np.zeros(len(first))
         for _ in range(_MANY_CALLS if (together > allowed).any() else _CALLS):
             calls = np.maximum(calls, np.abs(score(ids[None])[0] - first))
-        found = _checked[key] = _Differences(calls, together, between, allowed)
+        result = _checked[key] = _Differences(calls, together, between, allowed)
         while len(_checked) > _REMEMBERED:
             _checked.popitem(last=False)
     for difference, when in (
-        (found.calls, "from call to call; {beside}. Is there dropout that is always on, or other chance?"),
+        (result.calls, "from call to call; {beside}. Is there dropout that is always on, or other chance?"),
         (
-            found.together,
+            result.together,
             f"between alone and in a batch of {rows}; {{beside}}. It depends on what else is in a batch, as a "
             "BatchNorm without running statistics does. `batch_size`=1 scores each sequence by itself.",
         ),
     ):
-        if (difference > found.allowed).any():
-            worst = int((difference / np.maximum(found.allowed, np.finfo(float).tiny)).argmax())
-            ending = when.format(beside=f"scores of different sequences differ by {found.between[worst]:.2g}")
+        if (difference > result.allowed).any():
+            worst = int((difference / np.maximum(result.allowed, np.finfo(float).tiny)).argmax())
+            ending = when.format(beside=f"scores of different sequences differ by {result.between[worst]:.2g}")
             warnings.warn(
                 f"{model} gives one sequence scores that differ by {difference[worst]:.2g} {ending}",
                 UnstableModelWarning,
                 stacklevel=level_of_caller(),
             )
             break
-    checks = {"difference_between_calls": float(found.calls.max())}
-    return checks | ({"difference_in_a_batch": float(found.together.max())} if rows > 1 else {})
+    checks = {"difference_between_calls": float(result.calls.max())}
+    return checks | ({"difference_in_a_batch": float(result.together.max())} if rows > 1 else {})

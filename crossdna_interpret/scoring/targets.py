@@ -73,14 +73,14 @@ def select_targets(model: ModelLike, targets: str | int | Sequence[str | int]) -
     for each in wanted:
         if isinstance(each, str) and each not in numbers:
             if each in groups:
-                found = [numbers[name] for name in groups[each]]
+                result = [numbers[name] for name in groups[each]]
             else:
                 pattern = each.lower()
-                found = [number for number, name in enumerate(names) if fnmatch.fnmatchcase(name.lower(), pattern)]
-            if not found:
+                result = [number for number, name in enumerate(names) if fnmatch.fnmatchcase(name.lower(), pattern)]
+            if not result:
                 near = difflib.get_close_matches(each, [*names, *groups], cutoff=0.4) or [*groups, *names][:20]
                 raise ValueError(f"`targets` {each!r} matches none of {resolved.name}. Near: {', '.join(near)}.")
-            chosen |= dict.fromkeys(found)
+            chosen |= dict.fromkeys(result)
         else:
             chosen[resolve_target(resolved, each)] = None
     return Selected(resolved, tuple(chosen))

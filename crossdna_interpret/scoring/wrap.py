@@ -135,14 +135,14 @@ def _better_by_measurement(
         )
     tail = "N" if "N" in inputs.channels else ""
     orders = ["".join(order) + tail for order in itertools.permutations("ACGT")]
-    found = {order: _correlation(predict(seqs, _in_order(model, inputs, order))[:, 0], values) for order in orders}
-    best = max(found, key=lambda order: found[order])
-    own = found[inputs.channels] if inputs.channels in found else _correlation(predict(seqs, model)[:, 0], values)
-    if found[best] < own + _MARGIN:
+    result = {order: _correlation(predict(seqs, _in_order(model, inputs, order))[:, 0], values) for order in orders}
+    best = max(result, key=lambda order: result[order])
+    own = result[inputs.channels] if inputs.channels in result else _correlation(predict(seqs, model)[:, 0], values)
+    if result[best] < own + _MARGIN:
         return None
     return (
         f"{model.name} predicts {len(values)} measured values with r = {own:.2f} if its channels are "
-        f"{inputs.channels}, and with r = {found[best]:.2f} if they are {best}. Is `channels` right?"
+        f"{inputs.channels}, and with r = {result[best]:.2f} if they are {best}. Is `channels` right?"
     )
 
 
@@ -159,8 +159,8 @@ def _better_by_strands(model: Wrapped, inputs: OneHot) -> str | None:
         for partner in "TCG":  # of A
             others = [base for base in "CGT" if base != partner]
             pairs = {"A": partner, partner: "A", others[0]: others[1], others[1]: others[0]}
-            turned = np.array([alphabet.BASES.index(pairs[base]) for base in alphabet.BASES])[ids[:, ::-1]]
-            agreement[partner] = _correlation(own, _first(evaluated, turned))
+            reverse = np.array([alphabet.BASES.index(pairs[base]) for base in alphabet.BASES])[ids[:, ::-1]]
+            agreement[partner] = _correlation(own, _first(evaluated, reverse))
     best = max(agreement, key=lambda partner: agreement[partner])
     if best == "T" or agreement[best] < max(_ALIKE, agreement["T"] + _MARGIN):
         return None

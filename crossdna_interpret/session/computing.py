@@ -16,7 +16,7 @@ from crossdna_interpret.attribution.gradients import input_gradient, integrated_
 from crossdna_interpret.attribution.mutagenesis import ism
 from crossdna_interpret.dna.strand import reverse_complement
 from crossdna_interpret.models.training_range import shown_elsewhere
-from crossdna_interpret.progress import followed
+from crossdna_interpret.progress import progress_callback
 from crossdna_interpret.results import Attribution, Mutagenesis, StrandExchange
 from crossdna_interpret.scoring.predict import predict
 from crossdna_interpret.scoring.targets import select_targets
@@ -168,10 +168,10 @@ class Computing:
             if getattr(self.known(question), stage) is not None:
                 continue
             told(stage, 0, 0)
-            with followed(told), shown_elsewhere():
-                found = self._found(stage, question)
+            with progress_callback(told), shown_elsewhere():
+                result = self._found(stage, question)
             with self._settled:
-                self._known[question] = replace(self.known(question), **found)
+                self._known[question] = replace(self.known(question), **result)
                 self._known.move_to_end(question)
                 while len(self._known) > _REMEMBERED:
                     self._known.popitem(last=False)

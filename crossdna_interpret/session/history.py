@@ -153,8 +153,8 @@ class History:
                 assert step.edit is not None
                 lines.append(f'    ({step.edit.start}, {step.edit.end}, "{step.edit.string}"),  # {step.label}')
             lines += ["]:", "    sequence = sequence[:start] + string + sequence[end:]"]
-        given = "" if model is None else repr(model)
-        lines += ["", f"model = cdi.load_model({given})  # {name}", f"cdi.predict(sequence, model)[0, {target}]", ""]
+        value = "" if model is None else repr(model)
+        lines += ["", f"model = cdi.load_model({value})  # {name}", f"cdi.predict(sequence, model)[0, {target}]", ""]
         return "\n".join(lines)
 
 

@@ -207,9 +207,9 @@ class Session:
     @property
     def attribution(self) -> Attribution | Mutagenesis | None:
         """Of the present sequence, by the method that is set; None while it is not known yet."""
-        found = self.results
+        result = self.results
         of_method: Attribution | Mutagenesis | None = getattr(
-            found, "mutagenesis" if self.method == "ism" else self.method
+            result, "mutagenesis" if self.method == "ism" else self.method
         )
         return of_method
 

@@ -17,7 +17,7 @@ from crossdna_interpret.models.protocols import Exchange, ModelLike, SequenceMod
 from crossdna_interpret.models.registry import resolve_model
 from crossdna_interpret.models.training_range import warn_outside_training
 from crossdna_interpret.results import CompletenessWarning, ExchangeEffects, StrandExchange
-from crossdna_interpret.results.averaged import averaged
+from crossdna_interpret.results.averaged import average_orientations
 from crossdna_interpret.scoring.batches import available_memory, in_one_thread, require_memory
 from crossdna_interpret.scoring.forward import evaluation_mode, score_ids
 from crossdna_interpret.scoring.provenance import certify
@@ -104,8 +104,8 @@ def strand_exchange(
     with evaluation_mode(resolved) as evaluated:
         results = [_share_out(sequence, evaluated, index) for sequence in sequences]
         if rc_average:
-            turned = [_share_out(strand.reverse_complement(sequence), evaluated, index) for sequence in sequences]
-            results = [averaged(one, _mirrored(other)) for one, other in zip(results, turned, strict=True)]
+            reverse = [_share_out(strand.reverse_complement(sequence), evaluated, index) for sequence in sequences]
+            results = [average_orientations(one, _mirrored(other)) for one, other in zip(results, reverse, strict=True)]
     return results[0] if alphabet.is_single(seq) else results
 
 
@@ -136,26 +136,26 @@ def _require_memory_of_map(length: int, dtype: torch.dtype) -> None:
         )
 
 
-def _effects(found: Any, whole: Tensor, one_way: list[Tensor]) -> tuple[ExchangeEffects, Tensor]:
+def _effects(result: Any, whole: Tensor, one_way: list[Tensor]) -> tuple[ExchangeEffects, Tensor]:
     """Scores with all messages, with those of one direction, and with none; and the change at each position."""
     none = torch.zeros_like(whole)
-    effects = ExchangeEffects(*(found.score(messages) for messages in (whole, *one_way, none)))
+    effects = ExchangeEffects(*(result.score(messages) for messages in (whole, *one_way, none)))
     with torch.no_grad():
-        return effects, (found.position_scores(whole[None]) - found.position_scores(none[None]))[0]
+        return effects, (result.position_scores(whole[None]) - result.position_scores(none[None]))[0]
 
 
 def _share_out(sequence: str, model: SequenceModel, target: int) -> StrandExchange:
-    found = in_one_thread(
+    result = in_one_thread(
         model, lambda: exchange_of(model, "strand exchange").messages(alphabet.encode(sequence), target)
     )
-    whole = found.parts.sum(1)
+    whole = result.parts.sum(1)
     one_way = [whole * whole.new_tensor(kept)[:, None, None] for kept in ((1, 0), (0, 1))]
-    effects, changes = in_one_thread(model, lambda: _effects(found, whole, one_way))
+    effects, changes = in_one_thread(model, lambda: _effects(result, whole, one_way))
     steps, allowed = _STEPS, _TOLERANCE * float(changes.abs().sum()) + 1e-14
     while True:
-        gradient = found.path_gradient(whole, steps)
+        gradient = result.path_gradient(whole, steps)
         by_receiver = (gradient * whole).sum(-1)
-        error = float((by_receiver[0] + by_receiver[1, found.partner] - changes).abs().sum())
+        error = float((by_receiver[0] + by_receiver[1, result.partner] - changes).abs().sum())
         if error <= allowed or steps >= _MOST_STEPS:
             break
         steps *= 2
@@ -167,17 +167,17 @@ def _share_out(sequence: str, model: SequenceModel, target: int) -> StrandExchan
             stacklevel=level_of_caller(),
         )
     dtype = np.float64 if model.dtype == torch.float64 else np.float32
-    by_source, bias = in_one_thread(model, lambda: found.shares(gradient, dtype))
+    by_source, bias = in_one_thread(model, lambda: result.shares(gradient, dtype))
     plain = float(score_ids(model, alphabet.encode(sequence)[None])[0, target])
     return StrandExchange(
         sequence=sequence,
         target=model.targets[target],
-        sources=found.sources[:-1],
+        sources=result.sources[:-1],
         by_source=by_source,
         bias=bias,
-        gate_channels=found.gates.numpy().astype(dtype),
-        fusion_gate=found.fusion_gate().mean(-1).numpy().astype(dtype),
-        partner=found.partner,
+        gate_channels=result.gates.numpy().astype(dtype),
+        fusion_gate=result.fusion_gate().mean(-1).numpy().astype(dtype),
+        partner=result.partner,
         effects=effects,
         certificate=certify(
             model,

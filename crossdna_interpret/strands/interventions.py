@@ -86,10 +86,10 @@ def ablate_exchange(
     warn_outside_training(resolved, [sequence], level_of_caller())
     require_memory(resolved, 1, len(sequence))
     with evaluation_mode(resolved) as evaluated:
-        found = in_one_thread(
+        result = in_one_thread(
             evaluated, lambda: exchange_of(evaluated, _WHAT).messages(alphabet.encode(sequence), index)
         )
-    choice = _Choice.of(found, len(sequence), direction, positions, side, sources)
+    choice = _Choice.of(result, len(sequence), direction, positions, side, sources)
     order = torch.from_numpy(np.random.default_rng(seed).permutation(len(sequence)))
 
     def replaced(values: Tensor) -> Tensor:
@@ -100,22 +100,22 @@ def ablate_exchange(
         return other.contiguous()
 
     if side == "receiver":
-        everything = changed = replaced(found.parts)
-        alone = found.parts
+        everything = changed = replaced(result.parts)
+        alone = result.parts
     else:
-        here, elsewhere = choice.at[:, None], replaced(found.states)
-        everything = found.messages(elsewhere)
-        changed = found.messages(torch.where(here, elsewhere, found.states))
-        alone = found.messages(torch.where(here, found.states, elsewhere))
+        here, elsewhere = choice.at[:, None], replaced(result.states)
+        everything = result.messages(elsewhere)
+        changed = result.messages(torch.where(here, elsewhere, result.states))
+        alone = result.messages(torch.where(here, result.states, elsewhere))
     return ExchangeAblation(
         sequence=sequence,
         target=resolved.targets[index],
         **choice.described,
-        reference=_score(found, found.parts),
-        prediction=_score(found, torch.where(choice.mask, changed, found.parts)),
+        reference=_score(result, result.parts),
+        prediction=_score(result, torch.where(choice.mask, changed, result.parts)),
         replacement=replacement,
-        only=_score(found, torch.where(choice.mask, alone, everything)),
-        none=_score(found, everything),
+        only=_score(result, torch.where(choice.mask, alone, everything)),
+        none=_score(result, everything),
         certificate=certify(
             resolved,
             "ablate_exchange, after the branches in float64",
@@ -175,28 +175,28 @@ def patch_exchange(
     warn_outside_training(resolved, [sender, sequence], level_of_caller())
     require_memory(resolved, 1, len(sequence))
     with evaluation_mode(resolved) as evaluated:
-        given, found = in_one_thread(
+        source, result = in_one_thread(
             evaluated,
             lambda: [exchange_of(evaluated, _WHAT).messages(alphabet.encode(seq), index) for seq in (sender, sequence)],
         )
-    choice = _Choice.of(found, len(sequence), direction, positions, side, sources)
-    changed = given.parts
+    choice = _Choice.of(result, len(sequence), direction, positions, side, sources)
+    changed = source.parts
     if side == "sender":
-        changed = found.messages(torch.where(choice.at[:, None], given.states, found.states))
+        changed = result.messages(torch.where(choice.at[:, None], source.states, result.states))
     return ExchangePatch(
         sequence=sequence,
         target=resolved.targets[index],
         **choice.described,
-        reference=_score(found, found.parts),
-        prediction=_score(found, torch.where(choice.mask, changed, found.parts)),
+        reference=_score(result, result.parts),
+        prediction=_score(result, torch.where(choice.mask, changed, result.parts)),
         source_sequence=sender,
-        source_prediction=_score(given, given.parts),
+        source_prediction=_score(source, source.parts),
         certificate=certify(resolved, "patch_exchange, after the branches in float64", settings={}, checks={}),
     )
 
 
-def _score(found: Any, parts: Tensor) -> float:
-    score: float = found.score(parts.sum(1))
+def _score(result: Any, parts: Tensor) -> float:
+    score: float = result.score(parts.sum(1))
     return score
 
 

@@ -80,9 +80,9 @@ def orientation(
     forward, reverse = (predict(sequences, each)[:, index] for each in (resolved, turned_model))
     explain: Callable[..., Any] = ism if method == "ism" else integrated_gradients
     explained = [explain(sequences, each, target=index) for each in (resolved, turned_model)]
-    as_given, turned = ([result.importance for result in results] for results in explained)
-    r = np.array([correlation(one, other)[0] for one, other in zip(as_given, turned, strict=True)])
-    worst = np.array([np.abs(one - other).max() for one, other in zip(as_given, turned, strict=True)])
+    as_given, of_reverse = ([result.importance for result in results] for results in explained)
+    r = np.array([correlation(one, other)[0] for one, other in zip(as_given, of_reverse, strict=True)])
+    worst = np.array([np.abs(one - other).max() for one, other in zip(as_given, of_reverse, strict=True)])
     exchanged, shifts, shifted = _with_other_choices(resolved, index, sequences)
     return Orientation(
         sequences=tuple(sequences),
@@ -182,6 +182,6 @@ def _table(
         change = np.abs(scores - forward)
         rows.append((f"block boundaries moved by {shift}", "mean size of the change", mean(change, seed=seed)))
     return pd.DataFrame(
-        [(compared, statistic, *found, len(forward)) for compared, statistic, found in rows],
+        [(compared, statistic, *result, len(forward)) for compared, statistic, result in rows],
         columns=["compared", "statistic", "value", "low", "high", "n"],
     )

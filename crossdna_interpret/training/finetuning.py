@@ -106,8 +106,8 @@ class Finetuning(Supervised):
         total, count = torch.zeros_like(self.centred.mean, dtype=torch.float64), 0
         for ids, *_ in Batches(chosen, 64, seed=None):
             x = self.encode(ids.to(self.device))
-            for turned in (x, strand.reverse_complement(x)):
-                pooled = self.features(turned)
+            for reverse in (x, strand.reverse_complement(x)):
+                pooled = self.features(reverse)
                 total += pooled.sum(0, dtype=torch.float64)
                 count += len(pooled)
         self.centred.mean.copy_(total / count)

@@ -125,8 +125,8 @@ def reverse_complement_loss(logits: Tensor, of_reverse_complement: Tensor) -> Te
     Mean over positions of the Jensen-Shannon divergence, in nats: zero for a model that reads both strands alike. The
     complement is the true one, A with T and C with G.
     """
-    turned = strand.reverse_complement(of_reverse_complement, channel_axis=-1)
-    p, q = logits.log_softmax(-1), turned.log_softmax(-1)
+    reverse = strand.reverse_complement(of_reverse_complement, channel_axis=-1)
+    p, q = logits.log_softmax(-1), reverse.log_softmax(-1)
     middle = torch.logaddexp(p, q) - torch.log(torch.tensor(2.0, dtype=p.dtype, device=p.device))
     halves = [F.kl_div(middle, x, reduction="none", log_target=True).sum(-1).mean() for x in (p, q)]
     return (halves[0] + halves[1]) / 2

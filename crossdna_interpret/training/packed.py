@@ -36,8 +36,8 @@ class Packed(Sequence[np.ndarray]):
     def __getitem__(self, at: int | slice | np.ndarray) -> np.ndarray | Packed:
         if isinstance(at, (slice, np.ndarray)):
             return Packed(self.bases, self.starts[at], self.ends[at])
-        found: np.ndarray = self.bases[self.starts[at] : self.ends[at]]
-        return found
+        result: np.ndarray = self.bases[self.starts[at] : self.ends[at]]
+        return result
 
 
 def packed(pieces: Iterable[Sequence[np.ndarray]]) -> Packed:

@@ -132,13 +132,13 @@ class Pretraining(SeededModule):
             gate = _joined(seen, "fusion.gate_logits") / self.model.config.gate_temp
             terms["gate"] = fusion_gate_loss(gate, pairs)
         if weights["reverse_complement"]:
-            turned, _ = self._read(self.model, strand.reverse_complement(shown))
-            terms["reverse_complement"] = reverse_complement_loss(logits, turned)
+            reverse, _ = self._read(self.model, strand.reverse_complement(shown))
+            terms["reverse_complement"] = reverse_complement_loss(logits, reverse)
         return terms
 
     def training_step(self, batch: Tensor, batch_index: int) -> Tensor:
-        turned = torch.rand(len(batch), 1, device=batch.device) < 0.5
-        terms = self.terms(torch.where(turned, strand.reverse_complement_ids(batch), batch))
+        reverse = torch.rand(len(batch), 1, device=batch.device) < 0.5
+        terms = self.terms(torch.where(reverse, strand.reverse_complement_ids(batch), batch))
         weights = self.weights()
         loss = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
         self.log_dict({f"train_{name}": term.detach() for name, term in terms.items()})

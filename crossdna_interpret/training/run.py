@@ -105,10 +105,10 @@ class _StopAtNaN(Callback):
     """A loss that is not a number, in any of the processes, stops all of them before it reaches the weights."""
 
     def on_before_optimizer_step(self, trainer: Any, module: Any, optimizer: Any) -> None:
-        found = trainer.callback_metrics.get("train_loss")
-        if found is None:
+        result = trainer.callback_metrics.get("train_loss")
+        if result is None:
             return
-        loss = float(trainer.strategy.reduce(found.detach().clone()))
+        loss = float(trainer.strategy.reduce(result.detach().clone()))
         if not math.isfinite(loss):
             raise TrainingError(
                 f"The loss is {loss} at step {trainer.global_step + 1}; a lower learning rate may help. "

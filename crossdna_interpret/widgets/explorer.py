@@ -150,14 +150,14 @@ class Explorer(ipywidgets.VBox):
         try:
             start, end = region
             side: Any = self.exchange.side
-            found = self.session.silence(start, end, side=side)
+            result = self.session.silence(start, end, side=side)
         except (ValueError, TypeError) as error:
             self.exchange.note = str(error)
             return
         what = "receive" if self.exchange.side == "receiver" else "send"
         self.exchange.note = (
-            f"Without what {start} to {end - 1} {what}: {found.reference:.3f} → {found.prediction:.3f} "
-            f"({found.delta:+.3f}); with it alone {found.sufficiency:+.3f} above none."
+            f"Without what {start} to {end - 1} {what}: {result.reference:.3f} → {result.prediction:.3f} "
+            f"({result.delta:+.3f}); with it alone {result.sufficiency:+.3f} above none."
         )
 
     # What there is to see
@@ -172,13 +172,13 @@ class Explorer(ipywidgets.VBox):
                 self._show_all()
 
     def _show_all(self) -> None:
-        session, found = self.session, self.session.results
+        session, computed = self.session, self.session.results
         wild = wild_letters(session.wild_type, session.step.origin)
         self._show_error()
         if self._noted != (session.sequence, session.target):
             self._noted, self.exchange.note = (session.sequence, session.target), ""
         shown: list[tuple[Any, Any]] = [
-            (self.logo, session.attribution), (self.mutations, found.mutagenesis), (self.exchange, found.exchange)
+            (self.logo, session.attribution), (self.mutations, computed.mutagenesis), (self.exchange, computed.exchange)
         ]  # fmt: skip
         for view, result in shown:
             if result is None:
@@ -209,7 +209,7 @@ class Explorer(ipywidgets.VBox):
             view.sequence, view.wild, view.stale = sequence, wild, True
 
     def _prediction_html(self) -> str:
-        session, found = self.session, self.session.results
+        session, result = self.session, self.session.results
         # A word on the range comes with the sequence, before any number does.
         problem = session.outside_training
         outside = "" if problem is None else (
@@ -220,10 +220,10 @@ class Explorer(ipywidgets.VBox):
         said = (
             "<div class='cdi-said' aria-live='polite' style='min-height:54px;line-height:22px;overflow-wrap:anywhere'>"
         )
-        if session.prediction is None or found.reverse_prediction is None:
+        if session.prediction is None or result.reverse_prediction is None:
             return f"{said}<div style='min-height:30px'>predicting…</div>{outside}</div>"
-        reverse = float(found.reverse_prediction[session.target])
-        symmetric = found.symmetric is not None and found.symmetric[session.target]
+        reverse = float(result.reverse_prediction[session.target])
+        symmetric = result.symmetric is not None and result.symmetric[session.target]
         gap = "equal by construction" if symmetric else f"gap {reverse - session.prediction:+.3f}"
         parts = [
             f"<b>{html.escape(session.target_name)}</b> "
@@ -283,10 +283,10 @@ class Explorer(ipywidgets.VBox):
 
     def figure(self) -> Figure | None:
         """Everything in one picture, or None while nothing is known."""
-        session, found = self.session, self.session.results
-        if session.attribution is None or found.mutagenesis is None:
+        session, result = self.session, self.session.results
+        if session.attribution is None or result.mutagenesis is None:
             return None
-        rows = [2.0, 1.1] + ([2.6] if found.exchange is not None else [])
+        rows = [2.0, 1.1] + ([2.6] if result.exchange is not None else [])
         figure = Figure(figsize=(14, 1.6 + 1.7 * sum(rows)), layout="constrained")
         axes = figure.subplots(len(rows), 1, height_ratios=rows)
         if isinstance(session.attribution, Attribution):
@@ -297,9 +297,9 @@ class Explorer(ipywidgets.VBox):
         score = "" if session.prediction is None else f", predicted {target} {session.prediction:.3f}"
         title = f"{name} ({shortened(session.step.label)}){score}"
         axes[0].set_title(title, loc="left", fontsize=10, parse_math=False)
-        plot.mutagenesis_map(found.mutagenesis, ax=axes[1])
-        if found.exchange is not None:
-            plot.exchange_arcs(found.exchange, ax=axes[2])
+        plot.mutagenesis_map(result.mutagenesis, ax=axes[1])
+        if result.exchange is not None:
+            plot.exchange_arcs(result.exchange, ax=axes[2])
         return figure
 
     def _ipython_display_(self) -> None:

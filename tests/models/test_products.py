@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from crossdna_interpret.models.crossdna import linear as products
-from crossdna_interpret.models.crossdna.linear import by_tiles, sum_of_products
+from crossdna_interpret.models.crossdna.linear import sum_of_products, tiled
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -45,7 +45,7 @@ def test_tiles_are_what_the_whole_is(rows: int, monkeypatch: pytest.MonkeyPatch)
         return F.linear(tile, weight).square_()
 
     kept = x.clone()
-    result = by_tiles(compute, x, 3)
+    result = tiled(compute, x, 3)
     assert result.shape == (2, rows, 2)
     torch.testing.assert_close(result, (x @ weight.T).square())
     assert torch.equal(x, kept)

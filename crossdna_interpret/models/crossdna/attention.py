@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
-from crossdna_interpret.models.crossdna.linear import by_tiles
+from crossdna_interpret.models.crossdna.linear import tiled
 from crossdna_interpret.models.crossdna.native.bindings import active_kernels
 from crossdna_interpret.models.crossdna.plain import is_plain
 from crossdna_interpret.models.crossdna.states import AttentionPast, AttentionTrace, Resumed
@@ -23,9 +23,9 @@ def rotary_table(length: int, dim: int, theta: float, like: Tensor, start: int =
     They are at least float32: there are no complex numbers of lower precision.
     """
     longest = 1 << (start + length - 1).bit_length()
-    asked = longest, dim, theta, torch.promote_types(like.dtype, torch.float32), like.device
+    models = longest, dim, theta, torch.promote_types(like.dtype, torch.float32), like.device
     # What is made while a graph is captured is part of that graph, and nothing to keep.
-    cos, sin = _make_table(*asked) if torch.compiler.is_compiling() else _kept_table(*asked)
+    cos, sin = _make_table(*models) if torch.compiler.is_compiling() else _kept_table(*models)
     return cos[start : start + length], sin[start : start + length]
 
 
@@ -45,8 +45,8 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotary embedding of x (B, l, heads, d), of which channels 2i and 2i + 1 make up pair i; tables (l, d / 2)."""
     exact = x if x.dtype == torch.float64 else x.float()  # there are no complex numbers of half precision
     pairs = torch.view_as_complex(exact.unflatten(-1, (-1, 2)))
-    turned = pairs * torch.complex(cos, sin).to(pairs.dtype).unsqueeze(1)
-    return torch.view_as_real(turned).flatten(-2).to(x.dtype)
+    reverse = pairs * torch.complex(cos, sin).to(pairs.dtype).unsqueeze(1)
+    return torch.view_as_real(reverse).flatten(-2).to(x.dtype)
 
 
 def windowed_attention(q: Tensor, k: Tensor, v: Tensor, window: int, past: AttentionPast | None = None) -> Tensor:
@@ -167,4 +167,4 @@ class GatedMLP(nn.Module):
             gate, up = (F.linear(rows, each) for each in weight.chunk(2))
             return self.down_proj(F.silu(gate, inplace=True).mul_(up))
 
-        return by_tiles(tile, x, len(weight))
+        return tiled(tile, x, len(weight))

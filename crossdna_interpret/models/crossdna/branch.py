@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from crossdna_interpret.models.crossdna.attention import Attention, GatedMLP
 from crossdna_interpret.models.crossdna.comba import Comba
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
-from crossdna_interpret.models.crossdna.linear import joined_linear
+from crossdna_interpret.models.crossdna.linear import split_linear
 from crossdna_interpret.models.crossdna.native.bindings import active_kernels
 from crossdna_interpret.models.crossdna.states import AttentionPast, AttentionTrace, Resumed
 from crossdna_interpret.models.hooks import HookPoint
@@ -56,7 +56,7 @@ class Layer(nn.Module):
         normed = self._normed(m, self.mixer_norm, SCALE)
         h = m + self.hook_attention(self.attention(normed, past, trace, resumed), where) / SCALE
         t = h + self.hook_mlp(self.mlp(self._normed(h, self.mlp_norm)), where)
-        logits = joined_linear([m, t], self.gate)
+        logits = split_linear([m, t], self.gate)
         kernels = active_kernels(m)
         if kernels is not None:
             return self.hook_out(kernels.gate_norm(m, t, logits, self.out_norm), where)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from crossdna_interpret.models.crossdna.blocks import BlockPair
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
-from crossdna_interpret.models.crossdna.linear import by_tiles, joined_linear, sum_of_products
+from crossdna_interpret.models.crossdna.linear import split_linear, sum_of_products, tiled
 from crossdna_interpret.models.crossdna.native.bindings import Kernels, active_kernels
 from crossdna_interpret.models.crossdna.plain import is_plain
 from crossdna_interpret.models.hooks import HookPoint
@@ -51,7 +51,7 @@ class Context(nn.Module):
             image = padded.unflatten(1, (-1, dilation)).permute(0, 3, 1, 2)
             image = F.conv2d(image, weight.unsqueeze(-1), padding=(KERNEL // 2, 0), groups=x.shape[-1])
             seen.append(image.permute(0, 2, 3, 1).flatten(1, 2))
-        return joined_linear([each[:, :length] for each in seen], self.mix)
+        return split_linear([each[:, :length] for each in seen], self.mix)
 
 
 class TokenBridge(nn.Module):
@@ -127,7 +127,7 @@ class Residual(nn.Module):
         def tile(rows: Tensor) -> Tensor:
             return self.linear2(torch.ops.aten.gelu_(self.linear1(rows))).add_(rows)  # without two more tensors
 
-        return by_tiles(tile, x, self.linear1.out_features)
+        return tiled(tile, x, self.linear1.out_features)
 
 
 class Fusion(nn.Module):
@@ -152,7 +152,7 @@ class Fusion(nn.Module):
     def forward(self, a: Tensor, b: Tensor, pair: BlockPair) -> Tensor:
         where = pair.merged
         a, b = self.project_a(a), self.project_b(b)
-        logits = self.hook_gate_logits(joined_linear([a, b], self.gate), where)
+        logits = self.hook_gate_logits(split_linear([a, b], self.gate), where)
         kernels = active_kernels(a)
         if kernels is not None and not bool(self.steps < self.freeze_steps):
             return self.hook_out(kernels.gate_norm(b, a, logits, None, self.temperature), where)

@@ -106,7 +106,7 @@ def _exact(module: nn.Module) -> Any:
 
 
 @dataclass(frozen=True)
-class _Way:
+class _Direction:
     """One direction in one block: where its sender and its receiver lie, and what makes the message."""
 
     direction: int
@@ -117,7 +117,7 @@ class _Way:
     pool: nn.Linear
 
     @classmethod
-    def both(cls, bridge: TokenBridge, pair: blocks.BlockPair) -> tuple[_Way, _Way]:
+    def both(cls, bridge: TokenBridge, pair: blocks.BlockPair) -> tuple[_Direction, _Direction]:
         forward, reverse = (slice(at.start, at.end) for at in (pair.forward, pair.reverse))
         from_a = bridge.context_of_a, bridge.project_a_to_b, bridge.pool_a_to_b
         from_b = bridge.context_of_b, bridge.project_b_to_a, bridge.pool_b_to_a
@@ -185,7 +185,7 @@ class Messages:
         self.bridge: TokenBridge = _exact(_bridge_of(model))
         self.fusion: Fusion = _exact(model.fusion)
         self.readout = _Readout.of(model, target, len(ids)).exact()
-        self.ways = [way for pair in self.pairs for way in _Way.both(self.bridge, pair)]
+        self.ways = [way for pair in self.pairs for way in _Direction.both(self.bridge, pair)]
         self.states = torch.empty(2, len(ids), model.config.d_model, dtype=torch.float64, device="cpu")
         self.gates = torch.empty_like(self.states)
         self.partner = np.empty(len(ids), dtype=np.int64)

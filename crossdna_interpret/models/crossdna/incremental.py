@@ -44,7 +44,7 @@ class _LayerTrace:
     attention: AttentionTrace = field(default_factory=AttentionTrace)
 
 
-class _Reading:
+class _ReferencePass:
     """One branch's pass over one block of the reference, which other sequences can resume anywhere."""
 
     def __init__(self, branch: Branch, features: Tensor) -> None:
@@ -151,7 +151,7 @@ class Incremental:
         loci = [(pair.branch_a, pair.branch_b) for pair in self.pairs]
         self._seen_from = np.array([[each.start - SPILL for each in two] for two in loci])
         self._seen_to = np.array([[each.end + SPILL for each in two] for two in loci])
-        self._readings: OrderedDict[tuple[int, str], _Reading] = OrderedDict()
+        self._readings: OrderedDict[tuple[int, str], _ReferencePass] = OrderedDict()
         self._lock = threading.Lock()
         self._stem: dict[str, tuple[Tensor, Tensor | None, Tensor]] = {
             "forward": self._stem_matrix("forward"), "reverse": self._stem_matrix("reverse")
@@ -208,7 +208,7 @@ class Incremental:
         for branch, locus in ((self.model.branch_a, pair.branch_a), (self.model.branch_b, pair.branch_b)):
             old = self._old_locus(pair.index, locus)
             before = None if old is None else _around(self.reference, old)
-            sides.append(_Side(branch, locus, _around(ids, locus), before))
+            sides.append(_BranchDiff(branch, locus, _around(ids, locus), before))
         rows = np.flatnonzero(sides[0].differs | sides[1].differs)
         if not len(rows):
             return rows, self.model.stem.conv_forward.weight.new_empty(0)
@@ -222,12 +222,12 @@ class Incremental:
         pair = self.pairs[index]
         return pair.branch_a if pair.branch_a.strand == locus.strand else pair.branch_b
 
-    def _read(self, side: _Side, rows: np.ndarray, index: int) -> Tensor:
+    def _read(self, side: _BranchDiff, rows: np.ndarray, index: int) -> Tensor:
         """What a branch gives for the rows, (rows, m, H), in its reading order."""
         first = side.first[rows]
         moving = np.flatnonzero(side.differs[rows])
         start = int(first[moving].min()) if len(moving) else side.size
-        if side.before is None or (len(moving) == len(rows) and not self._worth(side, start, index)):
+        if side.before is None or (len(moving) == len(rows) and not self._reuse_pays(side, start, index)):
             features = self._features(side.locus.strand, side.letters[rows])
             return side.branch(features)
         reading = self._reading(side, index)
@@ -241,7 +241,7 @@ class Incremental:
         out[torch.from_numpy(moving).to(out.device)] = new
         return out
 
-    def _resumed(self, side: _Side, rows: np.ndarray, reading: _Reading) -> Tensor:
+    def _resumed(self, side: _BranchDiff, rows: np.ndarray, reading: _ReferencePass) -> Tensor:
         """What a branch gives for rows that differ, (rows, m, H), computed from the first difference of any on."""
         start = int(side.first[rows].min())
         stop = max(start + 1, int(side.last[rows].max()))
@@ -249,7 +249,7 @@ class Incremental:
         new = reading.resume(start, features, side.size)
         return torch.cat([reading.out[:, :start].expand(len(rows), -1, -1), new], dim=1) if start else new
 
-    def _resumed_each(self, side: _Side, rows: np.ndarray, reading: _Reading) -> Tensor:
+    def _resumed_each(self, side: _BranchDiff, rows: np.ndarray, reading: _ReferencePass) -> Tensor:
         """The same, computed for each row from its own first difference on."""
         starts = side.first[rows]
         sizes = np.minimum(np.maximum(side.last[rows] - starts, 1), side.size - starts)
@@ -258,16 +258,16 @@ class Incremental:
         features = self._features(side.locus.strand, letters)  # (., 1, H)
         return reading.resume_each(starts, features.transpose(0, 1), sizes, side.size)
 
-    def _worth(self, side: _Side, start: int, index: int) -> bool:
+    def _reuse_pays(self, side: _BranchDiff, start: int, index: int) -> bool:
         """Whether what can be shared is worth a reading of the reference, if there is none yet."""
         return (index, side.locus.strand) in self._readings or 8 * start >= side.size or side.stops_early
 
-    def _reading(self, side: _Side, index: int) -> _Reading:
+    def _reading(self, side: _BranchDiff, index: int) -> _ReferencePass:
         key = (index, side.locus.strand)
         with self._lock:  # several threads score; a reading that one of them makes is for all
             if key not in self._readings:
                 assert side.before is not None
-                self._readings[key] = _Reading(side.branch, self._features(side.locus.strand, side.before))
+                self._readings[key] = _ReferencePass(side.branch, self._features(side.locus.strand, side.before))
             self._readings.move_to_end(key)
             reading = self._readings[key]
             while len(self._readings) > 2 and sum(kept.nbytes for kept in self._readings.values()) > self.cache_bytes:
@@ -299,7 +299,7 @@ class Incremental:
         return (total / count.clamp(min=1)).to(self.model.dtype)
 
 
-class _Side:
+class _BranchDiff:
     """How the rows' letters in one block, as one branch reads them, differ from the reference's."""
 
     def __init__(self, branch: Branch, locus: spans.Locus, letters: np.ndarray, before: np.ndarray | None) -> None:

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from crossdna_interpret.models.crossdna.plain import is_plain
 
-__all__ = ["by_tiles", "joined_linear", "sum_of_products"]
+__all__ = ["split_linear", "sum_of_products", "tiled"]
 
 # Numbers between two products that stay in the caches until the second reads them: 4 MB of float32.
 _TILE = 1 << 20
 
 
-def joined_linear(parts: Sequence[Tensor], linear: nn.Module) -> Tensor:
+def split_linear(parts: Sequence[Tensor], linear: nn.Module) -> Tensor:
     """``linear(torch.cat(parts, -1))``, for a plain `nn.Linear` as a sum of products without the concatenation.
 
     Args:
@@ -33,7 +33,7 @@ def joined_linear(parts: Sequence[Tensor], linear: nn.Module) -> Tensor:
 
 
 def sum_of_products(parts: Sequence[Tensor], weight: Tensor, bias: Tensor | None) -> Tensor:
-    """``F.linear(torch.cat(parts, -1), weight, bias)`` without the concatenation; `parts` as in `joined_linear`."""
+    """``F.linear(torch.cat(parts, -1), weight, bias)`` without the concatenation; `parts` as in `split_linear`."""
     weights = weight.split([part.shape[-1] for part in parts], dim=1)
     total = F.linear(parts[0], weights[0], bias)
     rows = total.view(-1, total.shape[-1])
@@ -44,7 +44,7 @@ def sum_of_products(parts: Sequence[Tensor], weight: Tensor, bias: Tensor | None
     return rows.view(total.shape)
 
 
-def by_tiles(compute: Callable[[Tensor], Tensor], x: Tensor, between: int) -> Tensor:
+def tiled(compute: Callable[[Tensor], Tensor], x: Tensor, between: int) -> Tensor:
     """``compute(x)`` for a function of single positions, on so many at once that what it makes of them stays in caches.
 
     Args:

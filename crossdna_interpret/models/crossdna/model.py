@@ -158,12 +158,12 @@ class CrossDNA(nn.Module):
         self, x_forward: Tensor, x_reverse: Tensor, pairs: Sequence[blocks.BlockPair]
     ) -> list[tuple[Tensor, Tensor, blocks.BlockPair]]:
         """For each pair, what branch A and branch B give (N, l, H), each in the order in which it has read."""
-        given: list[tuple[Tensor, Tensor, blocks.BlockPair]] = []
+        outputs: list[tuple[Tensor, Tensor, blocks.BlockPair]] = []
         read = self._reader(x_forward, x_reverse)
         for alike in self._alike(pairs, x_forward.shape[0]):
             a, b = read(alike)
-            given += zip(a.chunk(len(alike)), b.chunk(len(alike)), alike, strict=True)
-        return sorted(given, key=lambda each: each[2].index)
+            outputs += zip(a.chunk(len(alike)), b.chunk(len(alike)), alike, strict=True)
+        return sorted(outputs, key=lambda each: each[2].index)
 
     def _reader(
         self, x_forward: Tensor, x_reverse: Tensor

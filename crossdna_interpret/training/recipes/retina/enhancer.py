@@ -146,17 +146,17 @@ def against_the_laboratory(model: CrossDNA, data: Path) -> dict[str, float]:
         pieces = [seqs[at : at + 64] for at in range(0, len(seqs), 64)]
         return np.concatenate([model(model.one_hot(piece))[:, 0].numpy() for piece in pieces])
 
-    found: dict[str, float] = {}
+    result: dict[str, float] = {}
     for split in ("valid", "train"):
         if (data / f"scanning_{split}.tsv.gz").is_file():
-            found[f"scanning_{split}_r"] = float(scanning(data / f"scanning_{split}.tsv.gz", scores)["r"].mean())
+            result[f"scanning_{split}_r"] = float(scanning(data / f"scanning_{split}.tsv.gz", scores)["r"].mean())
     try:
         pairs = crx_pairs(data / "valid.tsv.gz", scores)
     except NoPairsError:
-        return found
+        return result
     r, low, high = correlation(pairs["predicted"].to_numpy(), pairs["measured"].to_numpy())
     same = np.sign(pairs["predicted"]) == np.sign(pairs["measured"])
-    found |= {
+    result |= {
         "crx_pairs": len(pairs),
         "crx_r": r,
         "crx_low": low,
@@ -166,10 +166,10 @@ def against_the_laboratory(model: CrossDNA, data: Path) -> dict[str, float]:
     large = pairs["measured"].abs() > 1
     for name, chosen in (("large", large), ("active", large & (pairs["activity"] > 0))):
         if chosen.any():
-            found[f"crx_{name}"] = int(chosen.sum())
-            found[f"crx_{name}_same_sign"] = float(same[chosen].mean())
-            found[f"crx_{name}_fall"] = float((pairs["measured"][chosen] < 0).mean())
-    return found
+            result[f"crx_{name}"] = int(chosen.sum())
+            result[f"crx_{name}_same_sign"] = float(same[chosen].mean())
+            result[f"crx_{name}_fall"] = float((pairs["measured"][chosen] < 0).mean())
+    return result
 
 
 def main(argv: Sequence[str] | None = None) -> None:
