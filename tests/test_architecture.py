@@ -150,7 +150,7 @@ def imports(root: Path) -> Iterator[Import]:
 
 def violations(root: Path) -> list[str]:
     """One line for each import that the tables do not allow, and for each package without a rule."""
-    found = [
+    result = [
         f"{name} has no rule" for name in sorted({package_of(file, root) for file in modules(root)} - set(ALLOWED))
     ]
     for each in imports(root):
@@ -164,8 +164,8 @@ def violations(root: Path) -> list[str]:
             if importer in FRUGAL and imported not in sys.stdlib_module_names:
                 allowed &= imported in FRUGAL[importer]
         if not allowed:
-            found.append(f"{each.place}: {importer} -> {imported}")
-    return found
+            result.append(f"{each.place}: {importer} -> {imported}")
+    return result
 
 
 # The package
@@ -240,7 +240,7 @@ def test_no_family_of_models_is_imported_by_what_serves_all() -> None:
     assert "crossdna" in families
     for family in families:
         prefix = f"{NAME}.models.{family}"
-        importers = {name for name, found in graph.items() if any(each.startswith(prefix) for each in found)}
+        importers = {name for name, result in graph.items() if any(each.startswith(prefix) for each in result)}
         outside = {name for name in importers if not name.startswith((prefix, f"{NAME}.training."))}
         assert outside == set(), family
 
@@ -409,10 +409,10 @@ BAD = [
 
 @pytest.mark.parametrize(("module", "source", "imported"), BAD)
 def test_a_wrong_import_is_found(tmp_path: Path, module: str, source: str, imported: str) -> None:
-    found = violations(tree(tmp_path, {f"{module}.py": source}))
-    assert len(found) == 1, found
-    assert found[0].startswith(f"{NAME}/{module}.py:")
-    assert found[0].endswith(f": {module.split('/')[0]} -> {imported}")
+    result = violations(tree(tmp_path, {f"{module}.py": source}))
+    assert len(result) == 1, result
+    assert result[0].startswith(f"{NAME}/{module}.py:")
+    assert result[0].endswith(f": {module.split('/')[0]} -> {imported}")
 
 
 @pytest.mark.parametrize(

@@ -62,15 +62,15 @@ def test_ism_writes_one_table_for_each_record(tmp_path: Path, capsys: pytest.Cap
 @pytest.mark.parametrize("length", [255, 256, 1000, 4095, 4096, 100_000])
 def test_a_sequence_of_any_length_is_no_file_name(monkeypatch: pytest.MonkeyPatch, length: int) -> None:
     sequence = ("ACGTTGCA" * length)[:length]
-    given = []
+    value = []
 
     def write(sequences: dict[str, str], *_: object, **__: object) -> tuple[str, str]:
-        given.append(sequences)
+        value.append(sequences)
         return "page", "table"
 
     monkeypatch.setattr("crossdna_interpret.report.write_report", write)
     assert cli.main(["report", sequence]) == 0
-    assert given == [{"sequence": sequence}]
+    assert value == [{"sequence": sequence}]
 
 
 @pytest.mark.filterwarnings("ignore::crossdna_interpret.CompletenessWarning")
@@ -319,13 +319,13 @@ def test_scanning_prints_each_enhancer_and_their_mean(tmp_path: Path, capsys: py
     table.to_csv("scanning.tsv", sep="\t", index=False)
     assert cli.main(["scanning", "scanning.tsv", "-o", "out.tsv"]) == 0
     printed = capsys.readouterr().out
-    found = pd.read_csv("out.tsv", sep="\t").set_index("parent")["r"]
-    assert f"mean r {found.mean():.3f}, median r {found.median():.3f}, 2 enhancers" in printed
+    result = pd.read_csv("out.tsv", sep="\t").set_index("parent")["r"]
+    assert f"mean r {result.mean():.3f}, median r {result.median():.3f}, 2 enhancers" in printed
     for parent, group in table.groupby("parent"):
         base = group["base_sequence"].iloc[0]
         measured = pd.DataFrame({"sequence": group["sequence"], "effect": group["log2_activity"]})
         scored = cdi.score_edits(base, [cdi.edit_to(base, each) for each in group["sequence"]])
-        assert cdi.compare_with_measured(scored, measured).r == pytest.approx(found[parent], abs=1e-4)
+        assert cdi.compare_with_measured(scored, measured).r == pytest.approx(result[parent], abs=1e-4)
 
 
 def test_scanning_does_not_overwrite_what_it_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -113,11 +113,11 @@ def test_analyses_print_nothing_for_short_jobs(
 
 
 def test_a_listener_is_told_instead(stderr: Callable) -> None:
-    watched, told = stderr(terminal=True), []
-    with progress_callback(lambda *what: told.append(what)), progress(5, "scoring", "sequence") as bar:
+    watched, report = stderr(terminal=True), []
+    with progress_callback(lambda *what: report.append(what)), progress(5, "scoring", "sequence") as bar:
         bar.update(2)
         bar.update(3)
-    assert told == [("scoring", 2, 5), ("scoring", 5, 5)]
+    assert report == [("scoring", 2, 5), ("scoring", 5, 5)]
     assert watched.getvalue() == ""
     with progress(5, "scoring", "sequence") as bar:
         assert type(bar).__name__ == "tqdm"

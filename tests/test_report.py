@@ -214,10 +214,10 @@ def test_a_sequence_outside_of_the_training_range_is_marked(tmp_path: Path) -> N
      ("a.b.html", "a.b.tsv"), ("ü \u4e2d #1?.html", "ü \u4e2d #1?.tsv")],
 )  # fmt: skip
 def test_the_table_is_named_after_the_page(tmp_path: Path, out: str, table: str) -> None:
-    found = write_report({"e": "ACGTTGCAAGGCTT"}, tmp_path / out, Ordinary(), target=0)
-    assert found == (tmp_path / out, tmp_path / table)
+    result = write_report({"e": "ACGTTGCAAGGCTT"}, tmp_path / out, Ordinary(), target=0)
+    assert result == (tmp_path / out, tmp_path / table)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([out, table])
-    assert f'href="{quote(table)}"' in found[0].read_text(encoding="utf-8")
+    assert f'href="{quote(table)}"' in result[0].read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("out", ["x.tsv", "x.TSV"])

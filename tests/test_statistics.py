@@ -27,8 +27,8 @@ def test_where_nothing_varies_the_correlation_is_open() -> None:
 def test_the_interval_of_a_mean_is_that_of_scipys_bootstrap() -> None:
     values = np.random.default_rng(1).exponential(size=50)
     expected = stats.bootstrap((values,), np.mean, method="percentile", rng=2).confidence_interval
-    found, low, high = mean(values, seed=0, draws=10_000)
-    assert found == pytest.approx(values.mean())
+    result, low, high = mean(values, seed=0, draws=10_000)
+    assert result == pytest.approx(values.mean())
     assert (low, high) == pytest.approx((expected.low, expected.high), abs=0.02)
     assert mean(values, seed=3) == mean(values, seed=3) != mean(values, seed=4)
 

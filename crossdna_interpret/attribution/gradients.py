@@ -26,7 +26,7 @@ from crossdna_interpret.scoring.targets import resolve_target
 
 __all__ = ["input_gradient", "integrated_gradients"]
 
-BaselineName = Literal["shuffle", "zeros", "uniform"]
+BaselineName = Literal["auto", "shuffle", "zeros", "uniform"]
 Baseline = BaselineName | np.ndarray
 
 
@@ -36,7 +36,7 @@ def integrated_gradients(  # type: ignore[overload-overlap]  # a str is a Sequen
     model: ModelLike = None,
     *,
     target: str | int | None = None,
-    baseline: Baseline | None = None,
+    baseline: Baseline = "auto",
     shuffles: int = 8,
     seed: int = 0,
     steps: int = 24,
@@ -51,7 +51,7 @@ def integrated_gradients(
     model: ModelLike = None,
     *,
     target: str | int | None = None,
-    baseline: Baseline | None = None,
+    baseline: Baseline = "auto",
     shuffles: int = 8,
     seed: int = 0,
     steps: int = 24,
@@ -65,7 +65,7 @@ def integrated_gradients(
     model: ModelLike = None,
     *,
     target: str | int | None = None,
-    baseline: Baseline | None = None,
+    baseline: Baseline = "auto",
     shuffles: int = 8,
     seed: int = 0,
     steps: int = 24,
@@ -88,10 +88,10 @@ def integrated_gradients(
         seq: one sequence of length L, or a list of them.
         model: a model, a name or path for `load_model`, or None for the bundled one.
         target: name or number of the target; may be left out when there is one.
-        baseline: "shuffle" (mean over several dinucleotide shuffles; the default), "zeros" (no base at all; the only
-            one where tokens stand for several bases), "uniform" (a quarter of each base), or an array (L, 4) or
-            (K, L, 4) of ACGT channels. All dinucleotide shuffles have the first and the last base of each stretch
-            between Ns, so that these get exactly 0 from them.
+        baseline: "shuffle" (mean over several dinucleotide shuffles), "zeros" (no base at all), "uniform" (a quarter of
+            each base), or an array (L, 4) or (K, L, 4) of ACGT channels. "auto" is "shuffle", or "zeros" where tokens
+            stand for several bases, which allow no other. All dinucleotide shuffles have the first and the last base
+            of each stretch between Ns, so that these get exactly 0 from them.
         shuffles: number of dinucleotide shuffles.
         seed: of the shuffles. The global random state is neither read nor changed.
         steps: quadrature points at first, of each baseline.
@@ -137,7 +137,8 @@ def integrated_gradients(
         for sequence in sequences:
             size = resolve_batch_size(resolved, len(sequence), batch_size, gradients=True)
             usual: BaselineName = "shuffle" if leaf_of(evaluated, sequence).per_base else "zeros"
-            channels, label = _baselines(sequence, usual if baseline is None else baseline, shuffles, seed)
+            chosen = usual if isinstance(baseline, str) and baseline == "auto" else baseline
+            channels, label = _baselines(sequence, chosen, shuffles, seed)
             at_once = min(size, len(channels) * max(steps, max_steps))
             require_memory(resolved, at_once, len(sequence), gradients=True)
             stable = stability(evaluated, alphabet.encode(sequence), size)

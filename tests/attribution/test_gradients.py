@@ -96,8 +96,8 @@ def test_linear_model_without_strands_is_exact(baseline: str, make_sequence: Cal
         start = np.mean([channels(alphabet.decode(ids)) for ids in shuffles], axis=0)
     else:
         start = {"zeros": np.zeros((34, 4)), "uniform": np.full((34, 4), 0.25), "array": array}[baseline]
-    given = array if baseline == "array" else baseline
-    a = integrated_gradients(sequence, model, target="b", baseline=given, shuffles=4, seed=1, steps=1, max_steps=1)
+    value = array if baseline == "array" else baseline
+    a = integrated_gradients(sequence, model, target="b", baseline=value, shuffles=4, seed=1, steps=1, max_steps=1)
     expected = model.weight[1, :4].numpy().T * (channels(sequence) - start)
     expected[16] = 0  # an N stays an N in every baseline
     np.testing.assert_allclose(a.forward, expected, rtol=0, atol=1e-12)

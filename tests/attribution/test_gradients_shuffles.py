@@ -131,9 +131,9 @@ def test_global_random_state_is_not_read(smooth: Callable, make_sequence: Callab
 
 def test_a_duplex_is_shuffled_alike_from_either_strand(make_sequence: Callable) -> None:
     sequence = make_sequence(40, n_at=(5,))
-    turned = strand.reverse_complement(sequence)
+    reverse = strand.reverse_complement(sequence)
     np.testing.assert_array_equal(
-        dinucleotide_shuffles(sequence, 3, 2), strand.reverse_complement(dinucleotide_shuffles(turned, 3, 2))
+        dinucleotide_shuffles(sequence, 3, 2), strand.reverse_complement(dinucleotide_shuffles(reverse, 3, 2))
     )
-    first = min(sequence, turned)
+    first = min(sequence, reverse)
     np.testing.assert_array_equal(dinucleotide_shuffles(first, 3, 2), _shuffled(alphabet.encode(first), 3, 2))

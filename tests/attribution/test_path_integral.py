@@ -39,8 +39,8 @@ def test_equals_captum(case: str, baseline: str, make_model: Callable, make_sequ
         "array": np.random.default_rng(3).dirichlet(np.ones(4), length),
     }[baseline]
     forward, reverse = captum_by_strand(model, sequence, array, index, sections=3, points=4)
-    given = array if baseline == "array" else baseline
-    a = integrated_gradients(sequence, model, target=index, baseline=given, steps=12, max_steps=12, **FIXED)
+    value = array if baseline == "array" else baseline
+    a = integrated_gradients(sequence, model, target=index, baseline=value, steps=12, max_steps=12, **FIXED)
     np.testing.assert_allclose(a.forward, forward, rtol=0, atol=1e-9)
     np.testing.assert_allclose(a.reverse, reverse, rtol=0, atol=1e-9)
     assert a.baseline == baseline

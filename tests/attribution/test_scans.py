@@ -44,10 +44,10 @@ class Counting(nn.Module):
     dtype = torch.float64
 
     def forward(self, x: Tensor) -> Tensor:
-        found = torch.ones(x[:, 0, 3:].shape, dtype=x.dtype)
+        result = torch.ones(x[:, 0, 3:].shape, dtype=x.dtype)
         for place, base in enumerate("GATA"):
-            found = found * x[:, alphabet.BASES.index(base), place : place + found.shape[1]]
-        return torch.stack([x[:, 0].sum(-1), x[:, 1].sum(-1), found.sum(-1)], dim=-1)
+            result = result * x[:, alphabet.BASES.index(base), place : place + result.shape[1]]
+        return torch.stack([x[:, 0].sum(-1), x[:, 1].sum(-1), result.sum(-1)], dim=-1)
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ def main() -> None:
     """Print medians over ten substitutions, and the time that a redraw of 1,000 bases takes."""
     with explorer_page(1400, 1500, FLAGS) as (lab, page):
         page.evaluate(WATCH)
-        found = []
+        result = []
         for position in range(30, 150, 12):
             box = page.locator(".cdi-map canvas").bounding_box()
             unit = (box["width"] - 84) / 164
@@ -49,13 +49,13 @@ def main() -> None:
                 page.evaluate("() => { window.times = {}; }")
                 page.mouse.click(box["x"] + 62 + (position + 0.5) * unit, box["y"] + 6 + 18 * (row + 0.5))
                 page.wait_for_timeout(100)
-                if lab.ask(page, f"len(explorer.session.history) > {len(found) + 1}") == "True":
+                if lab.ask(page, f"len(explorer.session.history) > {len(result) + 1}") == "True":
                     break
             page.wait_for_function("() => window.times.map !== undefined", timeout=60_000)
-            found.append(page.evaluate("() => window.times"))
+            result.append(page.evaluate("() => window.times"))
             lab.ask(page, "1", "explorer.session.wait(60)")
         for name in ("prediction", "map"):
-            times = [one[name] for one in found]
+            times = [one[name] for one in result]
             worst = max(times)
             print(f"click to {name}: median {statistics.median(times):.0f} ms, largest {worst:.0f} ms")
         lab.ask(page, "1", "explorer.session.replace_sequence('GATC' * 250); explorer.session.wait(120)")

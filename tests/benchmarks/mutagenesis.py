@@ -222,10 +222,10 @@ def forward(model: CrossDNA, length: int, rounds: int) -> dict[str, Any]:
     note: dict[str, Any] = {"case": "forward pass, 8.1M", "length": length}
     operations = useful_operations(model.config, length)
     for kind in ("eager", "compiled"):
-        found = kernels.load_kernels(model.config, model.dtype) if kind == "compiled" else None
+        result = kernels.load_kernels(model.config, model.dtype) if kind == "compiled" else None
         share: dict[int, float] = {}
         milliseconds: dict[int, float] = {}
-        with kernels.use_kernels(found), torch.no_grad():
+        with kernels.use_kernels(result), torch.no_grad():
             for batch in FORWARD_BATCHES:
                 ids = np.random.default_rng(0).integers(0, 4, (batch, length))
                 x = torch.from_numpy(alphabet.one_hot(ids))

@@ -39,12 +39,12 @@ def ends(page: Any) -> list[int]:
     """Positions at the left and the right end of a drawing, as they are read out there."""
     drawing = ".cdi-canvas"
     left, right, y = page.evaluate(PLACES, [drawing, page.locator(".cdi").first.evaluate("(n) => n.clientWidth")])
-    found = []
+    result = []
     for x in (left, right):
         page.mouse.move(x, y)
         drawn(page)
-        found.append(int(re.search(r"(?<= at )\d+|(?<=^[ACGTN])\d+", readout(page))[0]))  # type: ignore[index]
-    return found
+        result.append(int(re.search(r"(?<= at )\d+|(?<=^[ACGTN])\d+", readout(page))[0]))  # type: ignore[index]
+    return result
 
 
 @pytest.mark.parametrize("flipped", [False, True])

@@ -23,8 +23,8 @@ K50 = {"CRX", "DMBX1", "GSC", "GSC2", "OTX1", "OTX2", "PITX1", "PITX2", "PITX3"}
 @pytest.fixture(scope="module")
 def facts() -> dict[str, float]:
     folder = Path(cdi.__file__).parent / "assets" / "models" / "retina-enhancer"
-    found: dict[str, float] = json.loads((folder / "config.json").read_text(encoding="utf-8"))["provenance"]
-    return found
+    result: dict[str, float] = json.loads((folder / "config.json").read_text(encoding="utf-8"))["provenance"]
+    return result
 
 
 def predict(seqs: list[str]) -> np.ndarray:

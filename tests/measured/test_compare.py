@@ -29,16 +29,16 @@ def measured(sequence: str, seed: int = 0) -> pd.DataFrame:
 
 def test_correlations_are_scipys(sequence: str, model: CrossDNA) -> None:
     table, result = measured(sequence), cdi.ism(sequence, model)
-    found = cdi.compare_with_measured(result, table)
+    computed = cdi.compare_with_measured(result, table)
     expected = np.array([result.delta[row.position, "ACGT".index(row.alt)] for row in table.itertuples()])
-    np.testing.assert_array_equal(found.table["predicted"], expected)
-    np.testing.assert_array_equal(found.table["measured"], table["effect"])
+    np.testing.assert_array_equal(computed.table["predicted"], expected)
+    np.testing.assert_array_equal(computed.table["measured"], table["effect"])
     r = pearsonr(expected, table["effect"])
     interval = r.confidence_interval()
-    assert (found.r, found.low, found.high) == pytest.approx((r.statistic, *interval), abs=1e-6)
-    assert found.rho == pytest.approx(spearmanr(expected, table["effect"]).statistic, abs=1e-9)
-    assert found.same_sign == np.mean(np.sign(expected) == np.sign(table["effect"]))
-    assert (len(found), found.left_out) == (60, 0)
+    assert (computed.r, computed.low, computed.high) == pytest.approx((r.statistic, *interval), abs=1e-6)
+    assert computed.rho == pytest.approx(spearmanr(expected, table["effect"]).statistic, abs=1e-9)
+    assert computed.same_sign == np.mean(np.sign(expected) == np.sign(table["effect"]))
+    assert (len(computed), computed.left_out) == (60, 0)
 
 
 def test_an_edit_is_the_same_however_it_is_written(sequence: str, model: CrossDNA) -> None:
@@ -48,8 +48,8 @@ def test_an_edit_is_the_same_however_it_is_written(sequence: str, model: CrossDN
     as_sequence = pd.DataFrame({"sequence": [each.lower() for each in made], "effect": table["effect"]})
     expected = cdi.compare_with_measured(result, table)
     for other in (as_stretch, as_sequence):
-        found = cdi.compare_with_measured(result, other)
-        pd.testing.assert_frame_equal(found.table, expected.table)
+        computed = cdi.compare_with_measured(result, other)
+        pd.testing.assert_frame_equal(computed.table, expected.table)
     scored = cdi.score_edits(sequence, [cdi.edit_to(sequence, each) for each in made], model)
     np.testing.assert_allclose(cdi.compare_with_measured(scored, table).r, expected.r, atol=1e-4)
 
@@ -57,26 +57,26 @@ def test_an_edit_is_the_same_however_it_is_written(sequence: str, model: CrossDN
 def test_deletions_and_longer_edits_of_scans(sequence: str, model: CrossDNA) -> None:
     scan = cdi.deletion_scan(sequence, model, width=1)
     table = pd.DataFrame({"position": [3, 9, 20, 33], "alt": "-", "effect": [0.1, 0.2, -0.3, 0.0]})
-    found = cdi.compare_with_measured(scan, table)
-    assert len(found) == 4
-    assert set(found.table["alt"]) == {""}
+    result = cdi.compare_with_measured(scan, table)
+    assert len(result) == 4
+    assert set(result.table["alt"]) == {""}
 
 
 def test_rows_without_an_effect_or_a_prediction_are_left_out(sequence: str, model: CrossDNA) -> None:
     table = measured(sequence)
     table.loc[3, "effect"] = np.nan
-    found = cdi.compare_with_measured(cdi.ism(sequence, model, start=10, end=20), table)
+    result = cdi.compare_with_measured(cdi.ism(sequence, model, start=10, end=20), table)
     inside = table["position"].between(10, 19) & table["effect"].notna()
-    assert len(found) == inside.sum()
-    assert found.left_out == 60 - inside.sum()
+    assert len(result) == inside.sum()
+    assert result.left_out == 60 - inside.sum()
 
 
 def test_means_by_position(sequence: str, model: CrossDNA) -> None:
-    found = cdi.compare_with_measured(cdi.ism(sequence, model), measured(sequence)).by_position
-    assert found["position"].tolist() == list(range(0, 40, 2))
-    assert set(found["n"]) == {3}
+    result = cdi.compare_with_measured(cdi.ism(sequence, model), measured(sequence)).by_position
+    assert result["position"].tolist() == list(range(0, 40, 2))
+    assert set(result["n"]) == {3}
     first = measured(sequence).query("position == 4")["effect"].mean()
-    assert found.set_index("position").loc[4, "measured"] == pytest.approx(first)
+    assert result.set_index("position").loc[4, "measured"] == pytest.approx(first)
 
 
 @pytest.mark.parametrize(

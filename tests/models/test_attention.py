@@ -183,13 +183,13 @@ def test_rotation_turns_each_pair_by_its_own_angle(theta: float) -> None:
     # Channels 2i and 2i + 1 are the parts of one complex number, turned by t * theta^(-2i/d).
     q, _, _ = qkv(9, d=6)
     cos, sin = rotary_table(9, 6, theta, like=q)
-    turned = torch.empty_like(q)
+    reverse = torch.empty_like(q)
     for t in range(9):
         for i in range(3):
             angle = t * theta ** (-2 * i / 6)
             number = torch.complex(q[:, :, t, 2 * i], q[:, :, t, 2 * i + 1]) * complex(math.cos(angle), math.sin(angle))
-            turned[:, :, t, 2 * i], turned[:, :, t, 2 * i + 1] = number.real, number.imag
-    torch.testing.assert_close(rotated(q, cos, sin), turned, rtol=0, atol=1e-14)
+            reverse[:, :, t, 2 * i], reverse[:, :, t, 2 * i + 1] = number.real, number.imag
+    torch.testing.assert_close(rotated(q, cos, sin), reverse, rtol=0, atol=1e-14)
 
 
 def test_scores_depend_on_the_distance_alone() -> None:
@@ -210,9 +210,9 @@ def test_scores_depend_on_the_distance_alone() -> None:
 def test_rotation_keeps_lengths_and_leaves_the_first_position_alone() -> None:
     q, _, _ = qkv(9)
     cos, sin = rotary_table(9, 6, 10000.0, like=q)
-    turned = rotated(q, cos, sin)
-    torch.testing.assert_close(turned.norm(dim=-1), q.norm(dim=-1), rtol=0, atol=1e-14)
-    assert torch.equal(turned[:, :, 0], q[:, :, 0])
+    reverse = rotated(q, cos, sin)
+    torch.testing.assert_close(reverse.norm(dim=-1), q.norm(dim=-1), rtol=0, atol=1e-14)
+    assert torch.equal(reverse[:, :, 0], q[:, :, 0])
 
 
 def test_angles_are_those_of_float64_in_float32_too() -> None:

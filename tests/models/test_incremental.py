@@ -214,11 +214,11 @@ class Seen:
     def by_layer(self, model: CrossDNA) -> dict[str, list[tuple[int, int, int]]]:
         """The calls of each layer, under "a" or "b" for the branch and the layer's number."""
         names = {module: name for name, module in model.named_modules()}
-        found: dict[str, list[tuple[int, int, int]]] = {}
+        result: dict[str, list[tuple[int, int, int]]] = {}
         for layer, *counts in self.calls:
             branch, _, number = names[layer].split(".")
-            found.setdefault(f"{branch[-1]}{number}", []).append(tuple(counts))  # type: ignore[arg-type]
-        return found
+            result.setdefault(f"{branch[-1]}{number}", []).append(tuple(counts))  # type: ignore[arg-type]
+        return result
 
 
 @pytest.fixture

@@ -180,9 +180,9 @@ def test_the_state_at_every_position_is_that_of_the_loop(length: int, started: b
     _, states = by_loop(x, state)
     _, trace = traced(x, state)
     for position in range(length + 1):
-        found = trace.state_at(position)
-        assert found.shape == (2, 3, 5)
-        torch.testing.assert_close(found, states[position, 0], rtol=0, atol=1e-12, msg=f"at {position} of {length}")
+        result = trace.state_at(position)
+        assert result.shape == (2, 3, 5)
+        torch.testing.assert_close(result, states[position, 0], rtol=0, atol=1e-12, msg=f"at {position} of {length}")
 
 
 @unhurried

@@ -56,8 +56,8 @@ def test_strong_decays_agree_with_the_loop(decay: Tensor, dtype: torch.dtype, st
     tolerance = 1e-11 if dtype == torch.float64 else 5e-6
     torch.testing.assert_close(result.double(), expected, rtol=0, atol=tolerance)
     for position in range(len(decay) + 1):
-        found = trace.state_at(position).double()
-        torch.testing.assert_close(found, states[position, 0], rtol=0, atol=tolerance, msg=f"at {position}")
+        computed = trace.state_at(position).double()
+        torch.testing.assert_close(computed, states[position, 0], rtol=0, atol=tolerance, msg=f"at {position}")
 
 
 @pytest.mark.parametrize("decay", STRONG)

@@ -43,9 +43,9 @@ def test_the_files_of_others_are_read(shared: Path) -> None:
 
     path = shared / "data/motifs/retina_8tf.meme"
     expected = read_by_memelite(str(path))
-    found = cdi.read_motifs(path)
-    assert len(found) == len(expected) == 8
-    for motif, shares in zip(found, expected.values(), strict=True):
+    result = cdi.read_motifs(path)
+    assert len(result) == len(expected) == 8
+    for motif, shares in zip(result, expected.values(), strict=True):
         np.testing.assert_allclose(motif.counts / motif.counts.sum(axis=0), shares, atol=2e-3)
 
 
@@ -128,9 +128,9 @@ def test_others_read_what_is_written(tmp_path: Path, vertebrates: list[Motif]) -
     for motif in vertebrates[:30]:
         shares = motif.counts / motif.counts.sum(axis=0)
         np.testing.assert_allclose(by_memelite[f"{motif.id} {motif.name}"], shares, atol=1e-6)
-        found = by_biopython[motif.id]
-        assert found.num_occurrences == round(motif.counts.sum(axis=0).mean())
-        np.testing.assert_allclose([found.counts[base] for base in "ACGT"], found.num_occurrences * shares, atol=1)
+        result = by_biopython[motif.id]
+        assert result.num_occurrences == round(motif.counts.sum(axis=0).mean())
+        np.testing.assert_allclose([result.counts[base] for base in "ACGT"], result.num_occurrences * shares, atol=1)
 
 
 def test_names_with_spaces_are_written_as_one_word(tmp_path: Path) -> None:
@@ -151,8 +151,8 @@ def test_jaspar_files_of_biopython_are_read(form: str, tmp_path: Path, vertebrat
     path = tmp_path / f"m.{form}"
     text = Bio.motifs.write(theirs if form == "jaspar" else theirs[:1], form)
     path.write_text(text if form == "jaspar" else f">{whole[0].id} {whole[0].name}\n{text}")
-    found = cdi.read_motifs(path)
-    for motif, expected in zip(found, whole if form == "jaspar" else whole[:1], strict=True):
+    result = cdi.read_motifs(path)
+    for motif, expected in zip(result, whole if form == "jaspar" else whole[:1], strict=True):
         assert (motif.id, motif.name) == (expected.id, expected.name)
         np.testing.assert_allclose(motif.counts, expected.counts, atol=0.01)
     (one,) = cdi.read_motifs({"theirs": theirs[0].counts})
@@ -329,8 +329,8 @@ def test_bad_motifs(motifs: object, error: type[Exception], message: str) -> Non
 def test_jaspar_is_kept_and_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CROSSDNA_INTERPRET_CACHE", str(tmp_path / "cache"))
     expected = from_database("insects")
-    found = jaspar("insects")
-    assert [motif.id for motif in found] == [motif.id for motif in expected]
+    result = jaspar("insects")
+    assert [motif.id for motif in result] == [motif.id for motif in expected]
     (kept,) = (tmp_path / "cache").iterdir()
 
     def not_again(*_: object) -> None:
@@ -338,7 +338,7 @@ def test_jaspar_is_kept_and_read_again(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(collection, "from_database", not_again)
     again = cdi.read_motifs("jaspar-insects")
-    for one, other in zip(found, again, strict=True):
+    for one, other in zip(result, again, strict=True):
         assert one.name == other.name
         np.testing.assert_array_equal(one.counts, other.counts)
     monkeypatch.undo()

@@ -34,31 +34,31 @@ class Weights(nn.Module):
 
 def test_the_best_edit_is_taken_each_time(model: CrossDNA, make_sequence: Callable) -> None:
     sequence = make_sequence(30, seed=4)
-    found = cdi.design(sequence, model, max_edits=3)
+    result = cdi.design(sequence, model, max_edits=3)
     present = sequence
-    for edit, made, prediction in zip(found.edits, found.sequences[1:], found.predictions[1:], strict=True):
+    for edit, made, prediction in zip(result.edits, result.sequences[1:], result.predictions[1:], strict=True):
         options = [Editor(present)(each) for each in substitutions(present, 0, len(present))[2]]
         scores = cdi.predict(options, model)[:, 0]
         assert made == options[int(scores.argmax())] == Editor(present)(edit)
         assert prediction == pytest.approx(scores.max(), abs=1e-5)
         present = made
-    assert found.sequence == present
-    assert found.change == pytest.approx(found.predictions[-1] - cdi.predict(sequence, model)[0, 0], abs=1e-5)
+    assert result.sequence == present
+    assert result.change == pytest.approx(result.predictions[-1] - cdi.predict(sequence, model)[0, 0], abs=1e-5)
 
 
 @pytest.mark.parametrize(("goal", "best"), [("increase", "max"), ("decrease", "min")])
 def test_a_sum_of_worths_ends_at_its_best(goal: str, best: str, make_sequence: Callable) -> None:
     model, sequence = Weights(12), make_sequence(12)
-    found = cdi.design(sequence, model, goal=goal, max_edits=20)
-    assert found.predictions[-1] == pytest.approx(float(getattr(model.worth, best)(dim=0).values.sum()), abs=1e-9)
-    assert found.reason == "no allowed edit gets nearer to the goal"
-    assert len(found.edits) <= 12
+    result = cdi.design(sequence, model, goal=goal, max_edits=20)
+    assert result.predictions[-1] == pytest.approx(float(getattr(model.worth, best)(dim=0).values.sum()), abs=1e-9)
+    assert result.reason == "no allowed edit gets nearer to the goal"
+    assert len(result.edits) <= 12
 
 
 def test_a_value_is_come_near_to(make_sequence: Callable) -> None:
     model, sequence = Weights(30), make_sequence(30)
-    found = cdi.design(sequence, model, goal=1.5, max_edits=8)
-    distances = np.abs(found.predictions - 1.5)
+    result = cdi.design(sequence, model, goal=1.5, max_edits=8)
+    distances = np.abs(result.predictions - 1.5)
     assert (np.diff(distances) < 0).all()
     assert distances[-1] < 0.05
 
@@ -85,25 +85,25 @@ def test_a_motif_is_put_where_it_helps(strand: str, vertebrates: list[Motif], ma
         def forward(self, x: Tensor) -> Tensor:
             return self.sites(x, self.motifs[0])[:, "+-".index(strand), 30:31]
 
-    found = cdi.design(
+    result = cdi.design(
         make_sequence(80, seed=1),
         Directed([motif], lambda occupied: occupied),
         insert=["CTCF"],
         substitute=False,
         max_edits=1,
     )
-    assert found.labels == (f"CTCF at 30, {strand} strand",)
-    assert found.sequence[30:45] == oriented(motif, strand)
-    assert found.predictions[-1] > 0.99
+    assert result.labels == (f"CTCF at 30, {strand} strand",)
+    assert result.sequence[30:45] == oriented(motif, strand)
+    assert result.predictions[-1] > 0.99
 
 
 def test_what_is_kept_stays(model: CrossDNA, make_sequence: Callable) -> None:
     sequence = make_sequence(40, seed=2)
     keep = [(0, 15), (20, 38)]
-    found = cdi.design(sequence, model, max_edits=6, protect=keep, insert=["TAATCC"])
+    result = cdi.design(sequence, model, max_edits=6, protect=keep, insert=["TAATCC"])
     for start, end in keep:
-        assert found.sequence[start:end] == sequence[start:end]
-    assert found.change > 0
+        assert result.sequence[start:end] == sequence[start:end]
+    assert result.change > 0
 
 
 def test_what_is_forbidden_does_not_come_up(make_sequence: Callable) -> None:
@@ -114,9 +114,9 @@ def test_what_is_forbidden_does_not_come_up(make_sequence: Callable) -> None:
         model.worth["ACGT".index(base), at] = 1 + 0.01 * at
     free = cdi.design("T" * 24, model, max_edits=30)
     assert "GAGACC" in free.sequence
-    found = cdi.design("T" * 24, model, max_edits=30, forbid=["GGTCTC"])
-    assert not any(site in found.sequence for site in ("GAGACC", "GGTCTC"))
-    assert found.predictions[-1] > 0.7 * free.predictions[-1]
+    result = cdi.design("T" * 24, model, max_edits=30, forbid=["GGTCTC"])
+    assert not any(site in result.sequence for site in ("GAGACC", "GGTCTC"))
+    assert result.predictions[-1] > 0.7 * free.predictions[-1]
 
 
 @pytest.mark.parametrize("site", ["GGTNACC", "ggtnacc", "GGNTC", "GANTC", "CCTNNNNNAGG"])
@@ -131,9 +131,9 @@ def test_an_n_of_a_forbidden_site_is_any_base(site: str) -> None:
         "|".join(each.replace("N", "[ACGT]") for each in (site.upper(), reverse_complement(site.upper())))
     )
     assert pattern.search(cdi.design("T" * length, model, max_edits=2 * length).sequence)
-    found = cdi.design("T" * length, model, max_edits=2 * length, forbid=[site])
-    assert not pattern.search(found.sequence)
-    assert found.change > 0
+    result = cdi.design("T" * length, model, max_edits=2 * length, forbid=[site])
+    assert not pattern.search(result.sequence)
+    assert result.change > 0
 
 
 def test_forbidden_motifs_do_not_come_up(vertebrates: list[Motif], make_sequence: Callable) -> None:
@@ -146,14 +146,14 @@ def test_forbidden_motifs_do_not_come_up(vertebrates: list[Motif], make_sequence
 
 
 def test_the_table_tells_the_path(model: CrossDNA, make_sequence: Callable) -> None:
-    found = cdi.design(make_sequence(20), model, max_edits=2)
-    table = found.to_dataframe()
+    result = cdi.design(make_sequence(20), model, max_edits=2)
+    table = result.to_dataframe()
     assert table["step"].tolist() == [0, 1, 2]
-    assert table["edit"].tolist() == ["", *found.labels]
-    for (before, after), row in zip(itertools.pairwise(found.sequences), table.iloc[1:].itertuples(), strict=True):
+    assert table["edit"].tolist() == ["", *result.labels]
+    for (before, after), row in zip(itertools.pairwise(result.sequences), table.iloc[1:].itertuples(), strict=True):
         assert Editor(before)(Edit(row.start, row.end, row.alt)) == after == row.sequence
         assert row.edit == f"{row.ref}{row.start}{row.alt}"
-    assert table["change"].sum() == pytest.approx(found.change, abs=1e-6)
+    assert table["change"].sum() == pytest.approx(result.change, abs=1e-6)
 
 
 @pytest.mark.parametrize(

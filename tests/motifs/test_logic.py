@@ -48,21 +48,21 @@ def two(vertebrates: list[Motif]) -> tuple[Motif, Motif]:
 @pytest.mark.parametrize("start", [None, 3])
 def test_marginalization_is_tangermemes(start: int | None, model: CrossDNA, make_sequence: Callable) -> None:
     backgrounds = [make_sequence(61, seed=seed) for seed in range(5)]
-    found = cdi.marginalize("TAATNCC", model, backgrounds=backgrounds, start=start)
+    result = cdi.marginalize("TAATNCC", model, backgrounds=backgrounds, start=start)
     for row, motif in enumerate(("TAATNCC", "GGNATTA")):
         expected = tangermeme_marginalize(FourChannels(model), channels(backgrounds), motif, start=start, device="cpu")
-        np.testing.assert_allclose(found.before, expected.y_before, rtol=0, atol=1e-6)
-        np.testing.assert_allclose(found.after[row], expected.y_after, rtol=0, atol=1e-6)
-    np.testing.assert_allclose(found.effect, (found.after - found.before).mean(axis=(1, 2)), rtol=0, atol=1e-7)
+        np.testing.assert_allclose(result.before, expected.y_before, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(result.after[row], expected.y_after, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(result.effect, (result.after - result.before).mean(axis=(1, 2)), rtol=0, atol=1e-7)
 
 
 def test_marginalization_by_name(two: tuple[Motif, Motif]) -> None:
     ctcf, _ = two
     model = Logic([ctcf], lambda occupied: occupied[:, 0])
-    found = cdi.marginalize("ctcf", model)
-    assert (found.motif, found.string) == ("CTCF", ctcf.consensus)
-    assert found.effect.min() > 0.9
-    np.testing.assert_array_equal(cdi.marginalize(ctcf, model).after, found.after)
+    result = cdi.marginalize("ctcf", model)
+    assert (result.motif, result.string) == ("CTCF", ctcf.consensus)
+    assert result.effect.min() > 0.9
+    np.testing.assert_array_equal(cdi.marginalize(ctcf, model).after, result.after)
     assert cdi.marginalize(ctcf.id, model).string == ctcf.consensus
 
 
@@ -78,14 +78,14 @@ def test_backgrounds_are_the_same_every_time_and_of_no_seed_but_their_own(model:
 def test_spacing_is_tangermemes(model: CrossDNA, make_sequence: Callable) -> None:
     backgrounds = [make_sequence(70, seed=seed) for seed in range(3)]
     distances = [0, 5, 11]
-    found = cdi.spacing("TAATCC", "CAGCTGT", model, distances=distances, backgrounds=backgrounds)
+    result = cdi.spacing("TAATCC", "CAGCTGT", model, distances=distances, backgrounds=backgrounds)
     for order in (0, 1):
         for strand, other in enumerate(("CAGCTGT", "ACAGCTG")):
             motifs = ["TAATCC", other] if order == 0 else [other, "TAATCC"]
-            asked = channels(backgrounds)
-            expected = tangermeme_space(FourChannels(model), asked, motifs, [[d] for d in distances], device="cpu")
-            np.testing.assert_allclose(found.both[order, strand], expected.y_afters[..., 0].T, rtol=0, atol=1e-6)
-    np.testing.assert_allclose(found.background, expected.y_before[:, 0], rtol=0, atol=1e-6)
+            models = channels(backgrounds)
+            expected = tangermeme_space(FourChannels(model), models, motifs, [[d] for d in distances], device="cpu")
+            np.testing.assert_allclose(result.both[order, strand], expected.y_afters[..., 0].T, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(result.background, expected.y_before[:, 0], rtol=0, atol=1e-6)
 
 
 class Spaced(Logic):
@@ -104,10 +104,10 @@ class Spaced(Logic):
         """Of either orientation of the pair, by how near the distance is to the best."""
         total = torch.zeros(len(a), dtype=a.dtype)
         width_a, width_b = (motif.width for motif in self.motifs)
-        for turned in (0, 1):
-            with_b = turned if self.strand == "+" else 1 - turned
-            a_first = (self.order == "a-b") != bool(turned)
-            first, second = (a[:, turned], b[:, with_b]) if a_first else (b[:, with_b], a[:, turned])
+        for reverse in (0, 1):
+            with_b = reverse if self.strand == "+" else 1 - reverse
+            a_first = (self.order == "a-b") != bool(reverse)
+            first, second = (a[:, reverse], b[:, with_b]) if a_first else (b[:, with_b], a[:, reverse])
             step = width_a if a_first else width_b
             for distance in range(self.distance - 6, self.distance + 7):
                 if distance < 0:
@@ -121,11 +121,11 @@ class Spaced(Logic):
 
 @pytest.mark.parametrize(("distance", "order", "strand"), [(7, "a-b", "+"), (12, "b-a", "-"), (4, "a-b", "-")])
 def test_the_optimal_spacing_is_recovered(distance: int, order: str, strand: str, two: tuple[Motif, Motif]) -> None:
-    found = cdi.spacing(*two, Spaced(two, distance, order, strand), distances=range(0, 21))
-    best = found.best
+    result = cdi.spacing(*two, Spaced(two, distance, order, strand), distances=range(0, 21))
+    best = result.best
     assert (best["distance"], best["order"], best["strand"]) == (distance, order, strand)
     assert {type(value) for value in best.values()} == {str, int, float}  # which print as numbers
-    table = found.to_dataframe()
+    table = result.to_dataframe()
     strongest = table.loc[table["interaction"].idxmax()]
     assert (strongest["distance"], strongest["order"], strongest["strand"]) == (distance, order, strand)
     others = table[(table["order"] != order) | (table["strand"] != strand)]
@@ -154,9 +154,9 @@ def test_and_or_and_sums_are_told_apart(
         sequence = planted(make_sequence(120, seed=seed), *places)
         sites = cdi.scan(sequence, list(two), p=1e-6)
         assert list(sites.table["start"]) == [20, 70 + seed]
-        found = cdi.motif_interactions(sites, model, seed=seed)
-        assert found.through_exchange is None
-        right += found.kinds == [kind]
+        result = cdi.motif_interactions(sites, model, seed=seed)
+        assert result.through_exchange is None
+        right += result.kinds == [kind]
     assert right == 10
 
 
@@ -166,30 +166,30 @@ def test_interactions_are_what_predictions_say(model: CrossDNA, make_sequence: C
     sites = cdi.scan(sequence, {"one": np.eye(4)[alphabet.encode(sequence[10:20])].T,
                                 "two": np.eye(4)[alphabet.encode(sequence[30:40])].T}, p=1e-5)  # fmt: skip
     assert sites.table[["start", "end"]].values.tolist() == [[10, 20], [30, 40]]
-    found = cdi.motif_interactions(sites, model, shuffles=5, seed=2)
+    result = cdi.motif_interactions(sites, model, shuffles=5, seed=2)
     drawn = [alphabet.decode(ids) for ids in dinucleotide_shuffles(sequence, 5, 2)]
 
     def cut(*spans: tuple[int, int]) -> list[str]:
         return [planted(sequence, *((start, each[start:end]) for start, end in spans)) for each in drawn]
 
-    def by_hand(asked: nn.Module) -> float:
+    def by_hand(models: nn.Module) -> float:
         own, a, b, both = (
-            cdi.predict(seqs, asked)[:, 0].mean()
+            cdi.predict(seqs, models)[:, 0].mean()
             for seqs in ([sequence], cut((10, 20)), cut((30, 40)), cut((10, 20), (30, 40)))
         )
         return own - a - b + both
 
-    assert found.interaction == pytest.approx([by_hand(model)], abs=1e-5)
-    assert found.through_exchange == pytest.approx([by_hand(model) - by_hand(without_messages(model))], abs=1e-5)
-    assert found.matrix[0, 1] == found.matrix[1, 0] == found.interaction[0]
-    assert found.to_dataframe()["distance"].tolist() == [10]
+    assert result.interaction == pytest.approx([by_hand(model)], abs=1e-5)
+    assert result.through_exchange == pytest.approx([by_hand(model) - by_hand(without_messages(model))], abs=1e-5)
+    assert result.matrix[0, 1] == result.matrix[1, 0] == result.interaction[0]
+    assert result.to_dataframe()["distance"].tolist() == [10]
 
 
 def test_sites_that_overlap_make_no_pair(model: CrossDNA) -> None:
     sites = cdi.scan("ACGTTGACCTTGACCTGTAA", {"T": np.eye(4)[[3, 2, 0, 1, 1]].T}, p=0.01)
     spans = list(zip(sites.table["start"], sites.table["end"], strict=True))
-    found = cdi.motif_interactions(sites, model, shuffles=3)
-    for one, other in found.pairs:
+    result = cdi.motif_interactions(sites, model, shuffles=3)
+    for one, other in result.pairs:
         assert spans[one][1] <= spans[other][0]
 
 
@@ -197,9 +197,9 @@ def test_from_mutagenesis_at_once(two: tuple[Motif, Motif], make_sequence: Calla
     model = Logic(two, RULES["additive"], sharpness=0.3)
     sequence = planted(make_sequence(120, seed=1), (20, two[0].consensus), (70, two[1].consensus))
     result = cdi.ism(sequence, model)
-    found = cdi.motif_interactions(result, model, shuffles=4)
+    computed = cdi.motif_interactions(result, model, shuffles=4)
     expected = cdi.motif_interactions(cdi.annotate(cdi.find_seqlets(result)), model, shuffles=4)
-    assert found.to_dataframe().equals(expected.to_dataframe())
+    assert computed.to_dataframe().equals(expected.to_dataframe())
 
 
 # Necessity and sufficiency

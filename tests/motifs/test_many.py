@@ -28,14 +28,14 @@ def results(vertebrates: list[Motif]) -> list[cdi.Mutagenesis]:
     rng = np.random.default_rng(0)
     motif = find_motif("CTCF", vertebrates)
     model = Affinity([motif], lambda strength: strength[:, 0])
-    found = []
+    result = []
     for _ in range(150):
         sequence = "".join(rng.choice(list("ACGT"), 100))
         strand = "+-"[rng.integers(2)]
         sampled = "".join(rng.choice(list("ACGT"), p=column / column.sum()) for column in motif.counts.T)
         string = sampled if strand == "+" else cdi.reverse_complement(sampled)
-        found.append(cdi.ism(planted(sequence, (int(rng.integers(20, 65)), string)), model))
-    return found
+        result.append(cdi.ism(planted(sequence, (int(rng.integers(20, 65)), string)), model))
+    return result
 
 
 @pytest.mark.slow
@@ -69,20 +69,20 @@ def test_the_command_of_the_documentation_runs_for_odd_lengths(results: list[cdi
 
 @pytest.mark.slow
 def test_modisco_finds_the_motif_and_its_name(results: list[cdi.Mutagenesis], vertebrates: list[Motif]) -> None:
-    found = cdi.run_modisco(results, max_seqlets=200, **FEW)
-    first = found.table.iloc[0]
+    result = cdi.run_modisco(results, max_seqlets=200, **FEW)
+    first = result.table.iloc[0]
     assert first["sign"] == 1
     assert first["seqlets"] > 60
     sites = cdi.scan(first["consensus"], [find_motif("CTCF", vertebrates)])
     assert len(sites) == 1
-    assert found.contributions[0].shape == found.motifs[0].counts.shape
+    assert result.contributions[0].shape == result.motifs[0].counts.shape
 
 
 def test_attributions_are_exported_too(model: CrossDNA, make_sequence: Callable, tmp_path: Path) -> None:
     sequence = make_sequence(24)
-    found = cdi.integrated_gradients(sequence, model, baseline="zeros", tolerance=1e6)
-    _, path = cdi.export_modisco([found], tmp_path)
-    np.testing.assert_array_equal(np.load(path)["arr_0"][0].T, found.values)
+    result = cdi.integrated_gradients(sequence, model, baseline="zeros", tolerance=1e6)
+    _, path = cdi.export_modisco([result], tmp_path)
+    np.testing.assert_array_equal(np.load(path)["arr_0"][0].T, result.values)
 
 
 def test_enrichment_is_fishers(vertebrates: list[Motif], make_sequence: Callable) -> None:
@@ -90,8 +90,8 @@ def test_enrichment_is_fishers(vertebrates: list[Motif], make_sequence: Callable
     seqs = [planted(make_sequence(60, seed=at), (20, oriented(motif, "+-"[at % 2]))) for at in range(20)]
     background = [make_sequence(60, seed=100 + at) for at in range(18)] + seqs[:2]
     few = [motif, *(each for each in vertebrates[:30] if each is not motif)]
-    found = cdi.motif_enrichment(seqs, background, few)
-    first = found.iloc[0]
+    result = cdi.motif_enrichment(seqs, background, few)
+    first = result.iloc[0]
     assert (first["name"], first["count"], first["background_count"]) == ("CTCF", 20, 2)
     expected = fisher_exact([[20, 0], [2, 18]])
     assert first["p_value"] == pytest.approx(expected.pvalue)

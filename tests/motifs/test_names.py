@@ -39,14 +39,14 @@ def random_sequences(rng: np.random.Generator, count: int, length: int = 150, gc
 def random_stretches(
     rng: np.random.Generator, sequences: list[str], profile: str, *, each: int, length: int | None = None
 ) -> list[Stretch]:
-    found = []
+    result = []
     for number, sequence in enumerate(sequences):
         for _ in range(each):
             width = length or int(rng.integers(4, 26))
             start = int(rng.integers(len(sequence) - width + 1))
             values = PROFILES[profile](rng, width)
-            found.append(Stretch(number, start, start + width, values * np.sign(values.sum())))
-    return found
+            result.append(Stretch(number, start, start + width, values * np.sign(values.sum())))
+    return result
 
 
 def as_seqlets(sequences: list[str], stretches: list[Stretch]) -> Seqlets:
@@ -76,15 +76,15 @@ def q_values_alone(motifs: list[Motif], sequences: list[str], stretches: list[St
 @pytest.mark.slow
 def test_q_values_of_random_stretches_are_what_they_say(vertebrates: list[Motif]) -> None:
     rng = np.random.default_rng(0)
-    found = np.empty((3, len(PROFILES), 100))
+    result = np.empty((3, len(PROFILES), 100))
     for at, gc in enumerate((0.3, 0.5, 0.7)):
         for number, profile in enumerate(PROFILES):
             sequences = random_sequences(rng, 25, gc=gc)
             stretches = random_stretches(rng, sequences, profile, each=4)
-            found[at, number] = q_values_alone(vertebrates, sequences, stretches)
-    assert (found < 0.05).mean(axis=(1, 2)).max() <= 0.05
-    assert (found < 0.05).mean(axis=(0, 2)).max() <= 0.05
-    assert (found < 0.01).mean() <= 0.01
+            result[at, number] = q_values_alone(vertebrates, sequences, stretches)
+    assert (result < 0.05).mean(axis=(1, 2)).max() <= 0.05
+    assert (result < 0.05).mean(axis=(0, 2)).max() <= 0.05
+    assert (result < 0.01).mean() <= 0.01
 
 
 @pytest.mark.slow
@@ -92,8 +92,10 @@ def test_q_values_of_random_stretches_are_what_they_say(vertebrates: list[Motif]
 def test_q_values_do_not_depend_on_length(length: int, vertebrates: list[Motif]) -> None:
     rng = np.random.default_rng(length)
     sequences = random_sequences(rng, 60)
-    found = q_values_alone(vertebrates, sequences, random_stretches(rng, sequences, "all alike", each=3, length=length))
-    assert (found < 0.05).mean() <= 0.05
+    result = q_values_alone(
+        vertebrates, sequences, random_stretches(rng, sequences, "all alike", each=3, length=length)
+    )
+    assert (result < 0.05).mean() <= 0.05
 
 
 def test_q_values_hold_where_pairs_of_bases_are_uneven(vertebrates: list[Motif]) -> None:
@@ -101,8 +103,8 @@ def test_q_values_hold_where_pairs_of_bases_are_uneven(vertebrates: list[Motif])
     rng = np.random.default_rng(0)
     repeat = "CA" * 40 + "GATTACAGGCATGAGCCACCGCGCCCGGCC" + "A" * 30 + "TTTTTCTTTTT"
     sequences = [alphabet.decode(ids) for ids in dinucleotide_shuffles(repeat, 24, 0)]
-    found = q_values_alone(vertebrates, sequences, random_stretches(rng, sequences, "exponential", each=10))
-    assert (found < 0.05).mean() <= 0.05
+    result = q_values_alone(vertebrates, sequences, random_stretches(rng, sequences, "exponential", each=10))
+    assert (result < 0.05).mean() <= 0.05
 
 
 @pytest.mark.parametrize("motifs", ["jaspar-vertebrates", "jaspar-insects", "jaspar-plants"])
@@ -242,16 +244,16 @@ def test_placements_and_motifs_share_one_error_rate(vertebrates: list[Motif]) ->
             fit = sum(profile[at - 30] * oriented[at - start] for at in range(30, 39) if 0 <= at - start < motif.width)
             weights[number, start, reverse] = np.exp(60 * fit / np.linalg.norm(bits))
     matcher, stretch = Matcher(motifs, [sequence]), Stretch(0, 30, 39, importance)
-    (found,), (mean,) = matcher.p_values([stretch])
-    assert (found < 1).sum() >= 3
-    for number in np.flatnonzero(found < 1):
+    (result,), (mean,) = matcher.p_values([stretch])
+    assert (result < 1).sum() >= 3
+    for number in np.flatnonzero(result < 1):
         start, reverse, p_value = matcher.placement(stretch, number, mean)
         share = weights[number, start, reverse] / sum(weights.values()) * len(motifs)
         width = motifs[number].width
         inside = [np.sum(profile[max(0, at - 30) : max(0, at - 30 + width)] ** 2) for at in range(31 - width, 39)]
         covers = inside[start - (31 - width)] >= 0.5
         alike = 0.05 * covers / (2 * max(1, np.sum(np.array(inside) >= 0.5)))
-        assert found[number] == pytest.approx(p_value / max(0.95 * share, alike))
+        assert result[number] == pytest.approx(p_value / max(0.95 * share, alike))
 
 
 def test_the_site_that_matters_has_the_name(vertebrates: list[Motif]) -> None:
@@ -294,10 +296,10 @@ def test_q_values_are_over_all_stretches_of_a_call(vertebrates: list[Motif]) -> 
     alone = q_values_alone(vertebrates, sequences, stretches)
     sizes = np.array([stretch.importance.sum() for stretch in stretches])
     expected = false_discovery_control(np.minimum(alone / (0.8 * sizes / sizes.mean() + 0.2), 1))
-    found = cdi.annotate(as_seqlets(sequences, stretches)).table
-    assert found["example"].tolist() == np.flatnonzero(expected <= 0.05).tolist()
-    np.testing.assert_allclose(found["q_value"], expected[expected <= 0.05])
-    assert 2 <= len(found) < (alone <= 0.05).sum()  # some need no correction to pass, and do not with it
+    result = cdi.annotate(as_seqlets(sequences, stretches)).table
+    assert result["example"].tolist() == np.flatnonzero(expected <= 0.05).tolist()
+    np.testing.assert_allclose(result["q_value"], expected[expected <= 0.05])
+    assert 2 <= len(result) < (alone <= 0.05).sum()  # some need no correction to pass, and do not with it
 
 
 def test_stretches_without_attribution_count_alike() -> None:

@@ -40,15 +40,15 @@ def by_enumeration(motif: Motif, seqs: list[str]) -> dict[tuple[int, int, str], 
     for column in table.T:
         totals = (totals[:, None] + column).ravel()
     totals.sort()
-    found = {}
+    result = {}
     for number, seq in enumerate(seqs):
         for strand, scores in (("+", table), ("-", table[::-1, ::-1])):
             scores = np.vstack([scores, scores.min(axis=0)])
             for start in range(len(seq) - motif.width + 1):
                 word = alphabet.encode(seq[start : start + motif.width])
                 score = scores[word, np.arange(motif.width)].sum()
-                found[number, start, strand] = 1 - np.searchsorted(totals, score) / len(totals)
-    return found
+                result[number, start, strand] = 1 - np.searchsorted(totals, score) / len(totals)
+    return result
 
 
 @pytest.mark.slow
@@ -60,12 +60,12 @@ def test_p_values_are_shares_of_all_words(vertebrates: list[Motif], make_sequenc
     seqs = [make_sequence(80, seed=seed, n_at=(3,)) + planted for seed in range(4)]
     assert len(chosen) > 8
     assert {motif.width for motif in chosen} >= {6, 7, 8, 9}
-    found = cdi.scan(seqs, chosen, p=p)
+    result = cdi.scan(seqs, chosen, p=p)
     for motif in chosen:
         expected = {place: value for place, value in by_enumeration(motif, seqs).items() if value <= p * (1 + 1e-9)}
-        reached = {(row.example, row.start, row.strand): row.p_value for row in found if row.motif == motif.id}
+        reached = {(row.example, row.start, row.strand): row.p_value for row in result if row.motif == motif.id}
         assert reached == pytest.approx(expected, rel=1e-6)
-    assert len(found) > 10
+    assert len(result) > 10
 
 
 def test_a_perfect_match_is_the_rarest_word_and_a_mismatch_is_not() -> None:
@@ -78,7 +78,7 @@ def test_a_perfect_match_is_the_rarest_word_and_a_mismatch_is_not() -> None:
 def test_wide_motifs_match_where_fimo_finds_them(vertebrates: list[Motif], make_sequence: Callable) -> None:
     seqs = [make_sequence(400, seed=seed) for seed in range(6)]
     wide = [motif for motif in vertebrates if motif.width >= 10][:150]
-    found = cdi.scan(seqs, wide, p=1e-3)
+    result = cdi.scan(seqs, wide, p=1e-3)
     channels = np.stack([alphabet.one_hot(alphabet.encode(seq), np.float32)[:4] for seq in seqs])
     expected = fimo({motif.id: motif.probabilities for motif in wide}, channels, threshold=1e-3)
     rows = {
@@ -86,7 +86,7 @@ def test_wide_motifs_match_where_fimo_finds_them(vertebrates: list[Motif], make_
         for motif, hits in zip(wide, expected, strict=True)
         for *place, p_value in hits[["sequence_name", "start", "strand", "p-value"]].itertuples(index=False)
     }
-    ours = {(row.example, row.start, row.strand, row.motif): row.p_value for row in found}
+    ours = {(row.example, row.start, row.strand, row.motif): row.p_value for row in result}
     both = rows.keys() & ours.keys()
     # Rounding a score lets a site at the limit in or out.
     assert len(both) > 0.9 * max(len(rows), len(ours)) > 300
@@ -96,8 +96,8 @@ def test_wide_motifs_match_where_fimo_finds_them(vertebrates: list[Motif], make_
 
 def test_sequences_of_several_lengths_and_longer_motifs(make_sequence: Callable) -> None:
     wide = np.eye(4)[[0, 1, 1, 3, 2, 0, 0, 1, 2, 2, 1, 0]].T
-    found = cdi.scan(["TAATCC", "GGATTAACCTGAACGGCA", "AC"], {**CRX, "wide": wide}, p=1e-3)
-    assert [(row.example, row.start, row.end, row.strand, row.name) for row in found] == [
+    result = cdi.scan(["TAATCC", "GGATTAACCTGAACGGCA", "AC"], {**CRX, "wide": wide}, p=1e-3)
+    assert [(row.example, row.start, row.end, row.strand, row.name) for row in result] == [
         (0, 0, 6, "+", "CRX"),
         (1, 0, 6, "-", "CRX"),
         (1, 6, 18, "+", "wide"),
@@ -132,18 +132,18 @@ def test_q_values_are_over_all_places() -> None:
     p_values = np.array([[0.01, 0.04, 0.001]])
     np.testing.assert_allclose(benjamini_hochberg(p_values), [[0.015, 0.04, 0.003]])
     np.testing.assert_allclose(benjamini_hochberg(p_values, 100), [[0.5, 1.0, 0.1]])
-    found = cdi.scan("TAATCC" + "G" * 54, CRX, p=1e-3)
-    assert found.table["p_value"].iloc[0] == pytest.approx(4**-6)  # one of all words of six letters
-    assert found.table["q_value"].iloc[0] == pytest.approx(min(1, found.table["p_value"].iloc[0] * 2 * 55))
+    result = cdi.scan("TAATCC" + "G" * 54, CRX, p=1e-3)
+    assert result.table["p_value"].iloc[0] == pytest.approx(4**-6)  # one of all words of six letters
+    assert result.table["q_value"].iloc[0] == pytest.approx(min(1, result.table["p_value"].iloc[0] * 2 * 55))
     assert len(cdi.scan("TAATCC" + "G" * 54, CRX, p=1e-3, q=1e-3)) == 0
 
 
 def test_nothing_found_is_an_empty_table() -> None:
-    found = cdi.scan("GGGGGGGGGG", CRX)
-    assert len(found) == 0
-    assert found.measured
-    assert list(found) == []
-    assert cdi.site_effects(found).table.empty
+    result = cdi.scan("GGGGGGGGGG", CRX)
+    assert len(result) == 0
+    assert result.measured
+    assert list(result) == []
+    assert cdi.site_effects(result).table.empty
 
 
 # Stretches that stand out
@@ -154,13 +154,13 @@ def test_seqlets_are_tangermemes() -> None:
     values = rng.normal(scale=0.1, size=(3, 90))
     values[0, 20:28] += 1
     values[2, 50:60] += 1
-    found = cdi.find_seqlets([of_importance(row) for row in values], sign=1, threshold=0.01)
+    result = cdi.find_seqlets([of_importance(row) for row in values], sign=1, threshold=0.01)
     expected = recursive_seqlets(torch.from_numpy(values), threshold=0.01)
     columns = ["example_idx", "start", "end"]
     rows = expected.sort_values(columns[:2])
-    assert found.table[["example", "start", "end"]].values.tolist() == rows[columns].values.tolist()
-    np.testing.assert_allclose(found.table["p_value"], rows["p-value"])
-    for row in found:
+    assert result.table[["example", "start", "end"]].values.tolist() == rows[columns].values.tolist()
+    np.testing.assert_allclose(result.table["p_value"], rows["p-value"])
+    for row in result:
         assert row.attribution == pytest.approx(values[row.example, row.start : row.end].sum())
 
 
@@ -169,9 +169,9 @@ def test_negative_stretches_are_found_and_give_way() -> None:
     values[30:38] += 1
     values[70:78] -= 1
     result = of_importance(values)
-    found = cdi.find_seqlets(result, threshold=0.01)
-    assert [np.sign(row.attribution) for row in found if abs(row.attribution) > 3] == [1, -1]
-    assert {tuple(row) for row in cdi.find_seqlets(result, sign=-1, threshold=0.01)} <= {tuple(row) for row in found}
+    computed = cdi.find_seqlets(result, threshold=0.01)
+    assert [np.sign(row.attribution) for row in computed if abs(row.attribution) > 3] == [1, -1]
+    assert {tuple(row) for row in cdi.find_seqlets(result, sign=-1, threshold=0.01)} <= {tuple(row) for row in computed}
     assert all(row.attribution > 0 for row in cdi.find_seqlets(result, sign=1, threshold=0.01))
 
 
@@ -181,8 +181,8 @@ def test_a_huge_stretch_of_the_other_sign_changes_no_p_value(sign: int) -> None:
     values = np.random.default_rng(0).normal(scale=0.5, size=150)
     values[30:40] = 3
     values[90:100] = -1e4
-    found = cdi.find_seqlets(of_importance(sign * values), sign=sign)
-    (site,) = [row for row in found if row.start <= 32 and row.end >= 38]
+    result = cdi.find_seqlets(of_importance(sign * values), sign=sign)
+    (site,) = [row for row in result if row.start <= 32 and row.end >= 38]
     near = np.round(values[values > -1e3] / 0.01).astype(int)
     shares = np.bincount(near - near.min(), minlength=1) / len(values)
     sums = np.ones(1)
@@ -239,17 +239,17 @@ def test_short_and_silent_sequences_have_none() -> None:
 
 
 def test_what_is_chosen() -> None:
-    found = cdi.scan(["TAATCC", "GGATTATAATCC"], CRX, p=1e-3)
-    assert len(found) == 3
-    second = found.of(1)
+    result = cdi.scan(["TAATCC", "GGATTATAATCC"], CRX, p=1e-3)
+    assert len(result) == 3
+    second = result.of(1)
     assert second.sequences == ("GGATTATAATCC",)
     assert [(row.example, row.start) for row in second] == [(0, 0), (0, 6)]
-    assert [row.start for row in found.where(found.table["strand"] == "-")] == [0]
-    assert found.to_xarray()["start"].values.tolist() == [0, 0, 6]
+    assert [row.start for row in result.where(result.table["strand"] == "-")] == [0]
+    assert result.to_xarray()["start"].values.tolist() == [0, 0, 6]
     with pytest.raises(ValueError, match="`example` must be from 0 to 1, but got 2"):
-        found.of(2)
+        result.of(2)
     with pytest.raises(ValueError, match=r"`chosen` must be a mask of 3 rows, but is of shape \(2,\)"):
-        found.where([True, False])
+        result.where([True, False])
 
 
 @pytest.mark.parametrize(
@@ -262,9 +262,9 @@ def test_what_is_chosen() -> None:
     ],
 )
 def test_tables_are_checked(change: Callable[[pd.DataFrame], pd.DataFrame], message: str) -> None:
-    found = cdi.scan("TAATCC", CRX, p=1e-3)
+    result = cdi.scan("TAATCC", CRX, p=1e-3)
     with pytest.raises(ValueError, match=message):
-        MotifSites(found.sequences, "", change(found.table), found.certificate, importances=None)
+        MotifSites(result.sequences, "", change(result.table), result.certificate, importances=None)
 
 
 @pytest.mark.parametrize(

@@ -23,14 +23,16 @@ PLANTED = (
 @pytest.fixture(scope="module", params=[Affinity, Logic])
 def cases(request: pytest.FixtureRequest, vertebrates: list[Motif]) -> list[tuple[Motif, int, str, cdi.Mutagenesis]]:
     """A motif in a random sequence, where it is, on which strand, and the mutagenesis of a model that looks for it."""
-    found = []
+    result = []
     rng = np.random.default_rng(1)
     for case in range(CASES):
         motif = find_motif(PLANTED[case % len(PLANTED)], vertebrates)
         start, strand = int(rng.integers(10, 140 - motif.width)), "+-"[rng.integers(2)]
         sequence = planted("".join(rng.choice(list("ACGT"), 150)), (start, oriented(motif, strand)))
-        found.append((motif, start, strand, cdi.ism(sequence, request.param([motif], lambda occupied: occupied[:, 0]))))
-    return found
+        result.append(
+            (motif, start, strand, cdi.ism(sequence, request.param([motif], lambda occupied: occupied[:, 0])))
+        )
+    return result
 
 
 @pytest.fixture(scope="module")
@@ -40,17 +42,17 @@ def families() -> dict[str, list[str]]:
         warnings.simplefilter("ignore")
         from pyjaspar import jaspardb
 
-        found = jaspardb(release=RELEASE).fetch_motifs(collection="CORE", tax_group=["vertebrates"])
-    return {motif.matrix_id: motif.tf_class for motif in found}
+        result = jaspardb(release=RELEASE).fetch_motifs(collection="CORE", tax_group=["vertebrates"])
+    return {motif.matrix_id: motif.tf_class for motif in result}
 
 
 @pytest.mark.slow
 def test_planted_motifs_are_found_and_named_on_the_right_strand(cases: list, families: dict[str, list[str]]) -> None:
-    found = named = of_family = exactly = on_strand = 0
+    computed = named = of_family = exactly = on_strand = 0
     for motif, start, strand, result in cases:
         seqlets = cdi.find_seqlets(result, sign=1)
         here = seqlets.table[(seqlets.table["start"] < start + motif.width) & (seqlets.table["end"] > start)]
-        found += len(here) > 0
+        computed += len(here) > 0
         sites = cdi.annotate(seqlets).table
         over = sites[(sites["start"] < start + motif.width) & (sites["end"] > start)]
         if over.empty:
@@ -63,7 +65,7 @@ def test_planted_motifs_are_found_and_named_on_the_right_strand(cases: list, fam
             exactly += 1
             palindrome = oriented(motif, "+") == oriented(motif, "-")
             on_strand += palindrome or (best["strand"], best["start"]) == (strand, start)
-    assert found >= 95
+    assert computed >= 95
     assert named >= 95
     assert of_family >= 95
     assert on_strand >= 0.95 * exactly

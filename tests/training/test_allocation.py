@@ -13,9 +13,9 @@ from crossdna_interpret.training import allocation
 
 def test_glibc_takes_every_setting() -> None:
     code = "from crossdna_interpret.training.allocation import keep_freed_memory; print(keep_freed_memory())"
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    report = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
     glibc = sys.platform.startswith("linux") and platform.libc_ver()[0] == "glibc"
-    assert told == str(glibc)
+    assert report == str(glibc)
 
 
 def test_another_system_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,8 +81,8 @@ def test_the_model_is_evaluated_and_fine_tuned_again(tmp_path: Path, capsys: pyt
     measured = pd.read_csv(out, sep="\t")
     assert measured["n"].tolist() == [15]
     assert measured["r_both_strands"][0] > 0.8  # GC content is easy
-    told = json.loads((Path(model) / "config.json").read_text())["provenance"]["valid_r_both_strands"]
-    assert measured["r_both_strands"][0] == pytest.approx(told, abs=1e-3)
+    report = json.loads((Path(model) / "config.json").read_text())["provenance"]["valid_r_both_strands"]
+    assert measured["r_both_strands"][0] == pytest.approx(report, abs=1e-3)
     again = ["--model", model, "--run-folder", str(tmp_path / "again"), "--task", "classification", "--epochs", "1"]
     assert main([*words(tmp_path), *again, "--targets", "high", "share", "--learning-rate", "1e-9"]) == 0
     start, end = cdi.load_model(model), cdi.load_model(tmp_path / "again" / "model")

@@ -29,12 +29,12 @@ def test_every_model_is_trained_once_for_each_seed(
     assert "| CrossDNA, one strand |" in capsys.readouterr().out
     assert main(words) == 0
     out = capsys.readouterr().out
-    found = pd.read_csv(tmp_path / "run" / "results.tsv", sep="\t")
-    assert found.groupby("model", sort=False).size().to_dict() == {"5-mer ridge": 1, **dict.fromkeys(MODELS, 2)}
-    assert found["r"].between(-1, 1).all()
+    result = pd.read_csv(tmp_path / "run" / "results.tsv", sep="\t")
+    assert result.groupby("model", sort=False).size().to_dict() == {"5-mer ridge": 1, **dict.fromkeys(MODELS, 2)}
+    assert result["r"].between(-1, 1).all()
     assert out.count("\n") == 2 + 1 + len(MODELS)
-    one = found[found["model"] == "CrossDNA, one strand"]["parameters"].iloc[0]
-    assert one < 0.6 * found[found["model"] == "CrossDNA"]["parameters"].iloc[0]
+    one = result[result["model"] == "CrossDNA, one strand"]["parameters"].iloc[0]
+    assert one < 0.6 * result[result["model"] == "CrossDNA"]["parameters"].iloc[0]
     monkeypatch.setattr(comparison, "fit", lambda *_: pytest.fail("was done already"))
     assert main(words) == 0
     assert capsys.readouterr().out == out

@@ -154,9 +154,9 @@ def test_a_student_comes_to_say_what_its_teacher_says(
     ids = torch.from_numpy(np.stack(table.ids))
     with torch.no_grad():
         scores = module.score(module.encode(ids))[:, 0]
-        turned = module.score(strand.reverse_complement(module.encode(ids)))[:, 0]
+        reverse = module.score(strand.reverse_complement(module.encode(ids)))[:, 0]
     assert np.corrcoef(scores, teacher(ids))[0, 1] > 0.8
-    torch.testing.assert_close(scores, turned, rtol=0, atol=1e-4)
+    torch.testing.assert_close(scores, reverse, rtol=0, atol=1e-4)
 
 
 def test_pairs_add_the_error_of_their_change(
@@ -177,16 +177,16 @@ def test_pairs_add_the_error_of_their_change(
             **settings,
         ).eval()  # fmt: skip
         torch.manual_seed(3)
-        found = module.terms(table.batch(range(8)))
+        result = module.terms(table.batch(range(8)))
         with torch.no_grad():
             known = module.score(module.encode(ids[3:6]))[:, 0] - module.score(module.encode(ids[:3]))[:, 0]
         torch.manual_seed(3)
         chosen = torch.randint(3, (40,))
         expected = (weight[chosen] * (known - change)[chosen].square()).sum() / weight[chosen].sum()
-        assert found["contrasts"][1].item() == pytest.approx((expected / module.measured_variance).item(), rel=1e-3)
-        assert found["contrasts"][0] == of_contrasts
-        assert found.keys() == {"taught", "measured", "motifs", "contrasts"}
-        return found
+        assert result["contrasts"][1].item() == pytest.approx((expected / module.measured_variance).item(), rel=1e-3)
+        assert result["contrasts"][0] == of_contrasts
+        assert result.keys() == {"taught", "measured", "motifs", "contrasts"}
+        return result
 
     assert terms(torch.full((3,), 5.0))["contrasts"][1] > terms(torch.zeros(3), 0.7)["contrasts"][1]
 

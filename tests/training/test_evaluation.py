@@ -29,34 +29,34 @@ def test_scores_are_those_of_predict_in_the_order_of_the_table(make_model: Calla
     assert model.training
     seqs = [alphabet.decode(ids) for ids in table.ids]
     np.testing.assert_allclose(forward, cdi.predict(seqs, model), atol=1e-5)
-    turned = [strand.reverse_complement(seq) for seq in seqs]
-    np.testing.assert_allclose(reverse, cdi.predict(turned, model), atol=1e-5)
+    reversed_ = [strand.reverse_complement(seq) for seq in seqs]
+    np.testing.assert_allclose(reverse, cdi.predict(reversed_, model), atol=1e-5)
 
 
 def test_regression_is_measured_by_target(make_model: Callable, table: Table) -> None:
     model = make_model(targets=("a", "b", "c"))
-    found = evaluate(model, table)
-    assert found["target"].tolist() == ["b", "a"]
+    result = evaluate(model, table)
+    assert result["target"].tolist() == ["b", "a"]
     forward, reverse = score_table(model, table)
     for row, (column, at) in enumerate(((0, 1), (1, 0))):
         y, both = table.targets[:, column], (forward[:, at] + reverse[:, at]) / 2
-        assert found["r"][row] == pytest.approx(stats.pearsonr(forward[:, at], y).statistic, abs=1e-5)
-        assert found["r_both_strands"][row] == pytest.approx(stats.pearsonr(both, y).statistic, abs=1e-5)
-        assert found["spearman"][row] == pytest.approx(stats.spearmanr(both, y).statistic, abs=1e-5)
-        assert found["rmse"][row] == pytest.approx(np.sqrt(((both - y) ** 2).mean()), abs=1e-5)
+        assert result["r"][row] == pytest.approx(stats.pearsonr(forward[:, at], y).statistic, abs=1e-5)
+        assert result["r_both_strands"][row] == pytest.approx(stats.pearsonr(both, y).statistic, abs=1e-5)
+        assert result["spearman"][row] == pytest.approx(stats.spearmanr(both, y).statistic, abs=1e-5)
+        assert result["rmse"][row] == pytest.approx(np.sqrt(((both - y) ** 2).mean()), abs=1e-5)
         between = stats.pearsonr(forward[:, at], reverse[:, at]).statistic
-        assert found["r_between_strands"][row] == pytest.approx(between, abs=1e-5)
-        assert found["low"][row] < found["r_both_strands"][row] < found["high"][row]
+        assert result["r_between_strands"][row] == pytest.approx(between, abs=1e-5)
+        assert result["low"][row] < result["r_both_strands"][row] < result["high"][row]
 
 
 def test_classification_is_measured_by_the_area_under_the_curve(make_model: Callable, table: Table) -> None:
     labels = Table(table.ids, (table.targets > 0).astype(np.float32), table.weight, table.level, ("b", "a"))
     model = make_model(targets=("a", "b"))
-    found = evaluate(model, labels, task="classification")
+    result = evaluate(model, labels, task="classification")
     forward, _ = score_table(model, labels)
     positive = labels.targets[:, 0] > 0.5
     wins = [(x > y) + 0.5 * (x == y) for x in forward[positive, 1] for y in forward[~positive, 1]]
-    assert found["auroc"][0] == pytest.approx(np.mean(wins))
+    assert result["auroc"][0] == pytest.approx(np.mean(wins))
 
 
 @pytest.mark.parametrize("label", [2.0, -1.0, 1.5])
@@ -73,9 +73,9 @@ def test_a_target_that_does_not_vary_is_warned_of(make_model: Callable, table: T
     targets = (table.targets > 0).astype(np.float32)
     targets[:, 1] = 0.25
     with pytest.warns(UndefinedMeasureWarning, match="The 14 rows do not have .* of a, so how well it is predicted"):
-        found = evaluate(make_model(targets=("a", "b")), replace(table, targets=targets), task=task)
-    assert np.isfinite(found[column][0])
-    assert np.isnan(found[column][1])
+        result = evaluate(make_model(targets=("a", "b")), replace(table, targets=targets), task=task)
+    assert np.isfinite(result[column][0])
+    assert np.isnan(result[column][1])
 
 
 def test_the_model_stays_as_it_is(make_model: Callable, table: Table) -> None:

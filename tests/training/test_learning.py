@@ -43,9 +43,9 @@ def test_two_hundred_sequences_are_learned_by_heart(tmp_path: Path, make_initial
 def recipe() -> list[str]:
     """The command of the README, from its first word after `train`."""
     readme = (Path(cdi.__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-    found = re.search(r"crossdna-interpret train (finetune .*?)\n```", readme, re.DOTALL)
-    assert found
-    return shlex.split(found[1].replace("\\\n", " "))
+    result = re.search(r"crossdna-interpret train (finetune .*?)\n```", readme, re.DOTALL)
+    assert result
+    return shlex.split(result[1].replace("\\\n", " "))
 
 
 def test_the_recipe_of_the_readme_learns_from_500_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,9 +57,9 @@ def test_features_are_those_found_one_position_after_the_other(motifs: list[Moti
             }
             if np.isclose(np.sort(scores)[-2], scores.max()):
                 continue  # two alike: see below
-            found = dict(zip(FEATURES, features[row, column], strict=True))
+            result = dict(zip(FEATURES, features[row, column], strict=True))
             for name, value in expected.items():
-                assert found[name] == pytest.approx(value, abs=2e-3), name
+                assert result[name] == pytest.approx(value, abs=2e-3), name
 
 
 def test_the_reverse_complement_has_the_same_features_but_for_the_position(motifs: list[Motif], make_sequence) -> None:  # type: ignore[no-untyped-def]

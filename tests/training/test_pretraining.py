@@ -45,8 +45,8 @@ def windows(tmp_path: Path) -> Windows:
 
 
 def terms(module: Pretraining, ids: torch.Tensor) -> dict[str, float]:
-    found = module.terms(ids, torch.Generator().manual_seed(0))
-    return {name: float(value) for name, value in found.items()}
+    result = module.terms(ids, torch.Generator().manual_seed(0))
+    return {name: float(value) for name, value in result.items()}
 
 
 @pytest.mark.parametrize("changes", [{}, {"use_bridge": False}, {"rc_blocks": "mirrored"}])
@@ -58,7 +58,7 @@ def test_each_term_is_that_of_the_objective(language: Callable, ids: torch.Tenso
         for parameter in module.teacher.parameters():
             parameter.mul_(0.9)
     module.eval()
-    found = terms(module, ids)
+    result = terms(module, ids)
     shown, chosen = masked_bases(ids, generator=torch.Generator().manual_seed(0))
     model, x = module.model, torch.nn.functional.one_hot(shown.long(), 5).mT.float()
     side = "bridge.out_{}" if model.bridge is not None else "branch_{}.out"
@@ -69,12 +69,12 @@ def test_each_term_is_that_of_the_objective(language: Callable, ids: torch.Tenso
         with cdi.capture(module.teacher, side.format("a"), side.format("b")) as theirs:
             module.teacher.represent(whole, strand.reverse_complement(whole))
     join = lambda seen, name: torch.cat([each.value for each in seen[name]], dim=1)  # noqa: E731
-    assert found["masked"] == pytest.approx(masked_language_loss(logits, ids, chosen).item(), rel=1e-5)
+    assert result["masked"] == pytest.approx(masked_language_loss(logits, ids, chosen).item(), rel=1e-5)
     expected = sum(semantic_loss(join(mine, side.format(b)), join(theirs, side.format(b))).item() for b in "ab")
-    assert found["semantic"] == pytest.approx(expected, rel=1e-4)
+    assert result["semantic"] == pytest.approx(expected, rel=1e-4)
     pairs = blocks.block_pairs(60, model.config.block_size, model.config.rc_blocks)
     gate = join(mine, "fusion.gate_logits") / model.config.gate_temp
-    assert found["gate"] == pytest.approx(fusion_gate_loss(gate, pairs).item(), rel=1e-5)
+    assert result["gate"] == pytest.approx(fusion_gate_loss(gate, pairs).item(), rel=1e-5)
 
 
 def test_the_semantic_term_is_zero_while_the_teacher_is_the_student_and_sees_the_same(

@@ -63,8 +63,8 @@ def test_a_run_that_is_stopped_goes_on_to_the_bit(
     module: Callable, stop_after: Callable, tmp_path: Path, steps: int
 ) -> None:
     whole = module()
-    told = fit(whole, table(), table(8, 1), tmp_path / "whole", options(), {})
-    assert told["steps"] == 20  # five batches in each of four passes
+    report = fit(whole, table(), table(8, 1), tmp_path / "whole", options(), {})
+    assert report["steps"] == 20  # five batches in each of four passes
     first = module()
     stopped = stop_after(first, steps)
     with pytest.raises(stopped):
@@ -74,7 +74,7 @@ def test_a_run_that_is_stopped_goes_on_to_the_bit(
     assert again["steps"] == 20
     for name, value in whole.state_dict().items():
         assert torch.equal(value, second.state_dict()[name]), name
-    assert again["valid_r_both_strands"] == told["valid_r_both_strands"]
+    assert again["valid_r_both_strands"] == report["valid_r_both_strands"]
     assert (tmp_path / "parts" / "metrics.csv").read_text() == (tmp_path / "whole" / "metrics.csv").read_text()
 
 
@@ -338,10 +338,10 @@ def test_a_run_whose_settings_are_lost_does_not_continue(module: Callable, tmp_p
 
 
 def test_the_folder_tells_how_it_was_made(module: Callable, tmp_path: Path) -> None:
-    told = fit(module(), table(), table(8, 1), tmp_path, options(epochs=2), {"command": "try it"})
+    report = fit(module(), table(), table(8, 1), tmp_path, options(epochs=2), {"command": "try it"})
     kept = json.loads((tmp_path / "run.json").read_text())
     assert kept["options"]["batch"] == 4
-    assert kept["command"] == told["command"] == "try it"
+    assert kept["command"] == report["command"] == "try it"
     assert kept["versions"]["torch"] == torch.__version__
     assert kept["revision"] is None or len(kept["revision"].rstrip("+")) == 40
     assert "valid_r_both_strands" in (tmp_path / "metrics.csv").read_text().splitlines()[0]

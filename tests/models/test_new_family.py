@@ -252,11 +252,11 @@ def test_the_gradient_of_a_base_is_that_of_the_model(model: Toy) -> None:
 
 
 def test_orientation_compares_both_strands(model: Toy) -> None:
-    found = cdi.orientation([SEQUENCE, SEQUENCE[::-1]], model, target=0)
-    assert found.forward[0] == pytest.approx(by_hand(model, SEQUENCE)[0], abs=1e-12)
-    assert found.reverse[0] == pytest.approx(by_hand(model, turned(SEQUENCE))[0], abs=1e-12)
-    assert found.exchanged is None
-    assert found.shifts == ()
+    result = cdi.orientation([SEQUENCE, SEQUENCE[::-1]], model, target=0)
+    assert result.forward[0] == pytest.approx(by_hand(model, SEQUENCE)[0], abs=1e-12)
+    assert result.reverse[0] == pytest.approx(by_hand(model, turned(SEQUENCE))[0], abs=1e-12)
+    assert result.exchanged is None
+    assert result.shifts == ()
 
 
 def test_motifs_are_found_planted_and_designed(model: Toy) -> None:

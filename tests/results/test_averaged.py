@@ -31,10 +31,10 @@ def asked(case: str, make_model: Make, make_sequence: MakeSequence) -> tuple[Cro
 
 @every_case
 def test_predictions_do_not_depend_on_the_orientation(asked: tuple[CrossDNA, str, str]) -> None:
-    model, sequence, turned = asked
-    one, other = (cdi.predict([seq], model, rc_average=True) for seq in (sequence, turned))
+    model, sequence, reverse = asked
+    one, other = (cdi.predict([seq], model, rc_average=True) for seq in (sequence, reverse))
     np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
-    both = cdi.predict([sequence, turned], model)
+    both = cdi.predict([sequence, reverse], model)
     np.testing.assert_allclose(one[0], both.mean(0), rtol=0, atol=1e-6)
     assert np.abs(both[0] - both[1]).min() > 1e-3
 
@@ -42,10 +42,10 @@ def test_predictions_do_not_depend_on_the_orientation(asked: tuple[CrossDNA, str
 @pytest.mark.slow
 @every_case
 def test_mutagenesis_is_mirrored(asked: tuple[CrossDNA, str, str]) -> None:
-    model, sequence, turned = asked
-    one, other = (cdi.ism(seq, model, target=0, rc_average=True) for seq in (sequence, turned))
+    model, sequence, reverse = asked
+    one, other = (cdi.ism(seq, model, target=0, rc_average=True) for seq in (sequence, reverse))
     np.testing.assert_allclose(one.delta, strand.reverse_complement(other.delta, channel_axis=-1), rtol=0, atol=1e-6)
-    plain = [cdi.ism(seq, model, target=0) for seq in (sequence, turned)]
+    plain = [cdi.ism(seq, model, target=0) for seq in (sequence, reverse)]
     mean = (plain[0].delta + strand.reverse_complement(plain[1].delta, channel_axis=-1)) / 2
     np.testing.assert_allclose(one.delta, mean, rtol=0, atol=2e-6)
     gap = strand.reverse_complement(plain[1].delta, channel_axis=-1) - plain[0].delta
@@ -73,8 +73,8 @@ def test_attributions_are_mirrored(baseline: str, make_model: Make, make_sequenc
 
 @every_case
 def test_exchange_is_mirrored(asked: tuple[CrossDNA, str, str]) -> None:
-    model, sequence, turned = asked
-    one, other = (cdi.strand_exchange(seq, model, target=0, rc_average=True) for seq in (sequence, turned))
+    model, sequence, reverse = asked
+    one, other = (cdi.strand_exchange(seq, model, target=0, rc_average=True) for seq in (sequence, reverse))
     np.testing.assert_allclose(one.by_source, other.by_source[:, ::-1, ::-1, ::-1], rtol=0, atol=1e-6)
     np.testing.assert_allclose(one.bias, other.bias[::-1, ::-1], rtol=0, atol=1e-6)
     np.testing.assert_allclose(one.fusion_gate, 1 - other.fusion_gate[::-1], rtol=0, atol=1e-6)
@@ -89,9 +89,9 @@ def test_exchange_is_mirrored(asked: tuple[CrossDNA, str, str]) -> None:
 
 def test_edits_and_pairs_take_part(make_model: Make, make_sequence: MakeSequence) -> None:
     model, sequence = make_model(targets=("rods", "cones")), make_sequence(40)
-    turned = strand.reverse_complement(sequence)
+    reverse = strand.reverse_complement(sequence)
     scan = cdi.deletion_scan(sequence, model, target="cones", width=3, rc_average=True)
-    mirror = cdi.deletion_scan(turned, model, target="cones", width=3, rc_average=True)
+    mirror = cdi.deletion_scan(reverse, model, target="cones", width=3, rc_average=True)
     np.testing.assert_allclose(scan.delta, mirror.delta[::-1], rtol=0, atol=1e-6)
     scores = scan.scores.with_target("rods")
     assert scores.orientations is not None
@@ -99,7 +99,7 @@ def test_edits_and_pairs_take_part(make_model: Make, make_sequence: MakeSequence
     gap = scores.orientations[1].delta - scores.orientations[0].delta
     np.testing.assert_array_equal(scores.orientation_gap, gap)
     pairs = cdi.pairwise_ism(sequence, model, positions=[3, 9], target=0, rc_average=True)
-    mirrored = cdi.pairwise_ism(turned, model, positions=[30, 36], target=0, rc_average=True)
+    mirrored = cdi.pairwise_ism(reverse, model, positions=[30, 36], target=0, rc_average=True)
     expected = mirrored.interaction[0, ::-1, ::-1].T
     np.testing.assert_allclose(pairs.interaction[0], expected, rtol=0, atol=2e-6)
 

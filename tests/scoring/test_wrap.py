@@ -41,12 +41,12 @@ class Symmetric(Convolution):
 
 
 def encoded(seqs: list[str], order: str) -> Tensor:
-    found = torch.zeros(len(seqs), 4, len(seqs[0]))
+    result = torch.zeros(len(seqs), 4, len(seqs[0]))
     for row, seq in enumerate(seqs):
         for at, base in enumerate(seq):
             if base in order:
-                found[row, order.index(base), at] = 1
-    return found
+                result[row, order.index(base), at] = 1
+    return result
 
 
 @pytest.fixture
@@ -95,13 +95,13 @@ def test_outputs_of_every_kind(make: Callable, output: Any, seqs: list[str]) -> 
             return make(super().forward(x))
 
     expected = cdi.predict(seqs, cdi.wrap(Convolution(), targets=["a", "b"]))
-    found = cdi.predict(seqs, cdi.wrap(Other(), targets=["a", "b"], output=output))
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+    result = cdi.predict(seqs, cdi.wrap(Other(), targets=["a", "b"], output=output))
+    np.testing.assert_allclose(result, expected, rtol=0, atol=1e-6)
 
 
 def test_mutagenesis_is_tangermemes_on_the_module_itself(make_sequence: Callable) -> None:
     module, sequence = Convolution(), make_sequence(30)
-    found = cdi.ism(sequence, cdi.wrap(module, targets=["a", "b"]), target="b")
+    result = cdi.ism(sequence, cdi.wrap(module, targets=["a", "b"]), target="b")
     expected = saturation_mutagenesis(module, encoded([sequence], "ACGT"), raw_outputs=True, device="cpu", fast=False)
     changed = np.array([base != own for own in sequence for base in "ACGT"]).reshape(30, 4)
     after = (
@@ -109,14 +109,14 @@ def test_mutagenesis_is_tangermemes_on_the_module_itself(make_sequence: Callable
         if hasattr(expected, "y_hat")
         else expected[1][0].permute(1, 0, 2).numpy()
     )
-    np.testing.assert_allclose(found.predictions[changed], after[changed], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(result.predictions[changed], after[changed], rtol=0, atol=1e-5)
 
 
 def test_gradients_and_motifs_take_it(make_sequence: Callable) -> None:
     model = cdi.wrap(Convolution(outputs=1))
     sequence = make_sequence(30)
-    found = cdi.integrated_gradients(sequence, model, baseline="zeros")
-    assert found.completeness_error < 1e-3
+    result = cdi.integrated_gradients(sequence, model, baseline="zeros")
+    assert result.completeness_error < 1e-3
     assert cdi.marginalize("TAATCC", model, backgrounds=[sequence]).delta.shape == (2, 1)
 
 

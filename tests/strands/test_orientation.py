@@ -42,15 +42,15 @@ def test_a_symmetric_model_says_the_same(method: str, make_model: Make, make_seq
 def test_numbers_are_those_of_the_predictions(make_model: Make, make_sequence: MakeSequence) -> None:
     model, seqs = make_model(targets=("rods", "cones")), sequences(make_sequence, 40)
     r = cdi.orientation(seqs, model, target="cones")
-    turned = [strand.reverse_complement(seq) for seq in seqs]
+    reverse = [strand.reverse_complement(seq) for seq in seqs]
     np.testing.assert_allclose(r.forward, cdi.predict(seqs, model)[:, 1], atol=1e-6)
-    np.testing.assert_allclose(r.reverse, cdi.predict(turned, model)[:, 1], atol=1e-6)
-    found = pearsonr(r.forward, r.reverse)
-    low, high = found.confidence_interval()
-    assert r.table.loc[0, ["value", "low", "high"]].tolist() == pytest.approx([found.statistic, low, high], abs=1e-5)
+    np.testing.assert_allclose(r.reverse, cdi.predict(reverse, model)[:, 1], atol=1e-6)
+    result = pearsonr(r.forward, r.reverse)
+    low, high = result.confidence_interval()
+    assert r.table.loc[0, ["value", "low", "high"]].tolist() == pytest.approx([result.statistic, low, high], abs=1e-5)
     values = r.table.set_index("statistic")["value"]
     assert values["largest gap"] == pytest.approx(np.abs(r.reverse - r.forward).max())
-    one, other = (cdi.ism(seq, model, target="cones").importance for seq in (seqs[2], turned[2]))
+    one, other = (cdi.ism(seq, model, target="cones").importance for seq in (seqs[2], reverse[2]))
     assert r.attribution_r[2] == pytest.approx(pearsonr(one, other[::-1]).statistic, abs=1e-4)
     assert r.attribution_worst[2] == pytest.approx(np.abs(one - other[::-1]).max(), abs=1e-5)
     interval = r.table[r.table["statistic"] == "mean r over a sequence"].iloc[0]

@@ -196,9 +196,9 @@ def test_memory_is_asked_for_the_longest_edited_sequence(monkeypatch: pytest.Mon
 def test_the_certificate_tells_what_was_checked(
     make_model: Callable, sequence: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[str] = []
+    models: list[str] = []
     monkeypatch.setattr(runner, "score_ids", lambda model, ids: (
-        asked.extend(alphabet.decode(row) for row in ids), score_ids(model, ids))[1]
+        models.extend(alphabet.decode(row) for row in ids), score_ids(model, ids))[1]
     )  # fmt: skip
     edits = a_mixture()
     result = score_edits(sequence, edits, make_model(targets=TARGETS), target=0, batch_size=5)
@@ -208,7 +208,7 @@ def test_the_certificate_tells_what_was_checked(
     assert certificate.checks.keys() == {"reuse_worst_difference", "reuse_largest_effect", "reuse_checked"}
     assert certificate.checks["reuse_worst_difference"] < 1e-5
     assert certificate.checks["reuse_largest_effect"] == np.abs(result.predictions - result.reference).max()
-    first, *checked = asked
+    first, *checked = models
     assert first == sequence
     assert checked.count(sequence) == 1
     sample = [text for text in checked if text != sequence]

@@ -19,7 +19,7 @@ from crossdna_interpret.models.crossdna.model import CrossDNA
 from crossdna_interpret.models.protocols import declare
 from crossdna_interpret.models.selected import TargetGroups
 from crossdna_interpret.scoring import many, targets
-from tests.test_engine import Toy
+from tests.scoring.test_runner import Toy
 
 
 def alleles(make_sequence: Callable, count: int = 12) -> tuple[list[str], list[list[tuple[int, int, str]]]]:
@@ -231,10 +231,10 @@ def test_twenty_thousand_targets_stay_below_a_gigabyte(tmp_path: Path) -> None:
     """A family of them, through mutagenesis, gradients, a table of 30 positions, a report and a session."""
     program = f"""
 import resource, sys
-sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+sys.path.insert(0, {str(Path(__file__).parents[2])!r})
 import numpy as np, crossdna_interpret as cdi
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-from tests.test_many_sequences import Tracks
+from tests.scoring.test_many import Tracks
 model = Tracks()
 result = cdi.ism("ACGTTGCAACGTTGCA" * 4, model, target=5, start=10, end=40)
 table = result.to_dataframe()

@@ -97,11 +97,11 @@ def test_patched_receivers_get_what_hooks_give_them(exact: CrossDNA, make_sequen
     source, sequence, places = make_sequence(LENGTH, seed=1), make_sequence(LENGTH, seed=2), list(range(15, 45))
     with capture(exact, "bridge.message_*") as seen:
         cdi.predict(source, exact)
-    given = {(a.where.strand, a.where.start): a.value for name in seen for a in seen[name]}
+    inputs = {(a.where.strand, a.where.start): a.value for name in seen for a in seen[name]}
 
     def patched(value: torch.Tensor, where: spans.Locus) -> torch.Tensor:
         here = torch.from_numpy(np.isin(where.positions, places))[:, None]
-        return torch.where(here, given[where.strand, where.start], value)
+        return torch.where(here, inputs[where.strand, where.start], value)
 
     r = cdi.patch_exchange(source, sequence, exact, positions=places)
     assert r.prediction == pytest.approx(replaced_by_hooks(exact, sequence, patched), abs=1e-12)

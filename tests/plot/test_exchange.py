@@ -47,13 +47,13 @@ def exchange(partner: tuple[int, ...] = (0, 1, 2, 3, 4)) -> StrandExchange:
 
 def arcs(ax: Axes) -> list[tuple[tuple[float, float], tuple[float, float], tuple[float, ...], float]]:
     """(start, end, colour, width) of each arc, widest first."""
-    found = []
+    result = []
     for collection in ax.collections:
         if isinstance(collection, PathCollection) and collection.get_paths() and len(collection.get_paths()[0]) == 4:
             rows = zip(collection.get_paths(), collection.get_edgecolors(), collection.get_linewidths(), strict=True)
             for path, color, width in rows:
-                found.append((tuple(path.vertices[0]), tuple(path.vertices[-1]), tuple(color[:3]), float(width)))
-    return sorted(found, key=lambda arc: -arc[3])
+                result.append((tuple(path.vertices[0]), tuple(path.vertices[-1]), tuple(color[:3]), float(width)))
+    return sorted(result, key=lambda arc: -arc[3])
 
 
 def test_arcs_go_from_the_sender_to_the_receiver(ax: Axes) -> None:

@@ -43,9 +43,9 @@ def explorer(model: CrossDNA) -> Explorer:
 
 
 def test_views_get_the_numbers_of_their_results(model: CrossDNA) -> None:
-    found = cdi.ism(SEQUENCE, model)
-    np.testing.assert_array_equal(floats(LogoView(found).forward), found.importance)
-    np.testing.assert_array_equal(floats(MutagenesisMap(found).delta), found.delta.ravel())
+    result = cdi.ism(SEQUENCE, model)
+    np.testing.assert_array_equal(floats(LogoView(result).forward), result.importance)
+    np.testing.assert_array_equal(floats(MutagenesisMap(result).delta), result.delta.ravel())
     x = cdi.strand_exchange(SEQUENCE, model)
     view = StrandExchangeMap(x)
     terms = floats(view.terms).reshape(-1, 4)

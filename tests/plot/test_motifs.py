@@ -74,10 +74,10 @@ def test_sequences_without_attributions_are_drawn_level(ax: Axes) -> None:
 
 
 def test_seqlets_have_no_names(ax: Axes, model: CrossDNA, make_sequence: Callable) -> None:
-    found = cdi.find_seqlets(cdi.ism(make_sequence(60), model), threshold=0.2)
-    assert len(found)
-    found.plot(ax)
-    assert texts(ax) == [""] * len(found)
+    result = cdi.find_seqlets(cdi.ism(make_sequence(60), model), threshold=0.2)
+    assert len(result)
+    result.plot(ax)
+    assert texts(ax) == [""] * len(result)
 
 
 def interactions() -> MotifInteractions:
@@ -91,10 +91,10 @@ def interactions() -> MotifInteractions:
 
 
 def test_interactions_are_arcs(ax: Axes) -> None:
-    found = interactions()
-    assert found.kinds == ["synergistic", "redundant", "additive"]
-    assert found.through_exchange == pytest.approx([-0.5] * 3)
-    found.plot(ax)
+    result = interactions()
+    assert result.kinds == ["synergistic", "redundant", "additive"]
+    assert result.through_exchange == pytest.approx([-0.5] * 3)
+    result.plot(ax)
     arcs = [patch for patch in ax.patches if isinstance(patch, PathPatch)]
     ends = [(arc.get_path().vertices[0, 0], arc.get_path().vertices[-1, 0]) for arc in arcs]
     assert ends == [(4.5, 16.5), (4.5, 32.5)]
@@ -105,10 +105,10 @@ def test_interactions_are_arcs(ax: Axes) -> None:
 
 
 def test_interactions_are_a_matrix(ax: Axes) -> None:
-    found = interactions()
-    found.plot(ax, kind="matrix")
+    result = interactions()
+    result.plot(ax, kind="matrix")
     shown = ax.images[0].get_array()
-    np.testing.assert_array_equal(np.ma.filled(shown, np.nan), found.matrix)
+    np.testing.assert_array_equal(np.ma.filled(shown, np.nan), result.matrix)
     assert [label.get_text() for label in ax.get_xticklabels()] == ["A 2", "B 14", "C 30"]
 
 
@@ -120,27 +120,27 @@ def test_the_part_through_exchange(ax: Axes) -> None:
 def test_curves_for_each_arrangement(ax: Axes) -> None:
     rng = np.random.default_rng(0)
     shape = (2, 2, 3, 5)
-    found = Spacing(
+    result = Spacing(
         ("A", "B"), ("AC", "GT"), np.array([0, 4, 9]), ("ACGT",) * 5, "activity", rng.normal(size=5),
         rng.normal(size=shape), rng.normal(size=(2, 3, 5)), rng.normal(size=shape), CERTIFICATE,
     )  # fmt: skip
-    found.plot(ax, show="interaction")
+    result.plot(ax, show="interaction")
     curves = [line for line in ax.lines if len(line.get_xdata()) == 3]
     for curve, (order, strand) in zip(curves, [(o, s) for o in range(2) for s in range(2)], strict=True):
         np.testing.assert_array_equal(curve.get_xdata(), [0, 4, 9])
-        np.testing.assert_allclose(curve.get_ydata(), found.interaction[order, strand].mean(axis=1))
+        np.testing.assert_allclose(curve.get_ydata(), result.interaction[order, strand].mean(axis=1))
     labels = [text.get_text() for text in ax.get_legend().get_texts()]
     assert labels == ["A → B →", "A → B ←", "B → A →", "B ← A →"]
     assert (ORDERS, STRANDS) == (("a-b", "b-a"), ("+", "-"))
     with pytest.raises(ValueError, match="`show` must be 'effect' or 'interaction', but got 'both'"):
-        found.plot(ax, show="both")
+        result.plot(ax, show="both")
 
 
 def test_marginal_effects_have_a_mean(ax: Axes, model: CrossDNA, make_sequence: Callable) -> None:
-    found = cdi.marginalize("TAATCC", model, backgrounds=[make_sequence(40, seed=at) for at in range(4)])
-    found.plot(ax)
+    result = cdi.marginalize("TAATCC", model, backgrounds=[make_sequence(40, seed=at) for at in range(4)])
+    result.plot(ax)
     means = [line.get_ydata()[0] for line in ax.lines if list(line.get_xdata()) in ([-0.3, 0.3], [0.7, 1.3])]
-    np.testing.assert_allclose(means, found.effect)
+    np.testing.assert_allclose(means, result.effect)
 
 
 def test_necessity_against_sufficiency(ax: Axes) -> None:
@@ -151,10 +151,10 @@ def test_necessity_against_sufficiency(ax: Axes) -> None:
 
 
 def test_a_design_is_a_path(ax: Axes) -> None:
-    found = Design(
+    result = Design(
         ("ACGT", "CCGT"), (cdi.Edit(0, 1, "C"),), ("A0C",), "activity", np.array([0.0, 1.5]), 2.0, "", CERTIFICATE
     )
-    found.plot(ax)
+    result.plot(ax)
     np.testing.assert_array_equal(ax.lines[0].get_ydata(), [0.0, 1.5])
     assert [label.get_text() for label in ax.get_xticklabels()] == ["start", "A0C"]
     assert texts(ax) == ["goal"]
@@ -162,7 +162,7 @@ def test_a_design_is_a_path(ax: Axes) -> None:
 
 def test_measured_against_predicted(ax: Axes, model: CrossDNA) -> None:
     table = pd.DataFrame({"position": [1, 2, 3], "alt": ["A", "A", "A"], "effect": [0.5, -2.0, 1.0]})
-    found = cdi.compare_with_measured(cdi.ism("ACGTACGT", model), table)
-    found.plot(ax, labels=1)
+    result = cdi.compare_with_measured(cdi.ism("ACGTACGT", model), table)
+    result.plot(ax, labels=1)
     np.testing.assert_array_equal(ax.lines[-1].get_ydata(), [0.5, -2.0, 1.0])
     assert texts(ax) == ["G2A"]

@@ -341,18 +341,18 @@ def test_a_folder_with_the_name_of_a_file_of_scores_holds_none(
 
 def test_analyses_keep_their_scores_too(make_model: Callable, sequence: str, watched: Watched, tmp_path: Path) -> None:
     model = make_model(depth=1)
-    asked: list[Callable[[Path | None], np.ndarray]] = [
+    models: list[Callable[[Path | None], np.ndarray]] = [
         lambda keep: cdi.ism(sequence, model, end=9, cache=keep).predictions,
         lambda keep: cdi.deletion_scan(sequence, model, width=2, cache=keep).predictions,
         lambda keep: cdi.insertion_scan(sequence, model, insert="GAT", flanks=FLANKS, cache=str(keep)).predictions,
         lambda keep: cdi.pairwise_ism(sequence, model, positions=[3, 20, 40], cache=keep).predictions,
     ]
-    for ask_for in asked:
+    for ask_for in models:
         first = ask_for(tmp_path)
         watched.edits = 0
         np.testing.assert_array_equal(ask_for(tmp_path), first)
         assert watched.edits == 0
-    assert len(files(tmp_path)) == len(asked)
+    assert len(files(tmp_path)) == len(models)
 
 
 def test_nothing_is_kept_where_there_is_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

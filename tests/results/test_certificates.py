@@ -57,17 +57,17 @@ OF_RESULTS: dict[str, Callable[[CrossDNA], Any]] = {
 }
 # Analyses of whole forward passes, gradients or messages, and what is no analysis.
 OTHERS = {
-    "ablate_exchange", "capture", "intervene", "select_targets", "explore", "hook_names", "input_gradient", "integrated_gradients",
-    "marginalize", "outside_training", "patch_exchange", "predict", "strand_exchange",
+    "ablate_exchange", "capture", "explore", "hook_names", "input_gradient", "integrated_gradients", "intervene",
+    "marginalize", "outside_training", "patch_exchange", "predict", "select_targets", "strand_exchange",
 }  # fmt: skip
 
 
 def test_every_public_analysis_is_known_here() -> None:
     public = {name: getattr(cdi, name) for name in cdi.__all__}
-    asked = {
+    models = {
         name for name, it in public.items() if inspect.isfunction(it) and "model" in inspect.signature(it).parameters
     }
-    assert asked == OF_EDITS.keys() | OTHERS
+    assert models == OF_EDITS.keys() | OTHERS
 
 
 @pytest.mark.slow
@@ -79,9 +79,9 @@ def test_what_scores_edits_has_the_worst_difference_of_all_its_runs(
     run_of = _Run.result
 
     def recorded(job: _Run, *args: Any) -> Any:
-        found = run_of(job, *args)
-        runs.append(found.certificate)
-        return found
+        result = run_of(job, *args)
+        runs.append(result.certificate)
+        return result
 
     monkeypatch.setattr(_Run, "result", recorded)
     certificate = (OF_EDITS | OF_RESULTS)[name](model).certificate

@@ -54,29 +54,29 @@ def gated() -> Gated:
 def test_everything_is_computed_in_order(model: CrossDNA) -> None:
     stages = ("exchange", "prediction", "integrated_gradients", "mutagenesis")  # in whatever order they are named
     session = Session(SEQUENCE, model, background=False, stages=stages)
-    told: list[str] = []
-    session.listen(told.append)
+    report: list[str] = []
+    session.listen(report.append)
     session.apply(Edit(3, 4, "G"))
     changed = f"{SEQUENCE[:3]}G{SEQUENCE[4:]}"
-    found = session.results
-    assert [topic for topic in told if topic not in ("busy", "state")] == ["prediction", "mutagenesis", "exchange"]
+    result = session.results
+    assert [topic for topic in report if topic not in ("busy", "state")] == ["prediction", "mutagenesis", "exchange"]
     assert session.sequence == changed
-    np.testing.assert_allclose(found.prediction, cdi.predict(changed, model)[0], rtol=0, atol=1e-6)
-    turned = cdi.predict(cdi.reverse_complement(changed), model)[0]
-    np.testing.assert_allclose(found.reverse_prediction, turned, rtol=0, atol=1e-6)
-    np.testing.assert_array_equal(found.mutagenesis.predictions, cdi.ism(changed, model).predictions)
-    assert session.attribution is found.mutagenesis
-    assert found.exchange.effects == cdi.strand_exchange(changed, model).effects
+    np.testing.assert_allclose(result.prediction, cdi.predict(changed, model)[0], rtol=0, atol=1e-6)
+    reverse = cdi.predict(cdi.reverse_complement(changed), model)[0]
+    np.testing.assert_allclose(result.reverse_prediction, reverse, rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(result.mutagenesis.predictions, cdi.ism(changed, model).predictions)
+    assert session.attribution is result.mutagenesis
+    assert result.exchange.effects == cdi.strand_exchange(changed, model).effects
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::crossdna_interpret.CompletenessWarning")  # random weights are rough
 def test_another_method_is_computed_on_top(model: CrossDNA) -> None:
     session = Session(SEQUENCE, model, background=False)
-    told: list[str] = []
-    session.listen(told.append)
+    report: list[str] = []
+    session.listen(report.append)
     session.set_method("integrated_gradients")
-    assert [topic for topic in told if topic not in ("busy", "state")] == ["integrated_gradients"]
+    assert [topic for topic in report if topic not in ("busy", "state")] == ["integrated_gradients"]
     assert isinstance(session.attribution, cdi.Attribution)
     assert isinstance(session.set_method("ism").attribution, cdi.Mutagenesis)
     np.testing.assert_array_equal(
@@ -131,11 +131,11 @@ def test_what_changes_nothing_is_no_step(session: Session) -> None:
 def test_what_is_wrong_is_said_and_changes_nothing(session: Session, ask: Callable, message: str) -> None:
     session.apply((0, 1, "A"))
     before = session.sequence, session.prediction, session.selection, session.target, session.method
-    told: list[str] = []
-    session.listen(told.append)
+    report: list[str] = []
+    session.listen(report.append)
     ask(session)
     assert message in session.error
-    assert told == ["error"]
+    assert report == ["error"]
     assert before == (session.sequence, session.prediction, session.selection, session.target, session.method)
     session.undo()
     assert session.error is None
@@ -172,12 +172,12 @@ def test_a_pin_is_compared_with(model: CrossDNA) -> None:
     session = Session(SEQUENCE, model, background=False)
     assert session.comparison is None
     session.pin().apply((8, 9, "T"))
-    found = session.comparison
+    result = session.comparison
     one, other = (cdi.strand_exchange(seq, model).effects for seq in (SEQUENCE, session.sequence))
-    assert found.change == pytest.approx(other.both - one.both, abs=1e-6)
-    assert found.through_exchange == pytest.approx(other.total - one.total, abs=1e-12)
-    text = f"{found.change:+.2f} against the pinned sequence, of which {found.through_exchange:+.2f} through exchange"
-    assert str(found) == text
+    assert result.change == pytest.approx(other.both - one.both, abs=1e-6)
+    assert result.through_exchange == pytest.approx(other.total - one.total, abs=1e-12)
+    text = f"{result.change:+.2f} against the pinned sequence, of which {result.through_exchange:+.2f} through exchange"
+    assert str(result) == text
     assert session.unpin().comparison is None
 
 
@@ -191,18 +191,18 @@ def test_a_region_is_silenced(model: CrossDNA) -> None:
 def test_a_region_can_be_silenced_while_results_are_computed() -> None:
     """Both run on one machine and would meet in one model: kernels are lent to it while it is computed with."""
     session = Session(SEQUENCE * 8, background=False, stages=("mutagenesis",))
-    found: list[float] = []
+    result: list[float] = []
 
     def in_the_middle(topic: str) -> None:
         if topic == "busy" and session.busy is not None and session.busy[1]:
-            found.append(session.silence(4, 9).prediction)
+            result.append(session.silence(4, 9).prediction)
 
     session.listen(in_the_middle)
     session.apply(Edit(0, 1, "T"))
     assert session.error is None
-    assert found
+    assert result
     expected = cdi.ablate_exchange(session.sequence, positions=range(4, 9)).prediction
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(result, expected, rtol=0, atol=1e-5)
 
 
 def test_code_loads_the_model_that_was_given(model: CrossDNA) -> None:
@@ -296,11 +296,11 @@ def test_bad_arguments() -> None:
 
 
 def test_listeners_can_leave(session: Session) -> None:
-    told: list[str] = []
-    leave = session.listen(told.append)
+    report: list[str] = []
+    leave = session.listen(report.append)
     leave()
     session.apply((0, 1, "A"))
-    assert told == []
+    assert report == []
 
 
 def test_weights_that_were_changed_since_give_other_answers(model: CrossDNA) -> None:

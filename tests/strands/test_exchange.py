@@ -62,8 +62,8 @@ def test_effects_are_those_of_the_model_with_messages_taken_away(asked: tuple[Cr
     ways = ("reverse_to_forward", "forward_to_reverse")
     expected = [scores(model, sequence, target, dict(zip(ways, kept, strict=True))) for kept in
                 ((1.0, 1.0), (1.0, 0.0), (0.0, 1.0), (0.0, 0.0))]  # fmt: skip
-    found = [effects.both, effects.reverse_to_forward, effects.forward_to_reverse, effects.none]
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+    result = [effects.both, effects.reverse_to_forward, effects.forward_to_reverse, effects.none]
+    np.testing.assert_allclose(result, expected, rtol=0, atol=1e-12)
     assert effects.interaction == pytest.approx(expected[0] - expected[1] - expected[2] + expected[3], abs=1e-12)
     assert abs(effects.total) > 1e-3
 
@@ -118,14 +118,14 @@ def test_path_is_captums(asked: tuple[CrossDNA, str, int]) -> None:
 def test_terms_are_those_of_the_message(asked: tuple[CrossDNA, str, int]) -> None:
     """A sender's terms are what the message loses without it, along the same gradient."""
     model, sequence, target = asked
-    found = Messages(model, alphabet.encode(sequence), target)
-    gradient = torch.from_numpy(np.random.default_rng(0).normal(size=found.states.shape))
-    by_sender, bias = found.shares(gradient, np.float64)
-    np.testing.assert_allclose(bias, (gradient * found.parts[:, -1]).sum(-1), rtol=0, atol=1e-12)
+    result = Messages(model, alphabet.encode(sequence), target)
+    gradient = torch.from_numpy(np.random.default_rng(0).normal(size=result.states.shape))
+    by_sender, bias = result.shares(gradient, np.float64)
+    np.testing.assert_allclose(bias, (gradient * result.parts[:, -1]).sum(-1), rtol=0, atol=1e-12)
     for sender in {0, len(sequence) // 2, len(sequence) - 1}:
-        without = found.states.clone()
+        without = result.states.clone()
         without[:, sender] = 0
-        lost = (gradient[:, None] * (found.parts - found.messages(without))).sum(-1)  # (2, S, L)
+        lost = (gradient[:, None] * (result.parts - result.messages(without))).sum(-1)  # (2, S, L)
         assert not lost[:, -1].any()
         expected = lost[:, :-1].transpose(0, 1).numpy()
         np.testing.assert_allclose(by_sender[..., sender], expected, rtol=0, atol=1e-12)
@@ -205,12 +205,12 @@ def test_reversing_the_sequence_and_exchanging_the_branches_mirrors_the_map(
     # Of three whole blocks, the second is the odd one from both ends, so that each branch reads what it read.
     model, sequence = make_model(block_size=24 if length == 72 else None), make_sequence(length, n_at=(7,))
     x = cdi.strand_exchange(sequence, model)
-    turned = cdi.strand_exchange(strand.reverse_complement(sequence), swap_strands(model))
-    np.testing.assert_allclose(turned.by_source[:, ::-1, ::-1, ::-1], x.by_source, rtol=0, atol=1e-5)
-    np.testing.assert_allclose(turned.bias[::-1, ::-1], x.bias, rtol=0, atol=1e-5)
-    np.testing.assert_allclose(turned.gate_channels[::-1, ::-1], x.gate_channels, rtol=0, atol=1e-5)
-    np.testing.assert_allclose(1 - turned.fusion_gate[::-1], x.fusion_gate, rtol=0, atol=1e-5)
-    assert turned.effects.reverse_to_forward == pytest.approx(x.effects.forward_to_reverse, abs=1e-6)
+    reverse = cdi.strand_exchange(strand.reverse_complement(sequence), swap_strands(model))
+    np.testing.assert_allclose(reverse.by_source[:, ::-1, ::-1, ::-1], x.by_source, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(reverse.bias[::-1, ::-1], x.bias, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(reverse.gate_channels[::-1, ::-1], x.gate_channels, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(1 - reverse.fusion_gate[::-1], x.fusion_gate, rtol=0, atol=1e-5)
+    assert reverse.effects.reverse_to_forward == pytest.approx(x.effects.forward_to_reverse, abs=1e-6)
     assert np.abs(x.by_source).max() > 1e-3
 
 

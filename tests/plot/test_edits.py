@@ -63,13 +63,13 @@ def pairs() -> PairwiseMutagenesis:
 
 def letters(ax: Axes) -> list[tuple[str, float, float, float]]:
     """(colour, left, bottom, top) of every compound letter patch."""
-    found = []
+    result = []
     for patch in ax.patches:
         assert isinstance(patch, PathPatch)
         box = patch.get_path().get_extents()
         color = to_hex(patch.get_facecolor()).upper()
-        found.append((color, *(round(float(value), 6) for value in (box.x0, box.y0, box.y1))))
-    return sorted(found)
+        result.append((color, *(round(float(value), 6) for value in (box.x0, box.y0, box.y1))))
+    return sorted(result)
 
 
 def test_a_logo_draws_each_base_as_tall_as_its_importance(ax: Axes, attribution: Attribution) -> None:
