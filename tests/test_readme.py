@@ -1,4 +1,4 @@
-"""What the README says is true: its code runs, its numbers are the model's, and its links lead somewhere."""
+"""What the README and the pages of the documentation say: code runs, numbers are the model's, links lead somewhere."""
 
 from __future__ import annotations
 
@@ -15,39 +15,45 @@ import crossdna_interpret as cdi
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-ONE_LINE = " ".join(README.split())
+PAGES = ROOT / "tutorials" / "docs" / "pages"
+MODEL = (PAGES / "bundled_model.md").read_text(encoding="utf-8")
+ONE_LINE = " ".join(MODEL.split())
+TEXTS = [ROOT / "README.md", *sorted(PAGES.glob("*.md"))]
 
 
 @pytest.mark.slow
-def test_its_code_runs() -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    assert "path/to/checkpoint" in code
+@pytest.mark.parametrize("name", ["README.md", "tour.md", "add_a_family.md"])
+def test_its_code_runs(name: str) -> None:
+    (path,) = [each for each in TEXTS if each.name == name]
+    (code,) = re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), flags=re.DOTALL)
     try:
-        exec(compile(code.replace("path/to/checkpoint", "retina-enhancer"), "README.md", "exec"), {})
+        exec(compile(code.replace("path/to/checkpoint", "retina-enhancer"), name, "exec"), {})
     finally:
         plt.close("all")
 
 
 def test_its_numbers_are_those_of_the_bundled_model() -> None:
     model = cdi.load_model()
-    assert f"{sum(p.numel() for p in model.parameters()):,} parameters" in README
+    assert f"{sum(p.numel() for p in model.parameters()):,} parameters" in MODEL
     config = Path(cdi.__file__).parent / "assets" / "models" / "retina-enhancer" / "config.json"
     facts = json.loads(config.read_text(encoding="utf-8"))["provenance"]
     with_library = facts["valid_r_both_strands_with_library"]
     assert f"r = {facts['valid_r']:.2f}, the same in either orientation ({with_library:.2f} with the offset" in ONE_LINE
     assert facts["valid_r_between_strands"] == 1
-    assert f"the mean r is {facts['scanning_valid_r']:.2f}" in README
-    assert f"{facts['crx_r']:.2f} over {facts['crx_pairs']} held-out pairs" in README
+    assert f"the mean r is {facts['scanning_valid_r']:.2f}" in MODEL
+    assert f"{facts['crx_r']:.2f} over {facts['crx_pairs']} held-out pairs" in MODEL
     keys = (f"crx_{pairs}_{what}" for pairs in ("large", "active") for what in ("same_sign", "fall"))
     signs = [f"{100 * facts[key]:.1f} %" for key in keys]
     assert "in {} of the pairs ({} fall); if the enhancer was active, in {} ({} fall)".format(*signs) in ONE_LINE
     assert f"{facts['valid_r_both_strands']:.2f}" == f"{facts['valid_r']:.2f}"
+    assert f"not trained on at r = {facts['valid_r']:.2f}." in README
+    assert f"the mean r is {facts['scanning_valid_r']:.2f}." in README
 
 
 def test_its_comparison_is_what_the_script_wrote() -> None:
     comparison = pytest.importorskip("crossdna_interpret.training.recipes.retina.comparison", reason="not in the wheel")
     results = pd.read_csv(ROOT / "tests" / "measured" / "comparison.tsv", sep="\t")
-    assert comparison.table(results) in README
+    assert comparison.table(results) in MODEL
     # What it concludes: three are within each other's spread, and the single strand is behind them.
     of = results.groupby("model")["r"].agg(["mean", "std"])
     close = of.loc[["residual CNN", "CrossDNA, no bridge", "CrossDNA"]]
@@ -56,7 +62,25 @@ def test_its_comparison_is_what_the_script_wrote() -> None:
     assert of.loc["5-mer ridge", "mean"] < close["mean"].min()
 
 
-def test_its_links_lead_somewhere() -> None:
-    targets = [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
-    assert len(targets) >= 3
-    assert all((ROOT / target).exists() for target in targets)
+def test_numbers_of_the_readme_are_those_of_the_benchmarks() -> None:
+    table = (PAGES / "benchmarks.md").read_text(encoding="utf-8")
+    (small,) = re.findall(r"a 164 bp enhancer, bundled model \| ([\d.]+ s) .*\| ([\d.]+) times as long", table)
+    (long,) = re.findall(r"128 of 4,096 bp, 16 blocks.*\| (\d+) times", table)
+    assert f"takes {small[0]} on two cores" in README
+    assert f"takes {small[1]} times as long on the same model, and {long} times for" in README
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
+def test_its_links_lead_somewhere(path: Path) -> None:
+    targets = [link for link in re.findall(r"\]\(([^)]+)\)", path.read_text(encoding="utf-8")) if "://" not in link]
+    assert len(targets) >= 3 or path.name != "README.md"
+    # The tutorials become pages when the documentation is built.
+    names = [re.sub(r"^tutorials/(\d.*)\.md$", r"../../\1.ipynb", target) for target in targets]
+    assert [name for name in names if not (path.parent / name).exists()] == []
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    text = (PAGES / "reference.md").read_text(encoding="utf-8")
+    described = [line.split(".")[-1] for line in text.splitlines() if line.startswith("::: ")]
+    assert sorted(described) == cdi.__all__
+

@@ -337,6 +337,6 @@ def _versions() -> dict[str, Any]:
     names = "crossdna_interpret", "torch", "lightning"
     return {
         "revision": git_revision(Path(__file__).parent),
-        "versions": {name: metadata.version(name) for name in names},
+        "versions": {name: metadata.version(name) for name in names} | {"torch": torch.__version__},  # with the build
         "python": platform.python_version(),
     }

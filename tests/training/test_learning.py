@@ -42,7 +42,7 @@ def test_two_hundred_sequences_are_learned_by_heart(tmp_path: Path, make_initial
 
 def recipe() -> list[str]:
     """The command of the README, from its first word after `train`."""
-    readme = (Path(cdi.__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    readme = (Path(__file__).parents[2] / "tutorials/docs/pages/train.md").read_text(encoding="utf-8")
     result = re.search(r"crossdna-interpret train (finetune .*?)\n```", readme, re.DOTALL)
     assert result
     return shlex.split(result[1].replace("\\\n", " "))
