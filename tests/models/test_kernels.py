@@ -289,7 +289,7 @@ def test_project(load: Load, dtype: torch.dtype, batch: int, length: int, width:
 
 
 def calls(found: Kernels) -> dict[str, tuple[Call, list[Tensor]]]:
-    """Each function of `kernels.c`, as a function of the tensors that have a row for each sequence; three rows."""
+    """Each compiled function, as a function of the tensors that have a row for each sequence; three rows."""
     random, dtype = Random(0), found.dtype
     layer = comba_of("six taps", 2, random)
     dim = config_of("six taps").d_model

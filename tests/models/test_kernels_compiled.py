@@ -171,8 +171,8 @@ def test_the_compiler_is_the_one_named_or_the_first_on_the_path(
 def test_a_compiler_that_fails_is_an_error_with_its_reason_and_leaves_nothing(
     folder: Path, compiler: Callable[[str], Path], leaves: str
 ) -> None:
-    compiler(f"{leaves} echo 'kernels.c:7: no room for a vector' >&2; exit 1")
-    fails("compiler failed: kernels.c:7: no room for a vector")
+    compiler(f"{leaves} echo 'comba.c:7: no room for a vector' >&2; exit 1")
+    fails("compiler failed: comba.c:7: no room for a vector")
     assert not compiled(CONFIG, torch.float32)
     assert list(folder.iterdir()) == []
 
@@ -245,13 +245,22 @@ def test_other_sizes_are_compiled_apart(
     assert compiled(dataclasses.replace(CONFIG, **same), torch.float32)
 
 
+def test_all_c_files_are_known() -> None:
+    assert {path.name for path in compiling.SOURCE.glob("*.[ch]")} == set(compiling.FILES)
+
+
+@pytest.mark.parametrize("changed", compiling.FILES)
 def test_another_source_is_compiled_apart(
-    folder: Path, compiler: Callable[[str], Path], library: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    folder: Path, compiler: Callable[[str], Path], library: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    changed: str,
+) -> None:  # fmt: skip
     compiler(f'cp "{library}" "$out"')
     load_kernels(CONFIG, torch.float32)
-    (tmp_path / "kernels.c").write_text(compiling.SOURCE.read_text() + "\n")
-    monkeypatch.setattr(compiling, "SOURCE", tmp_path / "kernels.c")
+    shutil.copytree(compiling.SOURCE, tmp_path / "native", ignore=shutil.ignore_patterns("built"))
+    monkeypatch.setattr(compiling, "SOURCE", tmp_path / "native")
+    assert compiled(CONFIG, torch.float32)
+    with (tmp_path / "native" / changed).open("a") as file:
+        file.write("\n")
     assert not compiled(CONFIG, torch.float32)
 
 
@@ -347,7 +356,8 @@ class Hook:
 def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], tuple[list[str], dict[str, Any]]]:
     """Runs the build hook on a copy of what it needs; its warnings, and what it tells the build."""
     here = Path(crossdna_interpret.__file__).parent
-    for path in (compiling.SOURCE, SCRIPT, here / "assets/models/retina-enhancer/config.json"):
+    sources = [compiling.SOURCE / name for name in compiling.FILES]
+    for path in (*sources, SCRIPT, here / "assets/models/retina-enhancer/config.json"):
         target = tmp_path / "crossdna_interpret" / path.relative_to(here)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, target)

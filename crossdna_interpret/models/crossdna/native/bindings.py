@@ -1,4 +1,4 @@
-"""The CPU kernels of `kernels.c`, and when they are used; `compiling.py` makes them.
+"""The compiled CPU kernels, and when they are used; `compiling.py` makes them from the C files of this folder.
 
 Nothing is compiled or loaded by importing this. Kernels are active in a context, never part of a model, so that other
 threads may use the model meanwhile. They compute with one thread: `crossdna_interpret.parallel` runs several batches.
@@ -57,7 +57,7 @@ def compiled(config: CrossDNAConfig, dtype: torch.dtype) -> bool:
 def _load(path: Path) -> ctypes.CDLL:
     library = ctypes.CDLL(str(path))
     for name in ("comba", "states_at", "attention", "dilated", "gated", "rms_norm", "gate_norm", "receive"):
-        getattr(library, name).restype = ctypes.c_int if name == "attention" else None
+        getattr(library, name).restype = ctypes.c_int if name in ("attention", "comba", "states_at") else None
     return library
 
 

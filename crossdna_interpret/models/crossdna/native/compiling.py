@@ -1,4 +1,4 @@
-"""Compiling `kernels.c`: with what, for which sizes and which machine, and where the result is kept.
+"""Compiling the C code of this folder: with what, for which sizes and which machine, and where the result is kept.
 
 Nothing but the standard library is imported, since the build of the package runs this before anything is installed.
 """
@@ -18,12 +18,15 @@ from typing import Any
 
 __all__ = ["RELEASED", "CompileError", "Sizes", "built", "compile_kernels", "find_compiler", "places"]
 
-SOURCE = Path(__file__).with_name("kernels.c")
+SOURCE = Path(__file__).parent
+FILES = ("vector.h", "attention.c", "comba.c", "elementwise.c")
 BUILT = Path(__file__).with_name("built")
 # The first set that the compiler takes is used: some compilers know no -march=native. Without OpenMP: PyTorch brings a
 # runtime of its own, and two of them in a process would wait for each other's threads.
 FLAGS = [["-O2", "-march=native"], ["-O2", "-mcpu=native"], ["-O2"]]
-ALWAYS = ["-std=gnu11", "-shared", "-fPIC", "-fno-math-errno", "-w"]
+# Vectors wider than the machine's registers are passed between inlined functions alone, so that compilers need not warn
+# that they would pass them in different ways (psabi).
+ALWAYS = ["-std=gnu11", "-shared", "-fPIC", "-fno-math-errno", "-Wno-psabi"]
 
 
 class CompileError(RuntimeError):
@@ -74,14 +77,20 @@ def find_compiler() -> str | None:
     return shutil.which(named) if named else next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
 
 
+def sources() -> list[str]:
+    """Paths of the files to compile; the others are included by them."""
+    return [str(SOURCE / name) for name in FILES if name.endswith(".c")]
+
+
 def _name(sizes: Sizes) -> str:
     """Name of the kernels for these sizes and this machine. A changed source has another."""
     cpu = Path("/proc/cpuinfo")
     lines = cpu.read_text().splitlines() if cpu.exists() else []
     features = next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())
     machine = platform.system(), platform.machine(), platform.libc_ver(), features
-    told = [SOURCE.read_text(), sizes.macros(), machine, FLAGS, ALWAYS]
-    return f"kernels-{hashlib.sha256(repr(told).encode()).hexdigest()[:24]}.so"
+    sources = [(name, (SOURCE / name).read_text()) for name in FILES]
+    made_of = [sources, sizes.macros(), machine, FLAGS, ALWAYS]
+    return f"kernels-{hashlib.sha256(repr(made_of).encode()).hexdigest()[:24]}.so"
 
 
 def places(sizes: Sizes) -> Iterator[Path]:
@@ -124,7 +133,7 @@ def compile_kernels(sizes: Sizes, target: Path) -> None:
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         out = Path(folder) / target.name
         for flags in FLAGS:
-            command = [compiler, *flags, *ALWAYS, *sizes.macros(), "-o", str(out), str(SOURCE), "-lm"]
+            command = [compiler, *flags, *ALWAYS, *sizes.macros(), "-o", str(out), *sources(), "-lm"]
             result = subprocess.run(command, capture_output=True, text=True, errors="replace")
             if result.returncode == 0:
                 out.replace(target)
