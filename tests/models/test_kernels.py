@@ -150,7 +150,7 @@ def test_a_key_that_is_no_number_is_not_passed_over(load: Load, dtype: torch.dty
 
 
 def test_attention_without_memory_says_so() -> None:
-    library: Any = SimpleNamespace(attention=lambda *_: 0)
+    library: Any = SimpleNamespace(attention=lambda **_: 0)
     x = torch.zeros(1, 1234, 18)
     kernels = Kernels(library, Sizes(key=4, value=4, taps=0, head=6))
     with pytest.raises(MemoryError, match="1,234 positions"):
