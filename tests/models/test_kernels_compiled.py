@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib.util
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -340,6 +341,141 @@ def test_what_the_build_of_the_package_left_is_found(
     assert not (tmp_path / "user").exists()
     monkeypatch.setenv("CROSSDNA_INTERPRET_CACHE", str(tmp_path / "named"))  # and no other
     assert not compiled(CONFIG, torch.float32)
+
+
+# Whose they are
+
+
+posix = pytest.mark.skipif(not compiling.POSIX, reason="owners and modes say who may write on POSIX alone")
+
+
+@pytest.fixture
+def runs(load: Load, folder: Path, compiler: Callable[[str], Path], library: str) -> Callable[[], int]:
+    """Kernels in the cache, and how often the compiler has run; the next loading is as in another process."""
+    log = compiler(f'cp "{library}" "$out"; chmod 777 "$out"')
+    load_kernels(CONFIG, torch.float32)
+    kernels._load.cache_clear()
+    return lambda: len(log.read_text().splitlines())
+
+
+def others_own(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.stat
+
+    def stat(queried: Any, **options: Any) -> os.stat_result:
+        result = real(queried, **options)
+        return os.stat_result([*result[:4], os.geteuid() + 1, *result[5:]]) if Path(queried) == path else result
+
+    monkeypatch.setattr(os, "stat", stat)
+
+
+@posix
+def test_the_folder_is_the_users_alone_and_nobody_else_writes_to_the_file(
+    runs: Callable[[], int], folder: Path
+) -> None:
+    (library,) = folder.iterdir()
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert library.stat().st_mode & 0o777 == 0o755  # of 0o777
+
+
+@posix
+def test_a_umask_that_lets_the_group_write_does_not_count(
+    load: Load, folder: Path, compiler: Callable[[str], Path], library: str
+) -> None:
+    log = compiler(f'cp "{library}" "$out"; chmod 775 "$out"')
+    before = os.umask(0o002)
+    try:
+        for _ in range(2):
+            load_kernels(CONFIG, torch.float32)
+            kernels._load.cache_clear()
+    finally:
+        os.umask(before)
+    assert len(log.read_text().splitlines()) == 1
+
+
+@posix
+@pytest.mark.parametrize("mode", [0o720, 0o702, 0o777], ids=oct)
+def test_a_file_that_others_can_write_to_is_compiled_anew(runs: Callable[[], int], folder: Path, mode: int) -> None:
+    (library,) = folder.iterdir()
+    library.unlink()  # not written over, since this process has it in its memory
+    library.write_text("what another user put there")
+    library.chmod(mode)
+    assert not compiled(CONFIG, torch.float32)
+    load_kernels(CONFIG, torch.float32)
+    assert runs() == 2
+    assert library.stat().st_mode & 0o022 == 0
+    kernels._load.cache_clear()
+    load_kernels(CONFIG, torch.float32)
+    assert runs() == 2
+
+
+@posix
+def test_a_file_of_another_user_is_compiled_anew(
+    runs: Callable[[], int], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (library,) = folder.iterdir()
+    others_own(library, monkeypatch)
+    assert not compiled(CONFIG, torch.float32)
+    load_kernels(CONFIG, torch.float32)
+    assert runs() == 2
+
+
+@posix
+def test_a_link_is_compiled_anew(runs: Callable[[], int], folder: Path, tmp_path: Path) -> None:
+    (library,) = folder.iterdir()
+    library.rename(tmp_path / "elsewhere.so")
+    library.symlink_to(tmp_path / "elsewhere.so")
+    load_kernels(CONFIG, torch.float32)
+    assert runs() == 2
+    assert not library.is_symlink()
+
+
+@posix
+@pytest.mark.parametrize("mode", [0o720, 0o702, 0o1777], ids=oct)
+@pytest.mark.parametrize("empty", [False, True], ids=["with kernels", "empty"])
+def test_a_folder_that_others_can_write_to_is_not_used(
+    runs: Callable[[], int], folder: Path, mode: int, empty: bool
+) -> None:
+    (library,) = folder.iterdir()
+    if empty:
+        library.unlink()
+    folder.chmod(mode)
+    fails(f"other users can change: {folder} can be written by other users .*chmod go-w")
+    assert runs() == 1
+    assert list(folder.iterdir()) == ([] if empty else [library])
+    folder.chmod(0o755)
+    load_kernels(CONFIG, torch.float32)
+    assert runs() == 1 + empty
+
+
+@posix
+def test_a_folder_of_another_user_is_not_used(
+    runs: Callable[[], int], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others_own(folder, monkeypatch)
+    fails(f"other users can change: {folder} belongs to user {os.geteuid() + 1}, not to user {os.geteuid()}")
+    assert runs() == 1
+
+
+@posix
+def test_a_certificate_says_why_kernels_are_not_used(runs: Callable[[], int], folder: Path, model: CrossDNA) -> None:
+    folder.chmod(0o777)
+    edits = [crossdna_interpret.Edit(i, i + 1, "") for i in range(3)]
+    result = crossdna_interpret.score_edits("GATTACA" * 5, edits, model)
+    assert f"no: kernels are not loaded from a folder that other users can change: {folder}" in str(
+        result.certificate.settings["compile"]
+    )
+
+
+def test_where_modes_say_nothing_they_are_not_looked_at(
+    runs: Callable[[], int], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others_own(folder, monkeypatch)
+    monkeypatch.setattr(compiling, "POSIX", False)
+    assert compiling.kept_or_compiled(Sizes.of(CONFIG.to_dict())).parent == folder
+    assert runs() == 1
+
+
+# The build of the package
 
 
 class Hook:

@@ -47,9 +47,9 @@ def _sizes(config: CrossDNAConfig, dtype: torch.dtype) -> Sizes:
 
 
 def compiled(config: CrossDNAConfig, dtype: torch.dtype) -> bool:
-    """Whether kernels for these sizes are there already, from the package's build or an earlier run."""
+    """Whether `load_kernels` need not compile: they are there, from the package's build or an earlier run."""
     try:
-        return any(path.exists() for path in compiling.places(_sizes(config, dtype)))
+        return compiling.kept(_sizes(config, dtype)) is not None
     except (OSError, RuntimeError):  # a folder that cannot be looked into, a user without a home, another dtype
         return False
 
@@ -141,14 +141,12 @@ def load_kernels(config: CrossDNAConfig, dtype: torch.dtype) -> Kernels:
     """Kernels for a model's sizes, compiled if they are not there yet.
 
     Raises:
-        CompileError: no compiler, one that fails, or a dtype other than float32 and float64.
+        CompileError: no compiler, one that fails, a folder that other users can change, or a dtype other than float32
+            and float64.
     """
     sizes = _sizes(config, dtype)
     try:
-        path = next((place for place in compiling.places(sizes) if place.exists()), None)
-        if path is None:
-            *_, path = compiling.places(sizes)
-            compiling.compile_kernels(sizes, path)
+        path = compiling.kept_or_compiled(sizes)
         return Kernels(_load(path, dtype), sizes)
     except CompileError:
         raise

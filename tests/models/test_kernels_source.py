@@ -1,0 +1,144 @@
+"""The C code of the kernels under a compiler's warnings and sanitizers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from crossdna_interpret.models.crossdna.native import compiling
+from crossdna_interpret.models.crossdna.native.compiling import CompileError, Sizes, compile_kernels, find_compiler
+from tests.models.kernel_sizes import SANITIZED_SOURCE, SIZES, VECTOR_BYTES, config_of
+
+pytestmark = pytest.mark.skipif(find_compiler() is None, reason="there is no C compiler")
+
+ROOT = Path(__file__).resolve().parents[2]
+STRICT = ["-Wall", "-Wextra", "-Werror"]
+LARGE = {"key": 512, "value": 1024, "taps": 40, "head": 4096}
+
+
+@pytest.fixture
+def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the C files, which is what is compiled."""
+    folder = tmp_path / "source"
+    folder.mkdir()
+    for name in compiling.FILES:
+        shutil.copy(compiling.SOURCE / name, folder)
+    monkeypatch.setattr(compiling, "SOURCE", folder)
+    return folder
+
+
+def replace(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert text.count(old) == 1
+    file.write_text(text.replace(old, new))
+
+
+@pytest.fixture
+def strict(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Warnings are errors, with and without the machine's own vectors."""
+    monkeypatch.setattr(compiling, "ALWAYS", [*compiling.ALWAYS, *STRICT])
+
+
+def with_machine(flags: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiling, "FLAGS", [flags])
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("strict")
+@pytest.mark.parametrize("flags", [*compiling.FLAGS, ["-O3", "-march=native"]], ids=" ".join)
+@pytest.mark.parametrize("double", [False, True], ids=["float", "double"])
+@pytest.mark.parametrize("size", SIZES)
+def test_the_source_compiles_without_a_warning(
+    size: str, double: bool, flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if flags == ["-O2", "-mcpu=native"] and not machine_knows(flags, tmp_path):
+        pytest.skip("this compiler does not know -mcpu=native")
+    monkeypatch.setattr(compiling, "FLAGS", [flags])
+    if size in VECTOR_BYTES:
+        monkeypatch.setattr(compiling, "ALWAYS", [*compiling.ALWAYS, f"-DBYTES={VECTOR_BYTES[size]}"])
+    compile_kernels(Sizes.of(config_of(size).to_dict(), double=double), tmp_path / "kernels.so")
+
+
+def machine_knows(flags: list[str], folder: Path) -> bool:
+    (folder / "empty.c").touch()
+    compiler = find_compiler()
+    assert compiler is not None
+    command = [compiler, "-Werror", *flags, "-c", str(folder / "empty.c"), "-o", str(folder / "empty.o")]
+    return subprocess.run(command, capture_output=True).returncode == 0
+
+
+@pytest.mark.usefixtures("strict")
+def test_the_stack_does_not_grow_with_the_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiling, "ALWAYS", [*compiling.ALWAYS, "-Wframe-larger-than=8192"])
+    for double in (False, True):
+        compile_kernels(Sizes(**LARGE, double=double), tmp_path / "kernels.so")
+
+
+@pytest.mark.usefixtures("strict")
+def test_a_variable_that_is_not_used_is_an_error_then(source: Path, tmp_path: Path) -> None:
+    replace(
+        source / "comba.c",
+        "const int rows = h->rows, live = h->live;",
+        "const int rows = h->rows, live = h->live, unused = 1;",
+    )
+    with pytest.raises(CompileError, match="unused"):
+        compile_kernels(compiling.RELEASED, tmp_path / "kernels.so")
+
+
+@pytest.fixture(scope="session")
+def sanitizer() -> str:
+    """The library of the address sanitizer."""
+    compiler = find_compiler()
+    assert compiler is not None
+    command = [compiler, "-print-file-name=libasan.so"]
+    path = subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    if not Path(path).is_absolute() or not Path(path).exists():
+        pytest.skip(f"{compiler} has no libasan.so")
+    return path
+
+
+def run_sanitized(sanitizer: str, source: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Tests of the kernels in a process where these C files are compiled with sanitizers."""
+    environment = os.environ | {
+        SANITIZED_SOURCE: str(source),
+        "LD_PRELOAD": sanitizer,
+        "ASAN_OPTIONS": "detect_leaks=0",
+        "UBSAN_OPTIONS": "print_stacktrace=1",
+    }
+    command = [sys.executable, "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+
+
+@pytest.mark.slow
+def test_sanitizers_have_nothing_to_report(sanitizer: str) -> None:
+    files = [f"tests/models/{name}.py" for name in ("test_kernels", "test_kernels_resumed")]
+    result = run_sanitized(sanitizer, compiling.SOURCE, "-m", "", *files)
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("correct", "wrong", "report"),
+    [
+        ("for (int c = 0; c < width; c += LANES) /*", "for (int c = 0; c <= width; c += LANES) /*", "AddressSanitizer"),
+        (
+            "*to = out + (size_t)t * width;\n        for",
+            "*to = out + (size_t)t * width; width += INT32_MAX - width + 1;\n        for",
+            "signed integer overflow",
+        ),
+    ],
+    ids=["a write behind the end", "an overflow"],
+)
+def test_sanitizers_report_what_is_wrong(sanitizer: str, source: Path, correct: str, wrong: str, report: str) -> None:
+    test = "tests/models/test_kernels.py::test_beyond_that_the_sigmoid_stays_within_its_limits"
+    sound = run_sanitized(sanitizer, source, test)
+    assert sound.returncode == 0, sound.stdout[-3000:] + sound.stderr[-3000:]
+    replace(source / "elementwise.c", correct, wrong)
+    result = run_sanitized(sanitizer, source, test)
+    assert result.returncode != 0
+    assert report in result.stderr + result.stdout
