@@ -18,13 +18,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from crossdna_interpret.models.crossdna.attention import rotary_table, rotate, windowed_attention
+from crossdna_interpret.models.crossdna.attention import rotary_table
 from crossdna_interpret.models.crossdna.bridge import Context
 from crossdna_interpret.models.crossdna.native.bindings import Kernels, load_kernels
 from crossdna_interpret.models.crossdna.native.compiling import Sizes
 from crossdna_interpret.models.crossdna.states import AttentionPast
 from tests.models.kernel_cases import (
     Random,
+    attention_by_torch,
     comba_by_kernels,
     comba_by_torch,
     comba_of,
@@ -98,12 +99,6 @@ def test_what_fades_away_in_comba_does_not_become_denormal(load: Load, dtype: to
         assert not result[:, -1].any()
 
 
-def turned(x: Tensor, table: tuple[Tensor, Tensor]) -> Tensor:
-    """Queries or keys (B, heads, l, d) as published (channel i with i + d / 2), rotated, partners adjacent."""
-    adjacent = x.unflatten(-1, (2, -1)).mT.flatten(-2)
-    return rotate(adjacent.transpose(1, 2), *table).transpose(1, 2)
-
-
 @every_dtype
 @every_size
 @unhurried
@@ -128,16 +123,11 @@ def test_attention(
         return AttentionPast(before[0].to(dtype), before[1].to(dtype)) if start else None
 
     def reference(dtype: torch.dtype) -> Tensor:
-        table = rotary_table(length, dim, 10000.0, projections.to(dtype), start)
-        parts = projections.to(dtype).split(splits, dim=-1)
-        q, k, v = (part.unflatten(-1, (-1, dim)).transpose(1, 2) for part in parts)
-        q, k = (turned(x, table) for x in (q, k))
-        out = windowed_attention(q, k, v, window, past(dtype))
-        return out.transpose(1, 2).flatten(2)
+        return attention_by_torch(projections.to(dtype), heads, window, past(dtype))
 
-    given_to = projections.to(dtype)
-    table = rotary_table(length, dim, 10000.0, given_to, start)
-    assert_near(load(size, dtype).attention(given_to, kv_heads, window, past(dtype), table), reference)
+    rows = projections.to(dtype)
+    table = rotary_table(length, dim, 10000.0, rows, start)
+    assert_near(load(size, dtype).attention(rows, kv_heads, window, past(dtype), table), reference)
 
 
 @every_dtype
