@@ -1,4 +1,4 @@
-"""What the compiled kernels are given in tests, and what Comba makes of it on them and in PyTorch."""
+"""Inputs of the compiled kernels in tests, and what Comba computes of them on kernels and in PyTorch."""
 
 from __future__ import annotations
 
@@ -63,15 +63,15 @@ def past_in(past: CombaPast | None, dtype: torch.dtype) -> CombaPast | None:
 
 
 def comba_by_kernels(
-    found: Kernels, layer: Comba, projected: Tensor, past: CombaPast | None = None, **resumed: Any
+    kernels: Kernels, layer: Comba, projected: Tensor, past: CombaPast | None = None, **resumed: Any
 ) -> Tensor:
     """What the kernels give for the layer, before its last projection."""
-    dtype = found.dtype
+    dtype = kernels.dtype
     taps = None if layer.conv is None else layer.conv[:, 0].t().contiguous().to(dtype)
     to_p = torch.sigmoid(layer.decay)
     rate, step, to_p, skip = (x.to(dtype) for x in (layer.A_log.exp(), layer.dt_bias, to_p, layer.D * to_p))
     norm, per_head = layer.o_norm.to(dtype), (rate, step, to_p, skip)
-    return found.comba(projected.to(dtype), taps, past_in(past, dtype), per_head, norm, layer.eps, **resumed)
+    return kernels.comba(projected.to(dtype), taps, past_in(past, dtype), per_head, norm, layer.eps, **resumed)
 
 
 def comba_by_torch(layer: Comba, projected: Tensor, past: CombaPast | None = None) -> Callable[[torch.dtype], Tensor]:

@@ -32,7 +32,7 @@ FUNCTIONS = {"comba", "attention", "dilated", "gated", "rms_norm", "gate_norm", 
 
 
 def config_of(size: str, **changes: object) -> CrossDNAConfig:
-    """Of that size, with one attention head and one Comba head if nothing else is asked for."""
+    """Of that size, with one attention head and one Comba head unless `changes` say otherwise."""
     return CrossDNAConfig(**({"attention_heads": 1, "comba_heads": 1} | SIZES[size] | changes))
 
 

@@ -230,8 +230,8 @@ def test_gate_norm(
         gate = torch.sigmoid(logits.to(dtype) / temperature)
         return copy.deepcopy(norm).to(dtype)(torch.lerp(m.to(dtype), t.to(dtype), gate))
 
-    given_to = copy.deepcopy(norm).to(dtype) if weighted else None
-    result = load("tiny", dtype).gate_norm(m.to(dtype), t.to(dtype), logits.to(dtype), given_to, temperature)
+    of_type = copy.deepcopy(norm).to(dtype) if weighted else None
+    result = load("tiny", dtype).gate_norm(m.to(dtype), t.to(dtype), logits.to(dtype), of_type, temperature)
     assert_near(result, reference)
 
 
@@ -269,18 +269,18 @@ def product(x: Tensor, weight: Tensor, dtype: torch.dtype) -> Tensor:
 def test_project(load: Load, dtype: torch.dtype, batch: int, length: int, width: int, out: int, seed: int) -> None:
     random = Random(seed)
     x, weight = random(batch, length, width), random(out, width)
-    found = load("tiny", dtype)
+    kernels = load("tiny", dtype)
     for part in (x, x[:, :1], x):  # the second and third in memory that is there
         reference = functools.partial(product, part, weight)
-        assert_near(found.project(part.to(dtype), weight.to(dtype)), reference)
+        assert_near(kernels.project(part.to(dtype), weight.to(dtype)), reference)
 
 
 # What holds for all of them
 
 
-def calls(found: Kernels) -> dict[str, tuple[Call, list[Tensor]]]:
+def calls(kernels: Kernels) -> dict[str, tuple[Call, list[Tensor]]]:
     """Each compiled function, as a function of the tensors that have a row for each sequence; three rows."""
-    random, dtype = Random(0), found.dtype
+    random, dtype = Random(0), kernels.dtype
     layer = comba_of("six taps", 2, random)
     dim = config_of("six taps").d_model
     norm, past = norm_of(20, random).to(dtype), past_of(layer, random)
@@ -294,19 +294,19 @@ def calls(found: Kernels) -> dict[str, tuple[Call, list[Tensor]]]:
     features = rows(40, 20)
     return {
         "comba": (
-            lambda x: comba_by_kernels(found, layer, x, past),
+            lambda x: comba_by_kernels(kernels, layer, x, past),
             [projections_of(layer, random, 3, 40).to(dtype)],
         ),
-        "attention": (lambda x: found.attention(x, 2, 7, before, table), [rows(40, 8 * dim)]),
-        "dilated": (lambda x: found.dilated(x, taps), [features]),
-        "gated": (found.gated, [rows(40, 512)]),
-        "rms_norm": (lambda x: found.rms_norm(x, weight, 1e-5, 0.7), [features]),
+        "attention": (lambda x: kernels.attention(x, 2, 7, before, table), [rows(40, 8 * dim)]),
+        "dilated": (lambda x: kernels.dilated(x, taps), [features]),
+        "gated": (kernels.gated, [rows(40, 512)]),
+        "rms_norm": (lambda x: kernels.rms_norm(x, weight, 1e-5, 0.7), [features]),
         "gate_norm": (
-            lambda m, t, logits: found.gate_norm(m, t, logits, norm, 2.0),
+            lambda m, t, logits: kernels.gate_norm(m, t, logits, norm, 2.0),
             [features, rows(40, 20), rows(40, 20)],
         ),
         "receive": (
-            lambda x, logits, message, whole: found.receive(x, logits, message, whole, norm),
+            lambda x, logits, message, whole: kernels.receive(x, logits, message, whole, norm),
             [features, rows(40, 20), rows(40, 20), rows(1, 20)],
         ),
     }
@@ -358,11 +358,11 @@ def test_inputs_need_not_be_contiguous(load: Load, dtype: torch.dtype, name: str
 
 @every_dtype
 def test_kernels_serve_in_inference_mode_and_out_of_it(load: Load, dtype: torch.dtype) -> None:
-    found = load_kernels(config_of("tiny"), dtype)
+    kernels = load_kernels(config_of("tiny"), dtype)
     x, weight = Random(0)(2, 5, 7).to(dtype), Random(1)(3, 7).to(dtype)
     with torch.inference_mode():
-        inside = found.project(x, weight).clone()
-    assert torch.equal(found.project(x, weight), inside)
+        inside = kernels.project(x, weight).clone()
+    assert torch.equal(kernels.project(x, weight), inside)
 
 
 def test_nothing_global_changes(load: Load) -> None:
@@ -374,7 +374,7 @@ def test_nothing_global_changes(load: Load) -> None:
         )  # fmt: skip
 
     before = state()
-    found = load_kernels(config_of("six taps"), torch.float32)
-    for call, x in calls(found).values():
+    kernels = load_kernels(config_of("six taps"), torch.float32)
+    for call, x in calls(kernels).values():
         call(*x)
     assert state() == before

@@ -509,9 +509,9 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], tuple
 
     def run(wanted: str = "1") -> tuple[list[str], dict[str, Any]]:
         monkeypatch.setenv("CROSSDNA_INTERPRET_BUILD_KERNELS", wanted)
-        hook, told = module.KernelsHook(tmp_path), {"artifacts": []}
-        hook.initialize("standard", told)
-        return hook.warnings, told
+        hook, build_data = module.KernelsHook(tmp_path), {"artifacts": []}
+        hook.initialize("standard", build_data)
+        return hook.warnings, build_data
 
     return run
 
@@ -522,9 +522,9 @@ def test_the_build_leaves_kernels_for_the_bundled_and_the_released_model(
     left = tmp_path / "crossdna_interpret/models/crossdna/native/built"
     left.mkdir(parents=True)
     (left / "kernels-of-an-earlier-source.so").touch()
-    warnings, told = build()
+    warnings, build_data = build()
     assert warnings == []
-    assert told == {
+    assert build_data == {
         "artifacts": ["crossdna_interpret/models/crossdna/native/built/*.so"], "pure_python": False, "infer_tag": True
     }  # fmt: skip
     monkeypatch.delenv("CROSSDNA_INTERPRET_CACHE")
@@ -544,10 +544,10 @@ def test_a_wheel_is_pure_python_unless_kernels_are_wanted(build: Callable, tmp_p
 
 def test_a_build_without_a_compiler_warns_and_goes_on(build: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CC", "no-such-compiler")
-    warnings, told = build()
+    warnings, build_data = build()
     assert len(warnings) == 1
     assert "no-such-compiler" in warnings[0]
-    assert told == {"artifacts": []}
+    assert build_data == {"artifacts": []}
 
 
 def test_the_released_sizes_are_those_of_the_default_config() -> None:

@@ -128,14 +128,12 @@ def test_sanitizers_have_nothing_to_report(sanitizer: str) -> None:
     ("correct", "wrong", "report"),
     [
         ("for (int c = 0; c < width; c += LANES) /*", "for (int c = 0; c <= width; c += LANES) /*", "AddressSanitizer"),
-        ("+ (size_t)t * 2 * width, *up", "+ (size_t)t * 2 * (width + INT32_MAX - INT32_MAX), *up", "integer overflow"),
+        ("+ (size_t)t * 2 * width, *up", "+ (size_t)t * 2 * width + (0 & (width << 30)), *up", "left shift of"),
     ],
-    ids=["a write behind the end", "an overflow"],
+    ids=["a write behind the end", "a shift that overflows"],
 )
 def test_sanitizers_report_what_is_wrong(sanitizer: str, source: Path, correct: str, wrong: str, report: str) -> None:
     test = "tests/models/test_kernels.py::test_beyond_that_the_sigmoid_stays_within_its_limits"
-    sound = run_sanitized(sanitizer, source, test)
-    assert sound.returncode == 0, sound.stdout[-3000:] + sound.stderr[-3000:]
     replace(source / "elementwise.c", correct, wrong)
     result = run_sanitized(sanitizer, source, test)
     assert result.returncode != 0
