@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,7 +20,13 @@ from crossdna_interpret.models.crossdna.native.compiling import find_compiler
 
 pytest.register_assert_rewrite("tests.models.kernel_sizes")  # so that a failure there shows its numbers
 
-from tests.models.kernel_sizes import VECTOR_BYTES, Load, config_of  # noqa: E402
+from tests.models.kernel_sizes import (  # noqa: E402
+    SANITIZED_SOURCE,
+    VECTOR_BYTES,
+    Load,
+    config_of,
+    sanitized_flags,
+)
 from tests.models.published_checkpoint import PUBLISHED_CONFIG, published_tensors  # noqa: E402
 
 
@@ -52,6 +59,9 @@ def load() -> Load:
         with pytest.MonkeyPatch.context() as patch:
             if size in VECTOR_BYTES:
                 patch.setattr(compiling, "ALWAYS", [*compiling.ALWAYS, f"-DBYTES={VECTOR_BYTES[size]}"])
+            if SANITIZED_SOURCE in os.environ:
+                patch.setattr(compiling, "FLAGS", sanitized_flags())
+                patch.setattr(compiling, "SOURCE", Path(os.environ[SANITIZED_SOURCE]))
             return load_kernels(config_of(size), dtype)
 
     return of

@@ -25,13 +25,21 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 # Vectors as wide as other machines have them; the rest are tested with this machine's.
 VECTOR_BYTES = {"tiny": 16, "one tap": 32, "no convolution": 64}
+# Names the folder of C files that `load` compiles with sanitizers, in the processes of `test_kernels_source.py`.
+SANITIZED_SOURCE = "CROSSDNA_INTERPRET_TEST_SANITIZED_SOURCE"
 every_dtype = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 FUNCTIONS = {"comba", "attention", "dilated", "gated", "rms_norm", "gate_norm", "receive", "project"}
 
 
 def config_of(size: str, **changes: object) -> CrossDNAConfig:
-    """Of that size, with one attention head and one Comba head if nothing else is asked for."""
+    """Of that size, with one attention head and one Comba head unless `changes` say otherwise."""
     return CrossDNAConfig(**({"attention_heads": 1, "comba_heads": 1} | SIZES[size] | changes))
+
+
+def sanitized_flags() -> list[list[str]]:
+    """Sets of options in place of `compiling.FLAGS`, with which what C leaves undefined ends the process."""
+    sanitize = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g", "-O1"]
+    return [[*sanitize, *machine] for machine in (["-march=native"], ["-mcpu=native"], [])]
 
 
 def assert_near(result: Tensor, reference: Callable[[torch.dtype], Tensor]) -> None:

@@ -18,13 +18,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from crossdna_interpret.models.crossdna.attention import rotary_table, rotate, windowed_attention
+from crossdna_interpret.models.crossdna.attention import rotary_table
 from crossdna_interpret.models.crossdna.bridge import Context
 from crossdna_interpret.models.crossdna.native.bindings import Kernels, load_kernels
 from crossdna_interpret.models.crossdna.native.compiling import Sizes
 from crossdna_interpret.models.crossdna.states import AttentionPast
 from tests.models.kernel_cases import (
     Random,
+    attention_by_torch,
     comba_by_kernels,
     comba_by_torch,
     comba_of,
@@ -98,12 +99,6 @@ def test_what_fades_away_in_comba_does_not_become_denormal(load: Load, dtype: to
         assert not result[:, -1].any()
 
 
-def turned(x: Tensor, table: tuple[Tensor, Tensor]) -> Tensor:
-    """Queries or keys (B, heads, l, d) as published (channel i with i + d / 2), rotated, partners adjacent."""
-    adjacent = x.unflatten(-1, (2, -1)).mT.flatten(-2)
-    return rotate(adjacent.transpose(1, 2), *table).transpose(1, 2)
-
-
 @every_dtype
 @every_size
 @unhurried
@@ -128,16 +123,11 @@ def test_attention(
         return AttentionPast(before[0].to(dtype), before[1].to(dtype)) if start else None
 
     def reference(dtype: torch.dtype) -> Tensor:
-        table = rotary_table(length, dim, 10000.0, projections.to(dtype), start)
-        parts = projections.to(dtype).split(splits, dim=-1)
-        q, k, v = (part.unflatten(-1, (-1, dim)).transpose(1, 2) for part in parts)
-        q, k = (turned(x, table) for x in (q, k))
-        out = windowed_attention(q, k, v, window, past(dtype))
-        return out.transpose(1, 2).flatten(2)
+        return attention_by_torch(projections.to(dtype), heads, window, past(dtype))
 
-    given_to = projections.to(dtype)
-    table = rotary_table(length, dim, 10000.0, given_to, start)
-    assert_near(load(size, dtype).attention(given_to, kv_heads, window, past(dtype), table), reference)
+    rows = projections.to(dtype)
+    table = rotary_table(length, dim, 10000.0, rows, start)
+    assert_near(load(size, dtype).attention(rows, kv_heads, window, past(dtype), table), reference)
 
 
 @every_dtype
@@ -150,7 +140,7 @@ def test_a_key_that_is_no_number_is_not_passed_over(load: Load, dtype: torch.dty
 
 
 def test_attention_without_memory_says_so() -> None:
-    library: Any = SimpleNamespace(attention=lambda *_: 0)
+    library: Any = SimpleNamespace(attention=lambda **_: 0)
     x = torch.zeros(1, 1234, 18)
     kernels = Kernels(library, Sizes(key=4, value=4, taps=0, head=6))
     with pytest.raises(MemoryError, match="1,234 positions"):
@@ -240,8 +230,8 @@ def test_gate_norm(
         gate = torch.sigmoid(logits.to(dtype) / temperature)
         return copy.deepcopy(norm).to(dtype)(torch.lerp(m.to(dtype), t.to(dtype), gate))
 
-    given_to = copy.deepcopy(norm).to(dtype) if weighted else None
-    result = load("tiny", dtype).gate_norm(m.to(dtype), t.to(dtype), logits.to(dtype), given_to, temperature)
+    of_type = copy.deepcopy(norm).to(dtype) if weighted else None
+    result = load("tiny", dtype).gate_norm(m.to(dtype), t.to(dtype), logits.to(dtype), of_type, temperature)
     assert_near(result, reference)
 
 
@@ -279,18 +269,18 @@ def product(x: Tensor, weight: Tensor, dtype: torch.dtype) -> Tensor:
 def test_project(load: Load, dtype: torch.dtype, batch: int, length: int, width: int, out: int, seed: int) -> None:
     random = Random(seed)
     x, weight = random(batch, length, width), random(out, width)
-    found = load("tiny", dtype)
+    kernels = load("tiny", dtype)
     for part in (x, x[:, :1], x):  # the second and third in memory that is there
         reference = functools.partial(product, part, weight)
-        assert_near(found.project(part.to(dtype), weight.to(dtype)), reference)
+        assert_near(kernels.project(part.to(dtype), weight.to(dtype)), reference)
 
 
 # What holds for all of them
 
 
-def calls(found: Kernels) -> dict[str, tuple[Call, list[Tensor]]]:
-    """Each function of `kernels.c`, as a function of the tensors that have a row for each sequence; three rows."""
-    random, dtype = Random(0), found.dtype
+def calls(kernels: Kernels) -> dict[str, tuple[Call, list[Tensor]]]:
+    """Each compiled function, as a function of the tensors that have a row for each sequence; three rows."""
+    random, dtype = Random(0), kernels.dtype
     layer = comba_of("six taps", 2, random)
     dim = config_of("six taps").d_model
     norm, past = norm_of(20, random).to(dtype), past_of(layer, random)
@@ -304,19 +294,19 @@ def calls(found: Kernels) -> dict[str, tuple[Call, list[Tensor]]]:
     features = rows(40, 20)
     return {
         "comba": (
-            lambda x: comba_by_kernels(found, layer, x, past),
+            lambda x: comba_by_kernels(kernels, layer, x, past),
             [projections_of(layer, random, 3, 40).to(dtype)],
         ),
-        "attention": (lambda x: found.attention(x, 2, 7, before, table), [rows(40, 8 * dim)]),
-        "dilated": (lambda x: found.dilated(x, taps), [features]),
-        "gated": (found.gated, [rows(40, 512)]),
-        "rms_norm": (lambda x: found.rms_norm(x, weight, 1e-5, 0.7), [features]),
+        "attention": (lambda x: kernels.attention(x, 2, 7, before, table), [rows(40, 8 * dim)]),
+        "dilated": (lambda x: kernels.dilated(x, taps), [features]),
+        "gated": (kernels.gated, [rows(40, 512)]),
+        "rms_norm": (lambda x: kernels.rms_norm(x, weight, 1e-5, 0.7), [features]),
         "gate_norm": (
-            lambda m, t, logits: found.gate_norm(m, t, logits, norm, 2.0),
+            lambda m, t, logits: kernels.gate_norm(m, t, logits, norm, 2.0),
             [features, rows(40, 20), rows(40, 20)],
         ),
         "receive": (
-            lambda x, logits, message, whole: found.receive(x, logits, message, whole, norm),
+            lambda x, logits, message, whole: kernels.receive(x, logits, message, whole, norm),
             [features, rows(40, 20), rows(40, 20), rows(1, 20)],
         ),
     }
@@ -368,11 +358,11 @@ def test_inputs_need_not_be_contiguous(load: Load, dtype: torch.dtype, name: str
 
 @every_dtype
 def test_kernels_serve_in_inference_mode_and_out_of_it(load: Load, dtype: torch.dtype) -> None:
-    found = load_kernels(config_of("tiny"), dtype)
+    kernels = load_kernels(config_of("tiny"), dtype)
     x, weight = Random(0)(2, 5, 7).to(dtype), Random(1)(3, 7).to(dtype)
     with torch.inference_mode():
-        inside = found.project(x, weight).clone()
-    assert torch.equal(found.project(x, weight), inside)
+        inside = kernels.project(x, weight).clone()
+    assert torch.equal(kernels.project(x, weight), inside)
 
 
 def test_nothing_global_changes(load: Load) -> None:
@@ -384,7 +374,7 @@ def test_nothing_global_changes(load: Load) -> None:
         )  # fmt: skip
 
     before = state()
-    found = load_kernels(config_of("six taps"), torch.float32)
-    for call, x in calls(found).values():
+    kernels = load_kernels(config_of("six taps"), torch.float32)
+    for call, x in calls(kernels).values():
         call(*x)
     assert state() == before

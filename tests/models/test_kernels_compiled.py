@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib.util
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -171,8 +172,8 @@ def test_the_compiler_is_the_one_named_or_the_first_on_the_path(
 def test_a_compiler_that_fails_is_an_error_with_its_reason_and_leaves_nothing(
     folder: Path, compiler: Callable[[str], Path], leaves: str
 ) -> None:
-    compiler(f"{leaves} echo 'kernels.c:7: no room for a vector' >&2; exit 1")
-    fails("compiler failed: kernels.c:7: no room for a vector")
+    compiler(f"{leaves} echo 'comba.c:7: no room for a vector' >&2; exit 1")
+    fails("compiler failed: comba.c:7: no room for a vector")
     assert not compiled(CONFIG, torch.float32)
     assert list(folder.iterdir()) == []
 
@@ -245,13 +246,22 @@ def test_other_sizes_are_compiled_apart(
     assert compiled(dataclasses.replace(CONFIG, **same), torch.float32)
 
 
+def test_all_c_files_are_known() -> None:
+    assert {path.name for path in compiling.SOURCE.glob("*.[ch]")} == set(compiling.FILES)
+
+
+@pytest.mark.parametrize("changed", compiling.FILES)
 def test_another_source_is_compiled_apart(
-    folder: Path, compiler: Callable[[str], Path], library: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    folder: Path, compiler: Callable[[str], Path], library: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    changed: str,
+) -> None:  # fmt: skip
     compiler(f'cp "{library}" "$out"')
     load_kernels(CONFIG, torch.float32)
-    (tmp_path / "kernels.c").write_text(compiling.SOURCE.read_text() + "\n")
-    monkeypatch.setattr(compiling, "SOURCE", tmp_path / "kernels.c")
+    shutil.copytree(compiling.SOURCE, tmp_path / "native", ignore=shutil.ignore_patterns("built"))
+    monkeypatch.setattr(compiling, "SOURCE", tmp_path / "native")
+    assert compiled(CONFIG, torch.float32)
+    with (tmp_path / "native" / changed).open("a") as file:
+        file.write("\n")
     assert not compiled(CONFIG, torch.float32)
 
 
@@ -333,6 +343,141 @@ def test_what_the_build_of_the_package_left_is_found(
     assert not compiled(CONFIG, torch.float32)
 
 
+# Whose they are
+
+
+posix = pytest.mark.skipif(not compiling.POSIX, reason="owners and modes say who may write on POSIX alone")
+
+
+@pytest.fixture
+def runs(load: Load, folder: Path, compiler: Callable[[str], Path], library: str) -> Callable[[], int]:
+    """Kernels in the cache, and how often the compiler has run; the next loading is as in another process."""
+    log = compiler(f'cp "{library}" "$out"; chmod 777 "$out"')
+    load_kernels(CONFIG, torch.float32)
+    kernels._load.cache_clear()
+    return lambda: len(log.read_text().splitlines())
+
+
+def others_own(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.stat
+
+    def stat(queried: Any, **options: Any) -> os.stat_result:
+        result = real(queried, **options)
+        return os.stat_result([*result[:4], os.geteuid() + 1, *result[5:]]) if Path(queried) == path else result
+
+    monkeypatch.setattr(os, "stat", stat)
+
+
+@posix
+def test_the_folder_is_the_users_alone_and_nobody_else_writes_to_the_file(
+    runs: Callable[[], int], folder: Path
+) -> None:
+    (library,) = folder.iterdir()
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert library.stat().st_mode & 0o777 == 0o755  # of 0o777
+
+
+@posix
+def test_a_umask_that_lets_the_group_write_does_not_count(
+    load: Load, folder: Path, compiler: Callable[[str], Path], library: str
+) -> None:
+    log = compiler(f'cp "{library}" "$out"; chmod 775 "$out"')
+    before = os.umask(0o002)
+    try:
+        for _ in range(2):
+            load_kernels(CONFIG, torch.float32)
+            kernels._load.cache_clear()
+    finally:
+        os.umask(before)
+    assert len(log.read_text().splitlines()) == 1
+
+
+@posix
+@pytest.mark.parametrize("mode", [0o720, 0o702, 0o777], ids=oct)
+def test_a_file_that_others_can_write_to_is_compiled_anew(runs: Callable[[], int], folder: Path, mode: int) -> None:
+    (library,) = folder.iterdir()
+    library.unlink()  # not written over, since this process has it in its memory
+    library.write_text("what another user put there")
+    library.chmod(mode)
+    assert not compiled(CONFIG, torch.float32)
+    load_kernels(CONFIG, torch.float32)
+    assert runs() == 2
+    assert library.stat().st_mode & 0o022 == 0
+    kernels._load.cache_clear()
+    load_kernels(CONFIG, torch.float32)
+    assert runs() == 2
+
+
+@posix
+def test_a_file_of_another_user_is_compiled_anew(
+    runs: Callable[[], int], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (library,) = folder.iterdir()
+    others_own(library, monkeypatch)
+    assert not compiled(CONFIG, torch.float32)
+    load_kernels(CONFIG, torch.float32)
+    assert runs() == 2
+
+
+@posix
+def test_a_link_is_compiled_anew(runs: Callable[[], int], folder: Path, tmp_path: Path) -> None:
+    (library,) = folder.iterdir()
+    library.rename(tmp_path / "elsewhere.so")
+    library.symlink_to(tmp_path / "elsewhere.so")
+    load_kernels(CONFIG, torch.float32)
+    assert runs() == 2
+    assert not library.is_symlink()
+
+
+@posix
+@pytest.mark.parametrize("mode", [0o720, 0o702, 0o1777], ids=oct)
+@pytest.mark.parametrize("empty", [False, True], ids=["with kernels", "empty"])
+def test_a_folder_that_others_can_write_to_is_not_used(
+    runs: Callable[[], int], folder: Path, mode: int, empty: bool
+) -> None:
+    (library,) = folder.iterdir()
+    if empty:
+        library.unlink()
+    folder.chmod(mode)
+    fails(f"other users can change: {folder} can be written by other users .*chmod go-w")
+    assert runs() == 1
+    assert list(folder.iterdir()) == ([] if empty else [library])
+    folder.chmod(0o755)
+    load_kernels(CONFIG, torch.float32)
+    assert runs() == 1 + empty
+
+
+@posix
+def test_a_folder_of_another_user_is_not_used(
+    runs: Callable[[], int], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others_own(folder, monkeypatch)
+    fails(f"other users can change: {folder} belongs to user {os.geteuid() + 1}, not to user {os.geteuid()}")
+    assert runs() == 1
+
+
+@posix
+def test_a_certificate_says_why_kernels_are_not_used(runs: Callable[[], int], folder: Path, model: CrossDNA) -> None:
+    folder.chmod(0o777)
+    edits = [crossdna_interpret.Edit(i, i + 1, "") for i in range(3)]
+    result = crossdna_interpret.score_edits("GATTACA" * 5, edits, model)
+    assert f"no: kernels are not loaded from a folder that other users can change: {folder}" in str(
+        result.certificate.settings["compile"]
+    )
+
+
+def test_where_modes_say_nothing_they_are_not_looked_at(
+    runs: Callable[[], int], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others_own(folder, monkeypatch)
+    monkeypatch.setattr(compiling, "POSIX", False)
+    assert compiling.kept_or_compiled(Sizes.of(CONFIG.to_dict())).parent == folder
+    assert runs() == 1
+
+
+# The build of the package
+
+
 class Hook:
     """What hatchling gives to a build hook."""
 
@@ -347,7 +492,8 @@ class Hook:
 def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], tuple[list[str], dict[str, Any]]]:
     """Runs the build hook on a copy of what it needs; its warnings, and what it tells the build."""
     here = Path(crossdna_interpret.__file__).parent
-    for path in (compiling.SOURCE, SCRIPT, here / "assets/models/retina-enhancer/config.json"):
+    sources = [compiling.SOURCE / name for name in compiling.FILES]
+    for path in (*sources, SCRIPT, here / "assets/models/retina-enhancer/config.json"):
         target = tmp_path / "crossdna_interpret" / path.relative_to(here)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, target)
@@ -363,9 +509,9 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], tuple
 
     def run(wanted: str = "1") -> tuple[list[str], dict[str, Any]]:
         monkeypatch.setenv("CROSSDNA_INTERPRET_BUILD_KERNELS", wanted)
-        hook, told = module.KernelsHook(tmp_path), {"artifacts": []}
-        hook.initialize("standard", told)
-        return hook.warnings, told
+        hook, build_data = module.KernelsHook(tmp_path), {"artifacts": []}
+        hook.initialize("standard", build_data)
+        return hook.warnings, build_data
 
     return run
 
@@ -376,9 +522,9 @@ def test_the_build_leaves_kernels_for_the_bundled_and_the_released_model(
     left = tmp_path / "crossdna_interpret/models/crossdna/native/built"
     left.mkdir(parents=True)
     (left / "kernels-of-an-earlier-source.so").touch()
-    warnings, told = build()
+    warnings, build_data = build()
     assert warnings == []
-    assert told == {
+    assert build_data == {
         "artifacts": ["crossdna_interpret/models/crossdna/native/built/*.so"], "pure_python": False, "infer_tag": True
     }  # fmt: skip
     monkeypatch.delenv("CROSSDNA_INTERPRET_CACHE")
@@ -398,10 +544,10 @@ def test_a_wheel_is_pure_python_unless_kernels_are_wanted(build: Callable, tmp_p
 
 def test_a_build_without_a_compiler_warns_and_goes_on(build: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CC", "no-such-compiler")
-    warnings, told = build()
+    warnings, build_data = build()
     assert len(warnings) == 1
     assert "no-such-compiler" in warnings[0]
-    assert told == {"artifacts": []}
+    assert build_data == {"artifacts": []}
 
 
 def test_the_released_sizes_are_those_of_the_default_config() -> None:

@@ -25,8 +25,8 @@ pytestmark = pytest.mark.usefixtures("kernel_cache", "without_gradients")
 unhurried = settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-def score(model: CrossDNA, seqs: list[str], found: Kernels | None = None) -> Tensor:
-    with use_kernels(found):
+def score(model: CrossDNA, seqs: list[str], kernels: Kernels | None = None) -> Tensor:
+    with use_kernels(kernels):
         return model(model.one_hot(seqs))
 
 

@@ -1,4 +1,4 @@
-"""The CPU kernels of `kernels.c`, and when they are used; `compiling.py` makes them.
+"""The compiled CPU kernels, and when they are used; `compiling.py` makes them from the C files of this folder.
 
 Nothing is compiled or loaded by importing this. Kernels are active in a context, never part of a model, so that other
 threads may use the model meanwhile. They compute with one thread: `crossdna_interpret.parallel` runs several batches.
@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,18 +47,93 @@ def _sizes(config: CrossDNAConfig, dtype: torch.dtype) -> Sizes:
 
 
 def compiled(config: CrossDNAConfig, dtype: torch.dtype) -> bool:
-    """Whether kernels for these sizes are there already, from the package's build or an earlier run."""
+    """Whether `load_kernels` need not compile: they are there, from the package's build or an earlier run."""
     try:
-        return any(path.exists() for path in compiling.places(_sizes(config, dtype)))
+        return compiling.kept(_sizes(config, dtype)) is not None
     except (OSError, RuntimeError):  # a folder that cannot be looked into, a user without a home, another dtype
         return False
 
 
+class _Array:
+    """The type of an argument that points to the numbers of a tensor, which ctypes checks in every call.
+
+    Args:
+        dtype: of the tensor.
+        optional: whether None may stand for it, as a null pointer.
+        rows_apart: whether its rows may lie apart from one another.
+    """
+
+    def __init__(self, dtype: torch.dtype, *, optional: bool = False, rows_apart: bool = False) -> None:
+        self.dtype, self.optional, self.rows_apart = dtype, optional, rows_apart
+
+    def from_param(self, x: Tensor | None) -> ctypes.c_void_p | None:
+        if x is None and self.optional:
+            return None
+        if not isinstance(x, Tensor):
+            raise TypeError(f"a tensor of {self.dtype} is needed, not {type(x).__name__}")
+        if x.dtype != self.dtype or x.device.type != "cpu":
+            raise TypeError(f"a tensor of {self.dtype} on the CPU is needed, not of {x.dtype} on {x.device}")
+        if not (x.is_contiguous() or (self.rows_apart and x.stride(-1) == 1)):
+            raise TypeError(
+                f"a contiguous tensor is needed, not one of shape {tuple(x.shape)} and strides {x.stride()}"
+            )
+        return ctypes.c_void_p(x.data_ptr())
+
+
+def signatures(dtype: torch.dtype) -> dict[str, dict[str, Any]]:
+    """Names and types of the arguments of each compiled function, for kernels of that dtype, in their order."""
+    integer, long = ctypes.c_int, ctypes.c_long
+    real = ctypes.c_double if dtype == torch.float64 else ctypes.c_float
+    integers, integers_or_none = _Array(torch.int32), _Array(torch.int32, optional=True)
+    reals, reals_or_none, rows = _Array(dtype), _Array(dtype, optional=True), _Array(dtype, rows_apart=True)
+    return {
+        "comba": {
+            "sequences": integer, "offsets": integers, "owned": integers, "starts": integers_or_none,
+            "which": integers_or_none, "heads": integer, "width": integer, "projected": reals,
+            "around": reals_or_none, "tail": reals_or_none, "taps": reals_or_none, "state": reals_or_none,
+            "rate": reals, "step": reals, "to_p": reals, "skip": reals, "weight": reals, "epsilon": real, "out": reals,
+        },
+        "states_at": {
+            "places": integer, "positions": integers, "chunks": integer, "size": integer, "heads": integer, "kq": reals,
+            "fade": reals, "keep": reals, "states": reals, "updates": reals, "out": reals,
+        },
+        "attention": {
+            "sequences": integer, "offsets": integers, "starts": integers, "heads": integer, "kv_heads": integer,
+            "window": integer, "projections": reals, "past_keys": reals_or_none, "past_values": reals_or_none,
+            "stride": integer, "cosine": reals, "sine": reals, "table": integer, "out": reals,
+        },
+        "dilated": {
+            "sequences": integer, "length": integer, "width": integer, "dilations": integer, "x": reals, "taps": reals,
+            "out": reals,
+        },
+        "gated": {"positions": long, "width": integer, "rows": reals, "out": reals},
+        "rms_norm": {
+            "positions": long, "width": integer, "x": reals, "weight": reals, "epsilon": real, "scale": real,
+            "out": reals,
+        },
+        "gate_norm": {
+            "positions": long, "width": integer, "m": reals, "t": reals, "logits": reals, "temperature": real,
+            "weight": reals_or_none, "bias": reals_or_none, "epsilon": real, "out": reals,
+        },
+        "receive": {
+            "sequences": integer, "length": integer, "width": integer, "x": reals, "logits": rows, "stride": integer,
+            "message": reals, "whole": reals, "weight": reals, "bias": reals, "epsilon": real, "out": reals,
+        },
+    }  # fmt: skip
+
+
+# Those that return whether there was memory; the others return nothing.
+NEEDS_MEMORY = ("comba", "states_at", "attention")
+
+
 @functools.cache
-def _load(path: Path) -> ctypes.CDLL:
+def _load(path: Path, dtype: torch.dtype) -> ctypes.CDLL:
     library = ctypes.CDLL(str(path))
-    for name in ("comba", "states_at", "attention", "dilated", "gated", "rms_norm", "gate_norm", "receive"):
-        getattr(library, name).restype = ctypes.c_int if name == "attention" else None
+    for name, arguments in signatures(dtype).items():
+        # Functions of a prototype take their arguments by name, and neither fewer nor more of them.
+        result = ctypes.c_int if name in NEEDS_MEMORY else None
+        prototype: Any = ctypes.CFUNCTYPE(result, *arguments.values())
+        setattr(library, name, prototype((name, library), tuple((1, argument) for argument in arguments)))
     return library
 
 
@@ -65,23 +141,22 @@ def load_kernels(config: CrossDNAConfig, dtype: torch.dtype) -> Kernels:
     """Kernels for a model's sizes, compiled if they are not there yet.
 
     Raises:
-        CompileError: no compiler, one that fails, or a dtype other than float32 and float64.
+        CompileError: no compiler, one that fails, a folder that other users can change, or a dtype other than float32
+            and float64.
     """
     sizes = _sizes(config, dtype)
     try:
-        path = next((place for place in compiling.places(sizes) if place.exists()), None)
-        if path is None:
-            *_, path = compiling.places(sizes)
-            compiling.compile_kernels(sizes, path)
-        return Kernels(_load(path), sizes)
+        path = compiling.kept_or_compiled(sizes)
+        return Kernels(_load(path, dtype), sizes)
     except CompileError:
         raise
     except (OSError, RuntimeError) as error:  # a folder that cannot be written, no home, a library that does not load
         raise CompileError(f"the kernels cannot be kept or loaded: {error}") from error
 
 
-def _pointer(x: Tensor | None) -> ctypes.c_void_p:
-    return ctypes.c_void_p(None if x is None else x.data_ptr())
+def _check_memory(done: int, work: str) -> None:
+    if not done:
+        raise MemoryError(f"No memory for {work}.")
 
 
 def _evenly(n: int, length: int) -> Tensor:
@@ -99,7 +174,6 @@ class Kernels:
     def __init__(self, library: ctypes.CDLL, sizes: Sizes) -> None:
         self.library, self.sizes = library, sizes
         self.dtype = torch.float64 if sizes.double else torch.float32
-        self.real = ctypes.c_double if sizes.double else ctypes.c_float
         self._scratch = threading.local()
 
     def _space(self, name: str, *shape: int) -> Tensor:
@@ -160,13 +234,15 @@ class Kernels:
         heads = len(per_head[0])
         tail = None if past is None or past.tail is None else past.tail.contiguous()
         state = None if past is None else past.state.contiguous()
-        kept = [x.contiguous() for x in per_head]
-        out = self._space("comba", batch, int(offsets[-1]) // batch, heads * len(norm))
-        self.library.comba(
-            len(offsets) - 1, _pointer(offsets), _pointer(owned), _pointer(starts), _pointer(which), heads, width,
-            _pointer(projected), _pointer(around), _pointer(tail), _pointer(taps), _pointer(state),
-            *map(_pointer, kept), _pointer(norm), self.real(eps), _pointer(out),
+        rate, step, to_p, skip = (x.contiguous() for x in per_head)
+        positions = int(offsets[-1])
+        out = self._space("comba", batch, positions // batch, heads * len(norm))
+        done = self.library.comba(
+            sequences=len(offsets) - 1, offsets=offsets, owned=owned, starts=starts, which=which, heads=heads,
+            width=width, projected=projected, around=around, tail=tail, taps=taps, state=state, rate=rate, step=step,
+            to_p=to_p, skip=skip, weight=norm, epsilon=eps, out=out,
         )  # fmt: skip
+        _check_memory(done, f"Comba over {positions:,} positions")
         return out
 
     def states_at(self, positions: np.ndarray, trace: RecurrenceTrace) -> Tensor:
@@ -178,10 +254,12 @@ class Kernels:
         assert chunks.size <= CHUNK  # for which the kernel has room
         at = torch.from_numpy(positions.astype(np.int32))
         out = states.new_empty(len(at), *states.shape[1:])
-        parts = [x.contiguous() for x in (chunks.kq, chunks.fade, chunks.keep, states, updates)]
-        self.library.states_at(
-            len(at), _pointer(at), len(states), chunks.size, states.shape[1], *map(_pointer, parts), _pointer(out),
+        done = self.library.states_at(
+            places=len(at), positions=at, chunks=len(states), size=chunks.size, heads=states.shape[1],
+            kq=chunks.kq.contiguous(), fade=chunks.fade.contiguous(), keep=chunks.keep.contiguous(),
+            states=states.contiguous(), updates=updates.contiguous(), out=out,
         )  # fmt: skip
+        _check_memory(done, f"Comba's states before {len(at):,} positions")
         return out
 
     def attention(
@@ -215,12 +293,11 @@ class Kernels:
             offsets, starts = resumed.offsets, resumed.starts
         out = projections.new_empty(batch, length, heads * dim)
         done = self.library.attention(
-            len(starts), _pointer(offsets), _pointer(starts), heads, kv_heads, window, _pointer(projections),
-            _pointer(keys), _pointer(values), before * dim, _pointer(cos), _pointer(sin),
-            before if resumed is None else 0, _pointer(out),
+            sequences=len(starts), offsets=offsets, starts=starts, heads=heads, kv_heads=kv_heads, window=window,
+            projections=projections, past_keys=keys, past_values=values, stride=before * dim, cosine=cos, sine=sin,
+            table=before if resumed is None else 0, out=out,
         )  # fmt: skip
-        if not done:
-            raise MemoryError(f"No memory for the attention over {length:,} positions.")
+        _check_memory(done, f"the attention over {length:,} positions")
         return out
 
     def dilated(self, x: Tensor, taps: Tensor) -> Tensor:
@@ -228,9 +305,7 @@ class Kernels:
         x = x.contiguous()
         batch, length, width = x.shape
         out = self._space("dilated", batch, length, len(taps) * width)
-        self.library.dilated(
-            batch, length, width, len(taps), _pointer(x), _pointer(taps), _pointer(out),
-        )  # fmt: skip
+        self.library.dilated(sequences=batch, length=length, width=width, dilations=len(taps), x=x, taps=taps, out=out)
         return out
 
     def gated(self, rows: Tensor) -> Tensor:
@@ -238,7 +313,7 @@ class Kernels:
         rows = rows.contiguous()
         out = self._space("gated", *rows.shape[:-1], rows.shape[-1] // 2)
         positions = rows.numel() // rows.shape[-1]
-        self.library.gated(ctypes.c_long(positions), out.shape[-1], _pointer(rows), _pointer(out))
+        self.library.gated(positions=positions, width=out.shape[-1], rows=rows, out=out)
         return out
 
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float, scale: float) -> Tensor:
@@ -246,9 +321,8 @@ class Kernels:
         x = x.contiguous()
         out = torch.empty_like(x)
         self.library.rms_norm(
-            ctypes.c_long(x.numel() // x.shape[-1]), x.shape[-1], _pointer(x), _pointer(weight), self.real(eps),
-            self.real(scale), _pointer(out),
-        )  # fmt: skip
+            positions=x.numel() // x.shape[-1], width=x.shape[-1], x=x, weight=weight, epsilon=eps, scale=scale, out=out
+        )
         return out
 
     def gate_norm(
@@ -259,8 +333,8 @@ class Kernels:
         out = torch.empty_like(m)
         weight, bias, eps = (None, None, 1e-5) if norm is None else (norm.weight, norm.bias, norm.eps)
         self.library.gate_norm(
-            ctypes.c_long(m.numel() // m.shape[-1]), m.shape[-1], _pointer(m), _pointer(t), _pointer(logits),
-            self.real(temperature), _pointer(weight), _pointer(bias), self.real(eps), _pointer(out),
+            positions=m.numel() // m.shape[-1], width=m.shape[-1], m=m, t=t, logits=logits, temperature=temperature,
+            weight=weight, bias=bias, epsilon=eps, out=out,
         )  # fmt: skip
         return out
 
@@ -270,8 +344,8 @@ class Kernels:
         batch, length, width = x.shape
         out = torch.empty_like(x)
         self.library.receive(
-            batch, length, width, _pointer(x), _pointer(logits), logits.stride(1), _pointer(message), _pointer(whole),
-            _pointer(norm.weight), _pointer(norm.bias), self.real(norm.eps), _pointer(out),
+            sequences=batch, length=length, width=width, x=x, logits=logits, stride=logits.stride(1), message=message,
+            whole=whole, weight=norm.weight, bias=norm.bias, epsilon=norm.eps, out=out,
         )  # fmt: skip
         return out
 
