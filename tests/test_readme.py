@@ -83,4 +83,3 @@ def test_every_public_name_is_in_the_reference() -> None:
     text = (PAGES / "reference.md").read_text(encoding="utf-8")
     described = [line.split(".")[-1] for line in text.splitlines() if line.startswith("::: ")]
     assert sorted(described) == cdi.__all__
-

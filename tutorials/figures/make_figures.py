@@ -24,8 +24,8 @@ def explain() -> None:
     plot.mutagenesis_map(mutagenesis, ax=below)
     below.set_xlim(above.get_xlim())
     above.set_title(
-        f"{enhancer.chrom}:{enhancer.start:,}-{enhancer.end:,}, an enhancer of the mouse retina: what each base adds to "
-        "its predicted activity, and the sites of retinal factors",
+        f"{enhancer.chrom}:{enhancer.start:,}-{enhancer.end:,}, an enhancer of the mouse retina: what each base adds "
+        "to its predicted activity, and the sites of retinal factors",
         loc="left",
         fontsize=10,
     )
