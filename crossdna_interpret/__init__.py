@@ -1,4 +1,4 @@
-"""Ask a CrossDNA model why it says what it says.
+"""Explain what DNA sequence models predict: attribution, mutagenesis and cross-strand exchange.
 
 Example:
     >>> import crossdna_interpret as cdi

@@ -1,4 +1,4 @@
-"""Where the package keeps what is slow to make and the same every time."""
+"""The folder in which the package caches downloads and compiled files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What callers may pass: errors that name the argument, what was expected, and what came; and whose line it was."""
+"""Checks of arguments, and the stack level for warnings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches in several threads, each of which computes by itself.
+"""Batches in several threads.
 
 PyTorch shares out each operation over its threads, which then wait for one another at the end of it, thousands of times
 a second. Where other programs are busy, a thread that is not running keeps the others waiting each time. A batch to a

@@ -1,4 +1,4 @@
-"""One self-contained HTML page that explains sequences, and a table with the same numbers beside it."""
+"""An HTML report of sequences, and a table of the same numbers."""
 
 from __future__ import annotations
 

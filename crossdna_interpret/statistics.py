@@ -1,4 +1,4 @@
-"""How well two sets of numbers agree, and how sure that is.
+"""Correlations, means and their confidence intervals.
 
 scipy has both measures. The analyses do without it: it takes longer to import than they take, and sets warning filters.
 """

@@ -1,1 +1,1 @@
-"""Questions asked of a model: which bases matter, and how much."""
+"""Attribution: mutagenesis, scans, pairs of mutations and gradients."""

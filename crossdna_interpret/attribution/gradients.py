@@ -1,4 +1,4 @@
-"""Integrated gradients, split by the strand path through which each base acts."""
+"""Integrated gradients and input gradients, split by strand where a model allows it."""
 
 from __future__ import annotations
 

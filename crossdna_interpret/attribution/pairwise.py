@@ -1,4 +1,4 @@
-"""Pairs of substitutions: where two bases do something together that neither does alone."""
+"""Pairwise mutagenesis: the interaction of two substitutions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The same deletion, or the same insertion, at every place of a sequence."""
+"""Deletion and insertion scans: the same edit at every position."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bases, their ids and channels, and the parsing of what users type. numpy only.
+"""Bases, their ids and one-hot channels, and parsing of sequences. numpy only.
 
 Ids and one-hot channels follow the published CrossDNA alphabet: A=0, C=1, G=2, T=3, N=4.
 """

@@ -1,4 +1,4 @@
-"""Edits of a sequence: a stretch of it replaced by a string, and what keeps the window. numpy only.
+"""Edits of a sequence, with or without flanks that keep its length. numpy only.
 
 All positions are 0-based half-open, in coordinates of the sequence that is edited.
 """

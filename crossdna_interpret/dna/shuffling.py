@@ -1,4 +1,4 @@
-"""Sequences with the same dinucleotides in another order: what a regulatory sequence is compared with. numpy only."""
+"""Dinucleotide shuffles. numpy only."""
 
 from __future__ import annotations
 

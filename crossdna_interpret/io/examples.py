@@ -1,4 +1,4 @@
-"""Example enhancers that come with the package, with what the laboratory measured for them."""
+"""Example enhancers with their measured activity."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading FASTA files, plain or compressed, with errors that say what is wrong and where."""
+"""FASTA files, plain or compressed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that the package writes: whole or not at all, and never in the place of files that are not its own."""
+"""Output files: written whole or not at all, and never over files of others."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Predictions against what a laboratory has measured."""
+"""Comparison of predictions with measurements."""

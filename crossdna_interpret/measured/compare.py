@@ -1,4 +1,4 @@
-"""Effects that a model predicts of edits, beside those that were measured."""
+"""Predicted and measured effects of edits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model against the laboratory: scanning mutagenesis, and enhancers with all their CRX sites mutated."""
+"""The bundled model against scanning mutagenesis and against mutated CRX sites."""
 
 from __future__ import annotations
 

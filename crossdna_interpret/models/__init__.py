@@ -1,1 +1,1 @@
-"""The models, and where they come from."""
+"""Models: protocols, inputs, families and loading."""

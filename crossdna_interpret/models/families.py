@@ -1,4 +1,4 @@
-"""The families of models that the package knows."""
+"""Registered families of models."""
 
 from __future__ import annotations
 

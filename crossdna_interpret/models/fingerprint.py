@@ -1,4 +1,4 @@
-"""What makes a model give the scores that it gives, as one hash: weights, and everything that changes what it computes.
+"""A hash of everything that determines a model's scores: weights, configuration and code.
 
 Weights are hashed once. Afterwards a checksum of each tells whether they have changed, also where the change passed
 PyTorch by, as through `.data` or numpy.

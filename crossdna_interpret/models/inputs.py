@@ -1,4 +1,4 @@
-"""How sequences become what a model takes.
+"""Model inputs: one-hot channels, ids of a vocabulary, or byte-pair tokens.
 
 To the rest of the package a sequence is ids (L,), A=0 C=1 G=2 T=3 N=4. A model declares which of these it takes:
 

@@ -1,4 +1,4 @@
-"""What gradients are taken by: the numbers of a model's input that stand for bases, or for tokens.
+"""The input numbers with respect to which gradients are taken.
 
 One-hot channels are such numbers themselves. Ids of a vocabulary are not: there the weights of the embeddings of A, C,
 G, T and N at each position take their place. Where a token stands for several bases, its embedding is the leaf.

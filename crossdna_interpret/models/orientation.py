@@ -1,4 +1,4 @@
-"""A model that scores the reverse complement of what it is given.
+"""A model of the reverse complement.
 
 The duplex has no preferred orientation, but a model may: f(x) and f(reverse complement of x) can differ. Their mean is
 a function that cannot. How far the two are apart is an error bar that needs no assumption.

@@ -1,4 +1,4 @@
-"""What a model is to the rest of the package, and what it may offer beyond scores.
+"""The protocol of a sequence model, and the optional capabilities that a model can declare.
 
 A model declares what it offers. Nothing is looked up by the name of a method:
 

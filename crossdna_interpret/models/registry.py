@@ -1,4 +1,4 @@
-"""Where models come from: bundled with the package, a folder or file, or a hub id whose files are already on disk.
+"""Loading of models: bundled, from a folder or file, or from the local Hugging Face cache.
 
 A family of models is one folder here with a `family.py` that registers it. Nothing else changes for a new one. Families
 of other packages register themselves with `register`, or by the entry point "crossdna_interpret.families".

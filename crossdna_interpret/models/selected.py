@@ -1,4 +1,4 @@
-"""A model of which only some targets are kept."""
+"""A model restricted to some of its targets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an activation stands for: a span of positions on one strand, or on both.
+"""The span of positions, on one strand or both, of an activation.
 
 Positions are 0-based and half-open in coordinates of the sequence as the user gave it (the forward strand, 5' to 3').
 Position i of the reverse-complement strand is position L - 1 - i of the sequence.

@@ -1,4 +1,4 @@
-"""What a model was trained on, and whether a sequence lies outside of it. numpy only."""
+"""The range of a model's training sequences, and warnings outside of it. numpy only."""
 
 from __future__ import annotations
 

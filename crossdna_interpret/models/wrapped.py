@@ -1,4 +1,4 @@
-"""Other people's modules as models."""
+"""Adapters that make other PyTorch modules sequence models."""
 
 from __future__ import annotations
 

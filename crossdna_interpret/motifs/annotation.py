@@ -1,4 +1,4 @@
-"""Names for stretches of high attribution, and places where motifs match a sequence.
+"""Motif names for stretches of high attribution, and motif matches in sequences.
 
 n  stretches    M  motifs
 """

@@ -1,4 +1,4 @@
-"""Which edits would make a sequence what one wants."""
+"""Sequence design by greedy or beam search over edits."""
 
 from __future__ import annotations
 

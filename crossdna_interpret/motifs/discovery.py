@@ -1,4 +1,4 @@
-"""Motifs that a model has learned, out of its answers about many sequences: TF-MoDISco's files, and its run."""
+"""Motif discovery with TF-MoDISco."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a site does: what is lost without it, and what it brings where nothing else is."""
+"""Necessity and sufficiency of motif sites."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which motifs are in some sequences more often than in others."""
+"""Enrichment of motifs in a set of sequences."""
 
 from __future__ import annotations
 

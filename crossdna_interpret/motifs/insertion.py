@@ -1,4 +1,4 @@
-"""What is planted, where, and in which backgrounds."""
+"""Insertion of motifs into background sequences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which sites of a sequence need each other, and which make each other superfluous."""
+"""Interactions between the motif sites of a sequence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a motif does where nothing else is."""
+"""The effect of a motif in background sequences."""
 
 from __future__ import annotations
 

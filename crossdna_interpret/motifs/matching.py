@@ -1,4 +1,4 @@
-"""How well motifs match the words in and around a stretch, and how often random words match as well.
+"""P values of motif matches in and around a stretch.
 
 n stretches    M motifs, in groups of m of one width W    S sequences    P placements of a motif    B scores
 """

@@ -1,4 +1,4 @@
-"""How often motifs match beyond chance, learned from other words than the one that gets a name.
+"""Motif weights learned from how often each motif matches beyond chance.
 
 n stretches    M motifs    K words
 """

@@ -1,4 +1,4 @@
-"""Two motifs at every distance, in either order and orientation."""
+"""The effect of two motifs by distance, order and orientation."""
 
 from __future__ import annotations
 

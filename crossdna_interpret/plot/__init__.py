@@ -1,4 +1,4 @@
-"""From a result to matplotlib Axes. Nothing here computes a score, and no global matplotlib state is changed."""
+"""Plots of results on matplotlib Axes. No global matplotlib state is changed."""
 
 from crossdna_interpret.plot.drawing import PALETTES, draw_letters
 from crossdna_interpret.plot.edits import edit_effects, interaction_map, mutagenesis_map

@@ -1,4 +1,4 @@
-"""What all pictures share: letters, colours, axes that show a sequence."""
+"""Shared drawing: letters, colours and axes of sequences."""
 
 from __future__ import annotations
 

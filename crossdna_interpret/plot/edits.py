@@ -1,4 +1,4 @@
-"""What edits change: substitutions, scans, pairs."""
+"""Plots of mutagenesis, scans and pairs of mutations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What crosses between the strands."""
+"""Plots of strand exchange."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Labels with names of targets, motifs and sequences: broken into lines that fit, and drawn as they are written.
+"""Labels: line breaks, and names drawn without mathematics.
 
 A name may have a "$", which matplotlib would read as mathematics.
 """

@@ -1,4 +1,4 @@
-"""Sequences with letters as tall as they matter."""
+"""Attribution logos."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Predicted against measured effects."""
+"""Scatter plots of predicted and measured effects."""
 
 from __future__ import annotations
 

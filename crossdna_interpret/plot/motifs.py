@@ -1,4 +1,4 @@
-"""Sites with their names, what they do, and what they do together."""
+"""Plots of motif sites, effects, interactions and designs."""
 
 from __future__ import annotations
 

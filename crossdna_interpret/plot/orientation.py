@@ -1,4 +1,4 @@
-"""Both orientations against each other."""
+"""Scatter plots of both orientations."""
 
 from __future__ import annotations
 

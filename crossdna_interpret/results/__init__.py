@@ -1,4 +1,4 @@
-"""What the analyses return: frozen, validated at birth, holding numpy arrays. No torch and no plots in here.
+"""Results of analyses: frozen, validated, numpy arrays. No torch, no plots.
 
 Every position is 0-based in the coordinates of the sequence that was asked about; bases are in the order ACGT.
 """

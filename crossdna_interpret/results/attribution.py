@@ -1,4 +1,4 @@
-"""A prediction shared out over the bases."""
+"""Attribution of a prediction to bases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a result carries that is the mean over both orientations of a sequence."""
+"""Results that are means over both orientations, and results with several targets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every result carries: how it was computed; and what every result checks of its arrays."""
+"""The certificate of a result, and the validation of its arrays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A path of edits from one sequence to another that a model predicts what was asked for."""
+"""The result of a sequence design."""
 
 from __future__ import annotations
 

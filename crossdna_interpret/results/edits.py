@@ -1,4 +1,4 @@
-"""Predictions for edits of a sequence: any list of them, or the same one moved along the sequence."""
+"""Results of edits and scans."""
 
 from __future__ import annotations
 

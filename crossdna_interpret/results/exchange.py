@@ -1,4 +1,4 @@
-"""What crosses between the strands, and what mutations change of it.
+"""Results of strand exchange.
 
 Directions are in the order of `DIRECTIONS`. What belongs to a message lies at the position that receives it.
 """

@@ -1,4 +1,4 @@
-"""What the prediction is when messages between the strands are stopped, or come from another sequence."""
+"""Results of ablated and patched messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What motifs do alone, at which distance two do more than each by itself, and which sites of a sequence interact."""
+"""Results of marginalization, spacing and motif interactions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Predicted effects of edits beside measured ones."""
+"""Results of comparisons with measurements."""
 
 from __future__ import annotations
 

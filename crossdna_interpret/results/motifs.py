@@ -1,4 +1,4 @@
-"""Stretches that matter, the motifs they are called, and what each does for the prediction."""
+"""Seqlets and motif sites."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a model says the same of a sequence and of its reverse complement."""
+"""Results of comparing both orientations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pairs of substitutions: what two do together beyond what each does alone."""
+"""Results of pairwise mutagenesis."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which function draws which result. `plot` fills the registry, so that results need not know of it."""
+"""The registry of plot functions by result class."""
 
 from __future__ import annotations
 

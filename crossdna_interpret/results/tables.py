@@ -1,4 +1,4 @@
-"""Long tables of many targets, with little memory: what repeats is stored once."""
+"""Long tables of many targets with little memory."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""From sequences to scores: targets, batches, predictions, edits, and how a result was made."""
+"""Scores of sequences: targets, batches, predictions, edits and provenance."""

@@ -1,4 +1,4 @@
-"""Cutting work into batches whose size turns out to be fast."""
+"""Batches, and the search for a fast batch size."""
 
 from __future__ import annotations
 

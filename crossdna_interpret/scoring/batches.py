@@ -1,4 +1,4 @@
-"""How many sequences at once, in how many threads, and whether memory will do."""
+"""Batch size, threads and available memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which scores kept on disk are those of the same question: the key of a job, and when there can be none."""
+"""Cache keys of scores, and when scores cannot be cached."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One batch through a model, checked; and whether the model gives a sequence one score."""
+"""Checked forward passes, and the check that a model is stable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scores of a few edits of each of many sequences: whole passes, batched across sequences, with one certificate.
+"""Scores of a few edits of each of many sequences, batched across sequences.
 
 N  sequences    M  rows: the edits of all sequences, and the sequences themselves    T  targets
 """

@@ -1,4 +1,4 @@
-"""How a result was made: the model by its hash, the versions, the settings and what was checked."""
+"""Certificates: model hash, versions, settings and checks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scores of many edits of one sequence: by exact reuse where a model offers it, by whole passes otherwise, and checked.
+"""Scores of many edits of one sequence, by exact reuse or by whole passes, with a check.
 
 n  edits    L  positions of the sequence    T  targets
 """

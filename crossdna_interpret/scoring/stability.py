@@ -1,4 +1,4 @@
-"""Whether a model gives a sequence one score: whenever it is asked, and whatever else is in the batch."""
+"""The check that a model gives a sequence the same score in every call and batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which of a model's targets an argument means, and how many targets' scores may be held at once."""
+"""Selection of targets, and the limit on how many are held at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Any PyTorch module that takes one-hot DNA as a model, with a check of the order of its channels."""
+"""Wrapping of one-hot PyTorch modules, with a check of their channel order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an explorer of one sequence knows and does, without a screen: edits with undo, results that follow, a pin.
+"""The state of an explorer, without a screen: edits with undo, results and a pinned sequence.
 
 Nothing here knows of widgets, and everything can be used and tested without them.
 """

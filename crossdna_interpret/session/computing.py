@@ -1,4 +1,4 @@
-"""Answers about sequences, computed one stage after the other in the background; the newest question wins."""
+"""Background computation of results, in stages; a new request replaces the old one."""
 
 from __future__ import annotations
 

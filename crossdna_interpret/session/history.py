@@ -1,4 +1,4 @@
-"""What has been done to a sequence, with undo and redo; and how it can be taken along. Knows of no model."""
+"""The history of edits, with undo and redo, as a table or as Python code."""
 
 from __future__ import annotations
 

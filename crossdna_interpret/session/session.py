@@ -1,4 +1,4 @@
-"""One sequence under study: what can be done with it, and what is known of it."""
+"""A session with one sequence: edits, results and comparison with a pinned sequence."""
 
 from __future__ import annotations
 

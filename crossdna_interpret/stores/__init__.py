@@ -1,1 +1,1 @@
-"""Where scores are kept."""
+"""Stores of scores."""

@@ -1,4 +1,4 @@
-"""Scores kept in a folder as they come, so that an interrupted run goes on where it was. numpy only."""
+"""A folder of cached scores, from which an interrupted run continues. numpy only."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What crosses between the strands: maps, interventions, the effect of mutations on it, and orientation."""
+"""Exchange between strands, interventions on it, and orientation."""

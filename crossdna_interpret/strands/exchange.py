@@ -1,4 +1,4 @@
-"""Who sends what to whom: the effect of exchange, shared out by a path integral over the messages."""
+"""Attribution of the effect of exchange to messages: direction, receiver, sender and source."""
 
 from __future__ import annotations
 

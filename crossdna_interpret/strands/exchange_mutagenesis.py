@@ -1,4 +1,4 @@
-"""What every substitution does to the exchange between the strands."""
+"""The effect of every substitution on strand exchange."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Messages stopped, evened out, shuffled, or taken from another sequence: are they needed, and are they enough?"""
+"""Ablation and patching of messages between strands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Would the model have said the same of the other orientation? And what do its own arbitrary choices change?"""
+"""Agreement of both orientations, and of arbitrary choices inside a model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches that depend on the seed and the step alone, of rows that are of nearly the same length."""
+"""Reproducible batches of rows of similar length."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How well a model predicts a table."""
+"""Measures of predictions against a table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Flags of `crossdna-interpret train`, which may also stand in a TOML file, under their names without the dashes."""
+"""Command-line flags of training, and their TOML file."""
 
 from __future__ import annotations
 

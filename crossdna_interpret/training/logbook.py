@@ -1,4 +1,4 @@
-"""What a run has measured, in a table that a run which goes on takes up."""
+"""A table of metrics that continues across restarts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How well scores tell the sequences of one label from those of another."""
+"""Area under the ROC curve."""
 
 from __future__ import annotations
 

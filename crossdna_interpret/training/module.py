@@ -1,4 +1,4 @@
-"""What the training modules have in common."""
+"""The base of the training modules."""
 
 from __future__ import annotations
 

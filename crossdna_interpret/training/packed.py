@@ -1,4 +1,4 @@
-"""Sequences that lie in a temporary file, a byte to a base, and are read when they are needed."""
+"""Sequences in a temporary file, one byte a base."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One training run: a folder that tells how it was made, checkpoints from which it goes on, and clear ends."""
+"""A training run: its folder, checkpoints and end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The settings that a run began with, kept in its folder, so that no run continues with other ones."""
+"""The settings of a run, stored in its folder and checked when it continues."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training on measured sequences: what is the same for every model, in a Lightning module.
+"""Supervised training, shared by all models, as a Lightning module.
 
 N  sequences    L  positions    T  targets
 """

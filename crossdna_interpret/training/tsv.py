@@ -1,4 +1,4 @@
-"""Tab-separated values, read strictly: a row that does not fit the header is an error, never a guess."""
+"""Strict reading of tab-separated values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Windows of a genome to pre-train on, read from an indexed FASTA file when they are needed.
+"""Windows of a genome for pre-training, read from an indexed FASTA file.
 
 N  windows    L  positions of a window
 """

@@ -1,4 +1,4 @@
-"""What the views' modules are given to draw, as plain values: for widgets, and for pages that have no widgets."""
+"""Data of the views as plain values, for widgets and for pages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What crosses between the strands."""
+"""The view of strand exchange."""
 
 from __future__ import annotations
 

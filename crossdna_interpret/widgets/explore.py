@@ -1,4 +1,4 @@
-"""`explore`: the explorer of one sequence."""
+"""`explore`, the public function."""
 
 from __future__ import annotations
 

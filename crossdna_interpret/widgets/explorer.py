@@ -1,4 +1,4 @@
-"""The explorer: a sequence, its logo, every mutation of it and what crosses between its strands, all linked."""
+"""The explorer: linked views of a sequence, its mutations and its strand exchange."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Both strands as letters, as tall as they matter."""
+"""The view of attribution logos, by strand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every substitution as a heat map."""
+"""The view of mutagenesis."""
 
 from __future__ import annotations
 

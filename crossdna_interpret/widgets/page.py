@@ -1,4 +1,4 @@
-"""Views on a page without a notebook: the widgets' own modules, and a small stand-in for what a notebook gives them."""
+"""Pages with views, without a notebook or Python."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all drawn views share: what they show, a picture for where no widget can run, and a page of their own."""
+"""The base of all views."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What crosses the bridge of a CrossDNA for one sequence, taken apart to the last term.
+"""The messages that cross the bridge of a CrossDNA for one sequence, term by term.
 
 For a fixed sequence, the states that meet in the bridge and its gates do not depend on the messages, and all that comes
 after the bridge looks at one position at a time. So messages can be replaced, scaled and differentiated without running

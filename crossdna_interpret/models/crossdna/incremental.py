@@ -1,4 +1,4 @@
-"""Exact scores of sequences that are near a reference, without computing again what they share with it.
+"""Exact scores of edited sequences that reuse the states of a reference sequence.
 
 Branches are causal along their own strand and blocks do not exchange state, so an edit changes what a branch gives only
 from the first affected position of a block on, in that branch's own reading order. The rest of the reference is kept:

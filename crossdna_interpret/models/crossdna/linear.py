@@ -1,4 +1,4 @@
-"""Products with weights, written so that what goes in need not be copied, and what is between stays in the caches."""
+"""Linear layers without copies of their inputs, tile by tile."""
 
 from __future__ import annotations
 

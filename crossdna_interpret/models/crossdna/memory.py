@@ -1,4 +1,4 @@
-"""How much memory a forward pass takes, estimated from the config: a hopeless run is refused before it starts.
+"""An estimate of the memory of a forward pass, from the config.
 
 Calibrated against peak resident memory at 164 bp to 64 kb, with and without gradients, on two configurations: it was
 between 0.9 and 1.5 times what was measured.

@@ -1,4 +1,4 @@
-"""Whether a submodule computes what its class does, so that a faster way may take its place.
+"""Whether submodules are unchanged, without adapters and hooks, so that a faster path may replace them.
 
 Adapters replace a layer by another module, and hooks see or change what passes a layer. Where a fast way would use a
 layer's weights without calling it, both would be passed by.

@@ -1,4 +1,4 @@
-"""What a pass over one sequence leaves behind, so that other sequences can resume it inside.
+"""States of a pass over one sequence, from which passes over other sequences resume.
 
 l  positions of a block    n  heads of Comba    d, d_v  sizes of its keys and values
 """

@@ -1,4 +1,4 @@
-"""The model with its two strand paths exchanged, an exact symmetry: to test orientation, and to train without any."""
+"""A model with its two strand paths exchanged, and weights that are symmetric under that exchange."""
 
 from __future__ import annotations
 

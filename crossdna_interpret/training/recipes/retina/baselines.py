@@ -1,4 +1,4 @@
-"""What a CrossDNA is compared with: k-mer ridge regression, and a plain residual convolutional network.
+"""Baselines: k-mer ridge regression and a residual convolutional network.
 
 N  sequences    L  positions    T  targets
 """

@@ -1,4 +1,4 @@
-"""What the strands are worth: a CrossDNA, one without its bridge, one of a single strand, a CNN and a regression.
+"""Comparison of CrossDNA with and without bridge and second strand, a CNN and a regression.
 
     python -m crossdna_interpret.training.recipes.retina.comparison --data DIR --run DIR
 

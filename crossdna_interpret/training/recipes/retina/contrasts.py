@@ -1,4 +1,4 @@
-"""Fine-tuning on changes as well: the same sequence before and after an edit, measured side by side.
+"""Fine-tuning on measured changes between a sequence and its edit.
 
 P  pairs    L  positions
 """

@@ -1,4 +1,4 @@
-"""Fine-tuning with a teacher that knows motifs, on measured sequences and on ones that nobody has measured.
+"""Distillation from a motif-based teacher.
 
 N  sequences    L  positions    H  channels
 """

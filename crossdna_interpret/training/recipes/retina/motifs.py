@@ -1,4 +1,4 @@
-"""Known motifs in sequences, as features: how well they match, how often, and where.
+"""Motif features of sequences.
 
 N  sequences    L  positions    M  motifs    F  features of a motif
 """

@@ -1,4 +1,4 @@
-"""A teacher that knows motifs: boosted trees on motif features, to be distilled into a network.
+"""The teacher: boosted trees on motif features.
 
 N  sequences    L  positions    M  motifs    F  features of a motif
 """
