@@ -127,7 +127,11 @@ def test_sanitizers_have_nothing_to_report(sanitizer: str) -> None:
 @pytest.mark.parametrize(
     ("correct", "wrong", "report"),
     [
-        ("for (int c = 0; c < width; c += LANES) /*", "for (int c = 0; c <= width; c += LANES) /*", "AddressSanitizer"),
+        (
+            "for (int c = 0; c < width; c += LANES) /*",
+            "to[width] = 0; for (int c = 0; c < width; c += LANES) /*",
+            "WRITE of size",
+        ),
         ("+ (size_t)t * 2 * width, *up", "+ (size_t)t * 2 * width + (0 & (width << 30)), *up", "left shift of"),
     ],
     ids=["a write behind the end", "a shift that overflows"],
