@@ -11,12 +11,9 @@ import enum
 import functools
 import hashlib
 import sys
-import sysconfig
 import types
 import weakref
 from collections.abc import Collection, Iterator, Mapping, Sequence, Set
-from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +22,7 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from crossdna_interpret.models.hooks import changing_hooks, content_of
+from crossdna_interpret.models.libraries import code_of_library, is_library, version_of
 
 __all__ = ["Fingerprint", "attributes_of", "fingerprint", "note_what_changes"]
 
@@ -78,7 +76,7 @@ def fingerprint(model: nn.Module) -> Fingerprint:
     for path, module in model.named_modules():
         writer.module(path, module)
     digest = hashlib.sha256(writer.digest() + _weights(model))
-    libraries = {root: _version(root) for root in writer.libraries}
+    libraries = {root: version_of(root) for root in writer.libraries}
     return Fingerprint(digest.hexdigest(), tuple(writer.opaque), tuple(sorted(libraries.items())))
 
 
@@ -270,7 +268,7 @@ class _Writer:
     def _user_module(self, path: str, module: types.ModuleType, names: Collection[str]) -> None:
         """What `names` stand for in a module of the user's; all of it without names. Of others, the version."""
         self.put(module.__name__)
-        if self._library(module.__name__):
+        if self._known_library(module.__name__):
             return
         content = vars(module)
         for name in sorted(names & content.keys() if names else content.keys()):
@@ -285,9 +283,9 @@ class _Writer:
             else:
                 self.value(f"{path}.{name}", each)
 
-    def _library(self, module: str) -> bool:
+    def _known_library(self, module: str) -> bool:
         """`_library`, with a note of the package."""
-        result = _library(module)
+        result = is_library(module)
         if result and module.split(".")[0] not in sys.stdlib_module_names:
             self.libraries.add(module.split(".")[0])
         return result
@@ -325,7 +323,7 @@ class _Writer:
     def _function(self, path: str, function: types.FunctionType) -> None:
         self.put(function.__module__ or "", function.__qualname__)
         # A function may bear the name of a library's, as `functools.wraps` has it.
-        if self._library(function.__module__ or "") and _of_library(function.__code__):
+        if self._known_library(function.__module__ or "") and code_of_library(function.__code__):
             return
         self.put(_code(function.__code__))
         self.value(path, function.__defaults__)
@@ -345,7 +343,9 @@ class _Writer:
         """What a function takes from outside of it; of a module, what it names."""
         if isinstance(value, types.ModuleType):
             self._user_module(path, value, names)
-        elif isinstance(value, types.FunctionType) or not (isinstance(value, type) and self._library(value.__module__)):
+        elif isinstance(value, types.FunctionType) or not (
+            isinstance(value, type) and self._known_library(value.__module__)
+        ):
             self.value(path, value)
 
     def classes_of(self, path: str, kind: type) -> None:
@@ -356,7 +356,7 @@ class _Writer:
 
     def code_of(self, path: str, kind: type) -> None:
         """What the methods of a class do, and its attributes, unless it is a library's; once for each class."""
-        if self._library(kind.__module__):
+        if self._known_library(kind.__module__):
             return
         if kind in self._classes:
             return
@@ -376,7 +376,7 @@ class _Writer:
     def _object(self, path: str, value: Any) -> None:
         """Its class, its attributes, and whatever else pickling would keep of it."""
         self.classes_of(path, type(value))
-        if not _library(type(value).__module__):
+        if not is_library(type(value).__module__):
             self.value(path, getattr(value, "__dict__", None))
         try:
             reduced = value.__reduce_ex__(4)
@@ -385,7 +385,7 @@ class _Writer:
             return
         if isinstance(reduced, str):  # the name of a global, which says what it is if it is a library's
             self.put(reduced)
-            if not hasattr(value, "__wrapped__") and not _library(getattr(value, "__module__", None) or ""):
+            if not hasattr(value, "__wrapped__") and not is_library(getattr(value, "__module__", None) or ""):
                 self.opaque.append(path)
             return
         rebuild, arguments, *rest = reduced
@@ -393,44 +393,6 @@ class _Writer:
         self.value(path, arguments)
         for part in rest:
             self.value(path, list(part) if isinstance(part, Iterator) else part)
-
-
-@functools.cache
-def _library(module: str) -> bool:
-    """Whether code is Python's, ours, or an installed package's, which versions tell apart."""
-    root = module.split(".")[0]
-    if root in sys.builtin_module_names or root == __name__.split(".")[0]:
-        return True
-    file = getattr(sys.modules.get(root), "__file__", None)
-    return file is not None and _installed(file)
-
-
-def _of_library(code: types.CodeType) -> bool:
-    """Whether code is from a file of a library, or from no file, as what `dataclasses` makes."""
-    return code.co_filename.startswith("<") or _installed(code.co_filename)
-
-
-@functools.lru_cache(maxsize=4096)
-def _installed(file: str) -> bool:
-    """Whether a file is Python's, ours, or an installed package's."""
-    if Path(__file__).parents[1] in Path(file).parents:
-        return True
-    paths = sysconfig.get_paths()
-    folders = tuple(paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))
-    return file.startswith(folders) or not {"site-packages", "dist-packages"}.isdisjoint(Path(file).parts)
-
-
-@functools.cache
-def _version(root: str) -> str:
-    """The version of an installed package; of one that has none, when its file was written."""
-    module = sys.modules.get(root)
-    for known in (lambda: metadata.version(root), lambda: str(module.__version__)):  # type: ignore[union-attr]
-        try:
-            return known()
-        except Exception:
-            continue
-    file = getattr(module, "__file__", None)
-    return "" if file is None else str(Path(file).stat().st_mtime_ns)
 
 
 def _code(code: types.CodeType) -> bytes:

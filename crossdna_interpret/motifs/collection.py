@@ -202,7 +202,8 @@ def jaspar(tax_group: str) -> list[Motif]:
         pass
     result = from_database(tax_group)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        # The user's alone: kernels in a folder that others can write to are not loaded.
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:  # another process sees the whole file or none
             written = Path(folder) / path.name
             write_meme(written, result, whole_sites=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -365,3 +366,20 @@ def test_log_odds_are_of_counts_with_a_pseudocount() -> None:
     odds = Motif("M", "m", np.array([[9.0, 0.0], [0.0, 0.0], [0.0, 0.0], [0.0, 9.0]])).log_odds
     np.testing.assert_allclose(odds[:, 0], np.log2(4 * np.array([9.25, 0.25, 0.25, 0.25]) / 10))
     np.testing.assert_allclose(odds[:, 1], odds[::-1, 0])
+
+
+@pytest.mark.skipif(os.name != "posix", reason="folders have other rights here")
+def test_the_cache_folder_is_the_users_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CROSSDNA_INTERPRET_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(collection, "from_database", lambda tax_group: read_meme_text(tmp_path))
+    before = os.umask(0o002)
+    try:
+        jaspar("vertebrates")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "cache").stat().st_mode & 0o077 == 0
+
+
+def read_meme_text(folder: Path) -> list[Motif]:
+    (folder / "m.meme").write_text(GOOD)
+    return read_meme(folder / "m.meme")
