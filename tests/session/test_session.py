@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -221,6 +222,9 @@ def test_a_model_without_a_bridge_has_no_exchange(session: Session, make_model: 
 
 def test_the_newest_request_wins(gated: Gated) -> None:
     session = Session("A" * 10, gated, stages=("prediction",))
+    until = time.monotonic() + 20
+    while not gated.asked and time.monotonic() < until:  # the first request has begun
+        time.sleep(0.001)
     for at in range(9):
         session.apply((at, at + 1, "C"))
     assert session.prediction is None
