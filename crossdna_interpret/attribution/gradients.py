@@ -78,9 +78,10 @@ def integrated_gradients(
 
     The line integral is taken along both strands' inputs at once (Sundararajan et al. 2017, arXiv 1703.01365). Each
     line is cut into sections of four points (Gauss-Legendre quadrature). In each section the attributions must add up
-    to the change in prediction from its start to its end. Sections that are furthest off are halved, until the
-    attributions of a baseline are off by at most `tolerance` of its change in prediction, or of the mean change of all
-    baselines where that is larger: as a whole, and also by the root of the sum of the squared errors of its sections.
+    to the change in prediction from its start to its end. The sections with the largest errors are halved. This stops
+    when the error of a baseline is at most `tolerance` of its change in prediction, or of the mean change of all
+    baselines if that is larger. The error is that of the sum, or the root of the summed squared errors of the sections
+    if that is larger.
     Every baseline keeps N where the sequence has N, so N gets nothing. Sums over bases are what is checked: errors of
     two bases that are opposite in the same section cancel. More `steps` tell.
 

@@ -121,8 +121,8 @@ class Editor:
 
     Where the length changes, the window is kept if `flanks` are given: bases that a deletion leaves missing are pulled
     in from a flank, and bases that an insertion leaves over are pushed out. That happens at the end of the sequence
-    that is nearer to the edit (the right one if both are as near), so that as few bases as possible move, and goes on
-    at the other end where the nearer has no more. An end whose flank is the empty string stays where it is.
+    that is nearer to the edit, so that few bases move; at the right end if both are as near. If the nearer flank has no
+    more bases, it goes on at the other end. An end whose flank is the empty string stays where it is.
 
     Args:
         sequence: normalised, length L.

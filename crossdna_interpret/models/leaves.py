@@ -188,8 +188,8 @@ class _TokenLeaf:
         self.ids = torch.tensor(ids, device=model.device)
         self.bases = alphabet.one_hot(alphabet.encode(sequence), np.float64)  # (5, L)
         # Special tokens, and those of N alone, are what they are in every baseline.
-        silent = [not self.bases[:4, start:end].any() for start, end in self.spans]
-        self.silent = torch.tensor(silent, device=model.device)
+        fixed = [not self.bases[:4, start:end].any() for start, end in self.spans]
+        self.fixed = torch.tensor(fixed, device=model.device)
 
     def points(self, channels: np.ndarray) -> Tensor:
         """Of the sequence itself, or of no base at all: the unknown token's embedding, or zeros without one."""
@@ -197,7 +197,7 @@ class _TokenLeaf:
         nothing = torch.zeros_like(own)
         if self.inputs.unknown is not None:
             nothing = self.embeddings.table()[self.inputs.unknown].detach().expand_as(own)
-        nothing = torch.where(self.silent[:, None], own, nothing)
+        nothing = torch.where(self.fixed[:, None], own, nothing)
         itself = self.bases
         rows = []
         for each in channels:

@@ -47,7 +47,7 @@ def design(
     batch_size: int | None = None,
     compile: Compile = "auto",
 ) -> Design:
-    """Change a sequence, edit by edit, so that a model predicts what is asked for.
+    """Change a sequence, edit by edit, towards a goal for a model's prediction.
 
     At each step every substitution, and every motif in every place and orientation, is scored by the edit engine, and
     the best is taken. With a beam, the best few sequences are kept and all of them are carried on. It stops when

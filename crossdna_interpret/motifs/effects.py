@@ -94,7 +94,7 @@ def site_effects(
 def certificate_of_sites(
     method: str, model: SequenceModel, sites: MotifSites, runs: list[Certificate], settings: Mapping[str, Any]
 ) -> Certificate:
-    """The certificate of what a model was asked about sites, with how these were found among its settings.
+    """The certificate of effects of sites; its settings say how the sites were found.
 
     Checks of the attributions that the sites are from count if they are of the same model.
     """

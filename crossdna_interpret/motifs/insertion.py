@@ -19,7 +19,7 @@ _BACKGROUNDS = 48  # enough for an interval that is narrow beside most effects
 
 
 def resolve_motif(name: str, motif: MotifLike, motifs: MotifsLike = "jaspar-vertebrates") -> tuple[str, str]:
-    """What a motif is called, and the DNA that stands for it: itself, or its consensus.
+    """The label of a motif, and its DNA: itself, or its consensus.
 
     Args:
         name: of the argument, for errors.
@@ -46,7 +46,7 @@ def resolve_motif(name: str, motif: MotifLike, motifs: MotifsLike = "jaspar-vert
 
 
 def backgrounds_of(given: str | Sequence[str] | None, seed: int) -> list[str]:
-    """Sequences to plant in: those given, which must be of one length, or shuffles of the example enhancers.
+    """Background sequences of one length: the caller's, or shuffles of the example enhancers.
 
     Raises:
         ValueError, TypeError: bad sequences, or of several lengths.
@@ -64,7 +64,7 @@ def backgrounds_of(given: str | Sequence[str] | None, seed: int) -> list[str]:
 
 
 def insert_motif(background: str, start: int, string: str) -> str:
-    """A background with a string in a place; where the string has N, the background's base stays.
+    """A background with a string inserted in place of its bases; at an N the background's base stays.
 
     Raises:
         ValueError: it does not fit there.

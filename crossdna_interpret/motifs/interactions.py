@@ -102,7 +102,7 @@ def motif_interactions(
 
     def scored(models: SequenceModel) -> tuple[float, np.ndarray, np.ndarray]:
         computed = score_edits(sequence, edits, models, target=index, batch_size=batch_size, compile=compile)
-        # The silent model is this one with other weights in its bridge.
+        # The model without messages has other weights in its bridge; its certificate names this model.
         runs.append(replace(computed.certificate, model_hash=own_hash))
         scores = computed.predictions[:, index].astype(np.float64)
         cut = len(spans) * shuffles
@@ -113,7 +113,7 @@ def motif_interactions(
         )
 
     reference, without, without_both = scored(resolved)
-    silent = scored(exchange_of(resolved, "interactions").without()) if has_exchange(resolved) else None
+    without_exchange = scored(exchange_of(resolved, "interactions").without()) if has_exchange(resolved) else None
     settings = {"shuffles": shuffles, "seed": seed, "tolerance": tolerance}
     return MotifInteractions(
         sites=replace(sites, target=resolved.targets[index]),
@@ -121,7 +121,7 @@ def motif_interactions(
         reference=reference,
         without=without,
         without_both=without_both,
-        silent=silent,
+        without_exchange=without_exchange,
         tolerance=tolerance,
         certificate=certificate_of_sites("motif interactions", resolved, sites, runs, settings),
     )

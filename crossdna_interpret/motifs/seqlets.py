@@ -112,7 +112,7 @@ def _window(result: AttributionLike) -> tuple[int, int]:
 
 
 def whole_importance(result: AttributionLike) -> np.ndarray:
-    """(L,) importance; 0 where it was not asked for."""
+    """(L,) importance; 0 outside the window."""
     start, end = _window(result)
     values = np.zeros(len(result.sequence), dtype=result.importance.dtype)
     values[start:end] = result.importance

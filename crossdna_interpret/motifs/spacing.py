@@ -26,7 +26,7 @@ Places = tuple[tuple[int, str], ...]  # where, and what
 
 @dataclass(frozen=True)
 class _Arrangement:
-    """What is planted for one distance: order by order, and within that strand of b by strand of b."""
+    """The insertions for one distance: order by order, and within that strand of b by strand of b."""
 
     both: list[Places]
     only_a: list[Places]
@@ -137,7 +137,7 @@ def spacing(
 
 
 def _as_edit(background: str, places: Places) -> Edit:
-    """What is planted as one edit, from the first base that it touches to the last."""
+    """The insertions as one edit, from the first base that they change to the last."""
     made = background
     for start, string in places:
         made = insert_motif(made, start, string)

@@ -113,7 +113,7 @@ def interaction_map(
         colorbar: whether to add the scale.
 
     Returns:
-        The Axes: the first position of a pair along x, the second along y. Pairs that were not asked about are blank.
+        The Axes: the first position of a pair along x, the second along y. Pairs that were not scored are blank.
 
     Raises:
         ValueError: `limit` not above 0.

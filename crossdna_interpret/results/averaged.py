@@ -14,11 +14,11 @@ Result = TypeVar("Result")
 
 
 class RcAveraged:
-    """A result that may be the mean of those of a sequence as it was given and of its reverse complement.
+    """A result that may be the mean over both orientations of a sequence.
 
     Attributes:
         AVERAGED: names of the numbers of which the mean is taken.
-        MAIN: the property that the result is asked for.
+        MAIN: name of the result's main array.
         orientations: both results in coordinates of the sequence as given, or None if they were not averaged.
     """
 
@@ -40,10 +40,10 @@ class RcAveraged:
 
 
 class MultiTarget(RcAveraged):
-    """One that holds predictions of all targets, and is about one of them."""
+    """A result with predictions of all targets, of which one is shown."""
 
     def with_target(self: Own, target: str) -> Own:
-        """The same predictions, seen for another target."""
+        """The same result, showing another target."""
         of_both = None if self.orientations is None else tuple(one.with_target(target) for one in self.orientations)
         return dataclasses.replace(self, target=target, orientations=of_both)  # type: ignore[type-var]
 

@@ -228,7 +228,7 @@ class ExchangeMutagenesis:
     Attributes:
         with_exchange: mutagenesis of the model as it is.
         without_exchange: the same where no message crosses.
-        received: (L', 4, L) change of what exchange adds at each position, or None if that was not asked for; its sum
+        received: (L', 4, L) change of what exchange adds at each position, or None if it was not computed; its sum
             over positions is `delta`.
         certificate: how it was computed.
 
@@ -292,7 +292,7 @@ class ExchangeMutagenesis:
         return table
 
     def to_xarray(self) -> xr.Dataset:
-        """`delta` (position, base) and, where asked for, `received` (position, base, receiver)."""
+        """`delta` (position, base) and, if computed, `received` (position, base, receiver)."""
         import xarray as xr
 
         values: dict[str, Any] = {"delta": (("position", "base"), self.delta)}

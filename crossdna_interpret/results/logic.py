@@ -216,7 +216,8 @@ class MotifInteractions:
         reference: prediction for the sequence itself.
         without: (S, K) with each site replaced by what stands there in each of K shuffles.
         without_both: (P, K) with both replaced.
-        silent: the same three without messages between the strands, as a tuple; None for models without a bridge.
+        without_exchange: `reference`, `without` and `without_both` without messages between the strands; None for models
+            without a bridge.
         tolerance: share of what both do together that counts as an interaction.
         certificate: how it was computed.
 
@@ -233,7 +234,7 @@ class MotifInteractions:
     reference: float
     without: np.ndarray
     without_both: np.ndarray
-    silent: tuple[float, np.ndarray, np.ndarray] | None
+    without_exchange: tuple[float, np.ndarray, np.ndarray] | None
     tolerance: float
     certificate: Certificate
 
@@ -272,9 +273,9 @@ class MotifInteractions:
     @property
     def through_exchange(self) -> np.ndarray | None:
         """(P,) the part of `interaction` that is not there without messages between the strands; None without any."""
-        if self.silent is None:
+        if self.without_exchange is None:
             return None
-        return self.interaction - self._over_shuffles(*self.silent).mean(axis=1)
+        return self.interaction - self._over_shuffles(*self.without_exchange).mean(axis=1)
 
     @property
     def together(self) -> np.ndarray:

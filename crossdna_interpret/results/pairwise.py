@@ -88,7 +88,7 @@ class PairwiseMutagenesis(MultiTarget):
 
     @property
     def matrix(self) -> np.ndarray:
-        """(m, m) `strongest`, symmetric; NaN where a pair was not asked about."""
+        """(m, m) `strongest`, symmetric; NaN for pairs that were not scored."""
         result = np.full((len(self.positions), len(self.positions)), np.nan, dtype=self.predictions.dtype)
         first, second = self.pairs.T
         result[first, second] = result[second, first] = self.strongest

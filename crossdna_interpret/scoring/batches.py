@@ -30,7 +30,7 @@ Result = TypeVar("Result")
 
 
 def resolve_batch_size(model: SequenceModel, length: int, batch_size: int | None, *, gradients: bool = False) -> int:
-    """The number of sequences of `length` to run at once, as asked for, or chosen for speed within half the memory."""
+    """The number of sequences of `length` in a batch: `batch_size`, or one chosen for speed within half the memory."""
     if batch_size is None:
         size = max(1, POSITIONS.get(model.device.type, 4096) // length)
         memory = capability(model, Memory)

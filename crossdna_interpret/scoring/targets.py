@@ -14,7 +14,7 @@ from crossdna_interpret.models.selected import Selected, TargetGroups
 
 __all__ = ["require_room", "resolve_target", "select_targets"]
 
-# Bytes of scores that an analysis holds without being told which targets are wanted.
+# Bytes of scores that an analysis holds unless targets are chosen.
 _HELD = 1 << 29
 
 

@@ -147,7 +147,7 @@ def _better_by_measurement(
 
 
 def _better_by_strands(model: Wrapped, inputs: OneHot) -> str | None:
-    """Which bases a model takes for complements, by how it scores random sequences turned round."""
+    """Which bases a model treats as complements, judged by random sequences and their reversals."""
     if inputs.length is None:
         return None
     with evaluation_mode(model) as evaluated, torch.no_grad():

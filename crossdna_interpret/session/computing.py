@@ -31,7 +31,7 @@ _REMEMBERED = 64  # questions whose answers are kept, so that undo is immediate
 
 
 class _OvertakenError(Exception):
-    """What is being computed is no longer asked for."""
+    """A newer request has replaced the one that is being computed."""
 
 
 @dataclass(frozen=True)

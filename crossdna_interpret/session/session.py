@@ -62,10 +62,10 @@ def examples() -> list[str]:
 
 
 class Session:
-    """One sequence under study.
+    """One sequence, its edits and its results.
 
-    Results come one after the other: the prediction first, then attributions, then maps. Whatever is asked for while
-    they are computed takes the place of what was being done.
+    Results come in order: the prediction first, then attributions, then maps. A new request replaces the one that is
+    being computed.
 
     Args:
         seq: a sequence, FASTA text, or None for the first example locus.
@@ -78,7 +78,7 @@ class Session:
         background: whether to compute in a thread; otherwise each change returns when all is computed.
 
     Attributes:
-        error: what was wrong with the last thing that was asked for, in words, or None.
+        error: why the last request was not possible, or None.
         selection: positions of the present sequence, 0-based half-open, or None.
         pinned: the sequence to compare with, or None.
 
@@ -114,7 +114,7 @@ class Session:
         bridged = has_exchange(resolved)
         self.stages = tuple(stage for stage in STAGES if stage in stages and (stage != "exchange" or bridged))
         self._given = str(model) if isinstance(model, (str, Path)) else None
-        # What is asked for at once must not meet, inside one module, what is being computed. Weights are shared.
+        # Immediate requests use modules of their own, beside those of the background thread. Weights are shared.
         self._at_once, self._asking = separate(resolved), threading.Lock()
         self.error: str | None = None
         self.selection: tuple[int, int] | None = None
@@ -142,17 +142,17 @@ class Session:
 
     @property
     def name(self) -> str:
-        """Of the present sequence; may be empty."""
+        """Name of the present sequence; may be empty."""
         return self.step.name
 
     @property
     def wild_type(self) -> str:
-        """The sequence that the present one has come from by edits."""
+        """The sequence before all edits."""
         return self._history.root.sequence
 
     @property
     def history(self) -> list[Step]:
-        """Every state up to the present one, the first one included."""
+        """All states from the first to the present one."""
         return self._history.steps
 
     @property
@@ -190,7 +190,7 @@ class Session:
 
     @property
     def target_name(self) -> str:
-        """Whose prediction is looked at."""
+        """Name of the target that is shown."""
         name: str = self.model.targets[self.target]
         return name
 
@@ -201,12 +201,12 @@ class Session:
 
     @property
     def results(self) -> Results:
-        """What is known of the present sequence."""
+        """Results for the present sequence so far."""
         return self._known(self.sequence)
 
     @property
     def attribution(self) -> Attribution | Mutagenesis | None:
-        """Of the present sequence, by the method that is set; None while it is not known yet."""
+        """Attribution of the present sequence by the chosen method; None until it is computed."""
         result = self.results
         of_method: Attribution | Mutagenesis | None = getattr(
             result, "mutagenesis" if self.method == "ism" else self.method
@@ -215,17 +215,17 @@ class Session:
 
     @property
     def prediction(self) -> float | None:
-        """Of the target, for the present sequence; None while it is not known yet."""
+        """Prediction of the target for the present sequence; None until it is computed."""
         return self.prediction_of(self.sequence)
 
     def prediction_of(self, sequence: str) -> float | None:
-        """Of the target, for a sequence that has been looked at; None if it is not known."""
+        """Prediction of the target for a sequence of this session; None if it is not computed."""
         scores = self._known(sequence).prediction
         return None if scores is None else float(scores[self.target])
 
     @property
     def comparison(self) -> Comparison | None:
-        """The present sequence against the pinned one; None while there is none, or its prediction is not known."""
+        """The present sequence against the pinned one; None without a pinned one, or until both are predicted."""
         if self.pinned is None:
             return None
         before, now = self.prediction_of(self.pinned), self.prediction
@@ -241,7 +241,7 @@ class Session:
     # What can be done
 
     def apply(self, edit: Edit | tuple[int, int, str]) -> Session:
-        """Replace a stretch of the present sequence; what had been undone is forgotten."""
+        """Replace a stretch of the present sequence. Undone edits can no longer be redone."""
 
         def change() -> None:
             step = self._history.edited(edit)
@@ -274,15 +274,15 @@ class Session:
         return self._do(self._history.redo)
 
     def reset(self) -> Session:
-        """Back to the sequence that the present one has come from; can be redone."""
+        """Undo all edits; they can be redone."""
         return self._do(self._history.reset)
 
     def pin(self) -> Session:
-        """Compare what follows with the present sequence."""
+        """Pin the present sequence: later ones are compared with it."""
         return self._do(lambda: setattr(self, "pinned", self.sequence))
 
     def unpin(self) -> Session:
-        """Compare with nothing."""
+        """Remove the pin."""
         return self._do(lambda: setattr(self, "pinned", None))
 
     def select(self, start: int | None = None, end: int | None = None) -> Session:
@@ -299,14 +299,14 @@ class Session:
         return self._do(change, compute=False)
 
     def set_target(self, target: str | int) -> Session:
-        """Look at another target."""
+        """Show another target."""
         return self._do(lambda: setattr(self, "target", resolve_target(self.model, target)))
 
     def set_method(self, method: Method) -> Session:
-        """Take attributions from another method."""
+        """Choose the attribution method."""
         return self._do(lambda: setattr(self, "method", _checked_method(method)))
 
-    def silence(
+    def ablate(
         self, start: int, end: int, *, direction: Direction = "both", side: Side = "receiver", sources: Any = None
     ) -> ExchangeAblation:
         """The prediction without the messages of a region of the present sequence; see `ablate_exchange`."""
@@ -317,7 +317,7 @@ class Session:
             )  # fmt: skip
 
     def cancel(self) -> Session:
-        """Stop computing; what is known stays."""
+        """Stop computing; results so far stay."""
         self._computing.cancel()
         return self
 
@@ -332,7 +332,7 @@ class Session:
         return self
 
     def listen(self, listener: Callable[[Topic], None]) -> Callable[[], None]:
-        """Call `listener` with a topic when something has changed; gives a function that ends it.
+        """Call `listener` with a topic at each change; returns a function that stops this.
 
         It is called from the thread that computes, or from the one that asks.
         """
@@ -355,13 +355,13 @@ class Session:
         return self._history.to_tsv(self.prediction_of)
 
     def to_python(self) -> str:
-        """Code that makes the present sequence again and predicts it."""
+        """Python code that makes the present sequence again and predicts it."""
         return self._history.to_python(self._given, self.model.name, self.target)
 
     # How it is done
 
     def _do(self, change: Callable[[], object], *, compute: bool = True) -> Session:
-        """Make a change; or say what is wrong with it, and leave everything as it was."""
+        """Make a change. If it is not possible, set `error` and change nothing."""
         with self._lock:
             before = self.step
             try:

@@ -32,7 +32,7 @@ class ScoreCache:
 
     @classmethod
     def open(cls, folder: str | Path | None, key: tuple[object, ...] | None, scores: np.ndarray) -> ScoreCache:
-        """What is there for a job; it is written into `scores` (n, T).
+        """Open the cache of a job and write its known scores into `scores` (n, T).
 
         Args:
             folder: made if it is not there; None keeps nothing.
@@ -64,7 +64,7 @@ class ScoreCache:
         return cls(place / f"{job[:24]}.{uuid.uuid4().hex[:12]}.scores", header, record, done)
 
     def add(self, indices: Sequence[int], scores: np.ndarray) -> None:
-        """Keep the scores (n, T) of some edits; they are with the operating system when this returns."""
+        """Store the scores (n, T) of some edits; the operating system has them when this returns."""
         if self._path is None:
             return
         if self._file is None:
@@ -85,7 +85,7 @@ class ScoreCache:
 
 
 def _records(path: Path, header: bytes, record: np.dtype) -> np.ndarray:
-    """The sound records of a file, none where it holds something else."""
+    """The undamaged records of a file; none if it holds something else."""
     with path.open("rb") as file:
         if file.readline(len(header)) != header:
             return np.empty(0, dtype=record)

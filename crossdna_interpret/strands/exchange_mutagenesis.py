@@ -46,7 +46,8 @@ def exchange_ism(
         batch_size, compile, cache: as in `score_edits`.
 
     Returns:
-        ExchangeMutagenesis with `delta` (L', 4) in the units of the target and, if asked for, `received` (L', 4, L).
+        ExchangeMutagenesis with `delta` (L', 4) in the units of the target, and with `positions` also `received`
+        (L', 4, L).
 
     Raises:
         ValueError, TypeError: a bad sequence, window, target or option; a model without a bridge; active hooks.
@@ -65,19 +66,19 @@ def exchange_ism(
     exchange = exchange_of(resolved, "mutagenesis of exchange")
     index = resolve_target(resolved, target)
     sequence = alphabet.normalize(seq)
-    both, silent = (
+    both, without = (
         ism(sequence, each, target=index, start=start, end=end, batch_size=batch_size, compile=compile, cache=cache)
         for each in (resolved, exchange.without())
     )
     checks, received = {}, None
     if positions:
         received = _received(exchange, index, both, batch_size)
-        change = both.delta - silent.delta
+        change = both.delta - without.delta
         checks["worst_sum_over_positions"] = float(np.abs(received.sum(axis=2) - change).max())
-    # The silent model is this one with other weights in its bridge.
-    of_silent = replace(silent.certificate, model_hash=both.certificate.model_hash)
-    certificate = Certificate.merge([both.certificate, of_silent], method="exchange_ism", checks=checks)
-    return ExchangeMutagenesis(both, silent, received=received, certificate=certificate)
+    # The model without messages has other weights in its bridge; its certificate names this model.
+    certificate_without = replace(without.certificate, model_hash=both.certificate.model_hash)
+    certificate = Certificate.merge([both.certificate, certificate_without], method="exchange_ism", checks=checks)
+    return ExchangeMutagenesis(both, without, received=received, certificate=certificate)
 
 
 def _received(exchange: Exchange, target: int, of: Mutagenesis, batch_size: int | None) -> np.ndarray:

@@ -39,10 +39,10 @@ def orientation(
     method: Method = "ism",
     seed: int = 0,
 ) -> Orientation:
-    """Ask a model about sequences and about their reverse complements, and compare what it says.
+    """Compare a model's predictions and attributions for sequences and for their reverse complements.
 
     Both orientations are the same molecule in the same duplex. Predictions are compared, and the attribution of each
-    base with that of the base it pairs with. A CrossDNA is also asked with what is arbitrary in it changed: which
+    base with that of the base it pairs with. A CrossDNA is also scored with its arbitrary choices changed: which
     branch reads which strand, and where blocks begin.
 
     Args:

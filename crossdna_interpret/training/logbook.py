@@ -14,9 +14,9 @@ __all__ = ["Logbook"]
 
 
 class Logbook(Logger):
-    """A Lightning logger that writes one CSV file: a row for each step that was told of, a column for each measure.
+    """A Lightning logger that writes one CSV file: one row for each step, one column for each metric.
 
-    Lightning's own deletes the rows of before when a run goes on.
+    Lightning's own logger deletes earlier rows when a run continues.
 
     Args:
         path: of the file. Rows that it has are kept until `go_on` says where the run begins.
@@ -34,7 +34,7 @@ class Logbook(Logger):
                 self.rows = [{key: value for key, value in row.items() if value} for row in csv.DictReader(file)]
 
     def go_on(self, step: int) -> None:
-        """Forget what was measured from a step on, since it is measured again."""
+        """Drop the rows from a step on: they are measured again."""
         self.rows = [row for row in self.rows if int(row["step"]) < step]
 
     @rank_zero_only
@@ -43,11 +43,11 @@ class Logbook(Logger):
 
     @rank_zero_only
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """The run's settings are told elsewhere."""
+        """Nothing: `settings` stores the run's settings."""
 
     @rank_zero_only
     def save(self) -> None:
-        """Write the whole table, which is there as it was or as it is, whatever happens."""
+        """Write the table. The file is always whole: the old table or the new one."""
         columns = sorted({key for row in self.rows for key in row})
         new = self.path.with_suffix(".part")
         with new.open("w", newline="", encoding="utf-8") as file:

@@ -112,7 +112,7 @@ class Explorer(ipywidgets.VBox):
         self.logo.observe(lambda change: self._select(change["new"]), "selection")
         self._links.append(ipywidgets.jslink((self.flip, "value"), (self.logo, "flipped")))
         self.palette.observe(lambda change: setattr(self.logo, "palette", change["new"]), "value")
-        self.exchange.observe(lambda change: self._silence(self.exchange.selection), "side")
+        self.exchange.observe(lambda change: self._ablate(self.exchange.selection), "side")
 
     # A control that shows what the session has says nothing new: that ends the circle of showing and asking.
 
@@ -128,7 +128,7 @@ class Explorer(ipywidgets.VBox):
         if region != list(self.session.selection or ()):
             self.session.select(*region)
 
-    # What is asked for on screen
+    # Requests from the screen
 
     def _asked(self, message: dict[str, Any]) -> None:
         kind = message["type"]
@@ -141,16 +141,16 @@ class Explorer(ipywidgets.VBox):
             self.session.redo()
         elif kind == "silence":
             start, end = message.get("start"), message.get("end")
-            self._silence([] if start is None or end is None else [start, end])
+            self._ablate([] if start is None or end is None else [start, end])
 
-    def _silence(self, region: list[int]) -> None:
+    def _ablate(self, region: list[int]) -> None:
         if len(region) != 2 or "exchange" not in self.session.stages:
             self.exchange.note = ""
             return
         try:
             start, end = region
             side: Any = self.exchange.side
-            result = self.session.silence(start, end, side=side)
+            result = self.session.ablate(start, end, side=side)
         except (ValueError, TypeError) as error:
             self.exchange.note = str(error)
             return

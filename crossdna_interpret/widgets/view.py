@@ -39,7 +39,7 @@ def display_with_picture(bundle: Any, figure: Figure | None, text: str) -> None:
 
     A notebook that is opened again without its kernel cannot show the widget, and Lab does not fall back on another
     type of the same output once the notebook is trusted. So the picture is an output of its own, which the style sheet
-    hides as long as the widget beside it is alive. It is told from other pictures by what it asks of its background.
+    hides while the widget beside it is alive. The style sheet knows the picture by its background.
 
     Args:
         bundle: the widget's own MIME bundle.
@@ -111,11 +111,11 @@ class View(anywidget.AnyWidget):
                 setattr(self, name, value)
 
     def _drawn(self, result: Any) -> dict[str, Any]:
-        """What the module is given of a result."""
+        """Traits of the view for a result."""
         raise NotImplementedError
 
     def on_action(self, action: Action) -> None:
-        """Call `action` with what is asked for on screen: a dict with `type` "edit", "undo", "redo" or "silence"."""
+        """Call `action` with each request from the screen: a dict with `type` "edit", "undo", "redo" or "silence"."""
         self._actions.append(action)
 
     def _heard(self, content: Any) -> None:
@@ -131,7 +131,7 @@ class View(anywidget.AnyWidget):
         display_with_picture(self._repr_mimebundle_(), self.figure(), f"{type(self).__name__}: {self.label}")
 
     def state(self) -> dict[str, Any]:
-        """What its module reads, by name."""
+        """The traits that the view's module reads, by name."""
         return {name: getattr(self, name) for name in self.keys if name in DEFAULTS}
 
     def to_html(self, path: str | Path | None = None) -> str:

@@ -185,7 +185,7 @@ def test_a_pin_is_compared_with(model: CrossDNA) -> None:
 def test_a_region_is_silenced(model: CrossDNA) -> None:
     session = Session(SEQUENCE, model, background=False)
     expected = cdi.ablate_exchange(SEQUENCE, model, positions=range(4, 9), side="sender")
-    assert session.silence(4, 9, side="sender").prediction == expected.prediction
+    assert session.ablate(4, 9, side="sender").prediction == expected.prediction
 
 
 @pytest.mark.slow
@@ -196,7 +196,7 @@ def test_a_region_can_be_silenced_while_results_are_computed() -> None:
 
     def in_the_middle(topic: str) -> None:
         if topic == "busy" and session.busy is not None and session.busy[1]:
-            result.append(session.silence(4, 9).prediction)
+            result.append(session.ablate(4, 9).prediction)
 
     session.listen(in_the_middle)
     session.apply(Edit(0, 1, "T"))

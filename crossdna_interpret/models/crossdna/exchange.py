@@ -44,15 +44,15 @@ def without_messages(model: CrossDNA) -> CrossDNA:
         ValueError: the model has no bridge, or hooks are active on it or after it.
     """
     _bridge_of(model)
-    silent = copy.deepcopy(model)
-    assert silent.bridge is not None
+    copied = copy.deepcopy(model)
+    assert copied.bridge is not None
     with torch.no_grad():
         for name in ("project", "pool"):
             for way in ("a_to_b", "b_to_a"):
-                layer = getattr(silent.bridge, f"{name}_{way}")
+                layer = getattr(copied.bridge, f"{name}_{way}")
                 layer.weight.zero_()
                 layer.bias.zero_()
-    return silent
+    return copied
 
 
 def _bridge_of(model: CrossDNA) -> TokenBridge:

@@ -66,7 +66,7 @@ class _ReferencePass:
         x = features
         for layer, trace in zip(self._layers(), self.traces, strict=True):
             projected = layer.comba.project(x)
-            if start + x.shape[1] < length:  # only in the first layer: later ones are given everything
+            if start + x.shape[1] < length:  # only in the first layer; later layers get all positions
                 m = layer.comba.resume(projected, start, trace.comba)
             else:
                 m = layer.comba.mix(projected, layer.comba.past_at(start, trace.comba) if start else None)
@@ -111,7 +111,7 @@ class _ReferencePass:
 
 
 def _positions(starts: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Row and position of each of the places that stretches in several rows take, one stretch behind the other."""
+    """Row and position of each element of several stretches, concatenated."""
     row = np.repeat(np.arange(len(starts)), sizes)
     return row, np.arange(len(row)) - (np.cumsum(sizes) - sizes - starts)[row]
 
@@ -237,7 +237,7 @@ class Incremental:
         new = again(side, rows[moving], reading)
         if len(moving) == len(rows):
             return new
-        out = reading.out.repeat(len(rows), 1, 1)  # rows that stand still are of the reference's length
+        out = reading.out.repeat(len(rows), 1, 1)  # unchanged rows have the reference's length
         out[torch.from_numpy(moving).to(out.device)] = new
         return out
 
@@ -259,12 +259,12 @@ class Incremental:
         return reading.resume_each(starts, features.transpose(0, 1), sizes, side.size)
 
     def _reuse_pays(self, side: _BranchDiff, start: int, index: int) -> bool:
-        """Whether what can be shared is worth a reading of the reference, if there is none yet."""
+        """Whether reuse saves enough to pay for a pass over the reference, if there is none yet."""
         return (index, side.locus.strand) in self._readings or 8 * start >= side.size or side.stops_early
 
     def _reading(self, side: _BranchDiff, index: int) -> _ReferencePass:
         key = (index, side.locus.strand)
-        with self._lock:  # several threads score; a reading that one of them makes is for all
+        with self._lock:  # several threads score and share passes over the reference
             if key not in self._readings:
                 assert side.before is not None
                 self._readings[key] = _ReferencePass(side.branch, self._features(side.locus.strand, side.before))

@@ -50,14 +50,14 @@ class CombaTrace:
 
 
 def offsets_of(sizes: np.ndarray) -> Tensor:
-    """(n + 1,) where sequences of these sizes begin when they lie one behind the other, and where the last one ends."""
+    """(n + 1,) offsets of concatenated sequences of these sizes, with the end of the last one."""
     return torch.from_numpy(np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32))
 
 
 class Resumed:
     """Sequences of one length that are taken up at positions of their own, each after the same ones before it.
 
-    What is computed of them lies one behind the other, as if it were of one sequence (1, T, ...).
+    Their activations are concatenated as if they were one sequence (1, T, ...).
 
     Args:
         starts: (n,) where each is taken up.
