@@ -25,7 +25,9 @@ TEXTS = [ROOT / "README.md", *sorted(PAGES.glob("*.md"))]
 @pytest.mark.parametrize("name", ["README.md", "tour.md", "add_a_family.md"])
 def test_its_code_runs(name: str) -> None:
     (path,) = [each for each in TEXTS if each.name == name]
-    (code,) = re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert blocks
+    code = "\n".join(blocks)
     try:
         exec(compile(code.replace("path/to/checkpoint", "retina-enhancer"), name, "exec"), {})
     finally:

@@ -216,8 +216,8 @@ class MotifInteractions:
         reference: prediction for the sequence itself.
         without: (S, K) with each site replaced by what stands there in each of K shuffles.
         without_both: (P, K) with both replaced.
-        without_exchange: `reference`, `without` and `without_both` without messages between the strands; None for models
-            without a bridge.
+        without_exchange: `reference`, `without` and `without_both` without messages between the strands; None for a
+            model without a bridge.
         tolerance: share of what both do together that counts as an interaction.
         certificate: how it was computed.
 
