@@ -20,7 +20,7 @@ def quiet_and_same_threads() -> Iterator[None]:
     """Warnings in the body are not for the user, and torch has as many threads afterwards as before.
 
     One thread at a time is in such a body. The first parallel loop that numba runs in a process sets the threads of
-    OpenMP, which torch shares, to all cores, whatever OMP_NUM_THREADS asks for.
+    OpenMP, which torch shares, to all cores, regardless of OMP_NUM_THREADS.
     """
     with _one_at_a_time:
         threads = torch.get_num_threads()

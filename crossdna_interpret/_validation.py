@@ -25,7 +25,7 @@ def integer(name: str, value: object, least: int = 0) -> int:
 
 
 def level_of_caller() -> int:
-    """The `stacklevel`, for a warning raised by whoever calls this, of the first frame outside of the package."""
+    """The `stacklevel` of the first frame outside of the package, for a warning raised by the calling function."""
     level, frame = 1, sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == __name__.split(".")[0]:
         level, frame = level + 1, frame.f_back

@@ -169,7 +169,7 @@ def _say(text: str) -> None:
 
 
 def _records(text: str) -> list[FastaRecord]:
-    """Sequences from what stands for them on the command line: a file if there is one, else the bases."""
+    """Sequences from a command-line argument: those of a file if there is one, else the argument itself."""
     if text == "-":
         data = sys.stdin.buffer.read()
         if not re.fullmatch(rb"[A-Za-z\s]+", data):

@@ -112,7 +112,7 @@ def integrated_gradients(
 
     Warns:
         CompletenessWarning: `max_steps` did not reach `tolerance` (the message gives the error that is left), or
-            rounding hides the change in prediction, so that nobody can tell.
+            rounding hides the change in prediction.
         ShuffleWarning: the sequence has no other dinucleotide shuffle than itself, so that all is 0.
         OutsideTrainingWarning: a sequence is unlike what the model was trained on.
         UnstableModelWarning: the model gives one sequence different scores.

@@ -114,7 +114,7 @@ class _Line:
         self.largest_change = math.inf if before is None else float((self.total - before).abs().max())
 
     def is_hidden(self, tolerance: float) -> bool:
-        """Whether rounding hides the change, so that nobody can tell if the values add up to it."""
+        """Whether rounding hides the change, so that completeness cannot be judged."""
         return self.attributed > 0 and self.rounding > tolerance * max(self.scale, self.attributed)
 
     def is_incomplete(self, tolerance: float) -> bool:
@@ -200,7 +200,7 @@ class PathIntegral:
             checks: for the certificate.
 
         Warns:
-            CompletenessWarning: `tolerance` was not reached, or nobody can tell.
+            CompletenessWarning: `tolerance` was not reached, or rounding hides the change.
         """
         self._cut(steps)
         while halved := {

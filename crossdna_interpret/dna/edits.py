@@ -122,7 +122,7 @@ class Editor:
     Where the length changes, the window is kept if `flanks` are given: bases that a deletion leaves missing are pulled
     in from a flank, and bases that an insertion leaves over are pushed out. That happens at the end of the sequence
     that is nearer to the edit, so that few bases move; at the right end if both are as near. If the nearer flank has no
-    more bases, it goes on at the other end. An end whose flank is the empty string stays where it is.
+    more bases, the other end moves too. An end whose flank is the empty string does not move.
 
     Args:
         sequence: normalised, length L.

@@ -57,7 +57,7 @@ class Activation:
     Attributes:
         name: the hook point.
         value: the tensor itself, not a copy, still attached to the graph if there is one.
-        where: what the model says the value stands for (a `spans.Locus` in CrossDNA), or None.
+        where: the span that the value belongs to (a `spans.Locus` in CrossDNA), or None.
     """
 
     name: str

@@ -157,7 +157,7 @@ class Bpe:
         before: ids in front of each sequence.
         after: ids behind it.
         longest: tokens that the model takes at most, special ones among them.
-        unknown: id that stands for an unknown stretch, such as that of [MASK], if there is one.
+        unknown: id of an unknown stretch, such as that of [MASK], if there is one.
         text: all that decides what the tokenizer does; from the tokenizer if not given.
     """
 

@@ -171,7 +171,7 @@ def _default_model() -> SequenceModel:
 
 
 def resolve_model(model: ModelLike) -> SequenceModel:
-    """The model that an argument stands for: itself, one to load by name or path, or the bundled default for None."""
+    """The model of an argument: a model, a name or path to load, or the bundled default for None."""
     if model is None:
         return _default_model()
     if isinstance(model, (str, Path)):

@@ -18,7 +18,7 @@ Strand = Literal["forward", "reverse", "both"]
 
 @dataclass(frozen=True, slots=True)
 class Locus:
-    """What stretch of which strand an activation stands for.
+    """The stretch and the strand of an activation.
 
     Attributes:
         strand: "forward", "reverse", or "both" where the strands have been merged.

@@ -96,7 +96,7 @@ MotifsLike = str | os.PathLike[str] | Sequence[Motif] | Mapping[str, np.ndarray]
 
 
 def read_motifs(motifs: MotifsLike) -> list[Motif]:
-    """The motifs that an argument stands for.
+    """The motifs of an argument.
 
     Args:
         motifs: "jaspar-vertebrates", "jaspar-insects" or "jaspar-plants"; a file in MEME's or JASPAR's format; motifs;
@@ -198,7 +198,7 @@ def jaspar(tax_group: str) -> list[Motif]:
     path = cache_folder() / f"{RELEASE}-core-{tax_group}.meme"
     try:
         return read_meme(path)
-    except (OSError, ValueError):  # not there yet, or somebody has damaged it
+    except (OSError, ValueError):  # not there yet, or damaged
         pass
     result = from_database(tax_group)
     try:

@@ -87,7 +87,7 @@ def select_targets(model: ModelLike, targets: str | int | Sequence[str | int]) -
 
 
 def require_room(model: SequenceModel, rows: int) -> None:
-    """Refuse to hold the scores of many rows for many targets, where nobody has chosen targets.
+    """Refuse to hold the scores of many rows for many targets, unless targets were chosen.
 
     Raises:
         MemoryError: with what they would take, and how many targets would fit.

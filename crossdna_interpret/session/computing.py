@@ -157,7 +157,7 @@ class Computing:
             self._tell("busy")
 
     def _answer(self, question: Question, stages: tuple[Stage, ...], number: int) -> None:
-        def told(label: str, done: int, total: int) -> None:
+        def report(label: str, done: int, total: int) -> None:
             with self._settled:
                 if number != self._number:
                     raise _OvertakenError
@@ -167,8 +167,8 @@ class Computing:
         for stage in stages:
             if getattr(self.known(question), stage) is not None:
                 continue
-            told(stage, 0, 0)
-            with progress_callback(told), shown_elsewhere():
+            report(stage, 0, 0)
+            with progress_callback(report), shown_elsewhere():
                 result = self._found(stage, question)
             with self._settled:
                 self._known[question] = replace(self.known(question), **result)

@@ -334,7 +334,7 @@ class Session:
     def listen(self, listener: Callable[[Topic], None]) -> Callable[[], None]:
         """Call `listener` with a topic at each change; returns a function that stops this.
 
-        It is called from the thread that computes, or from the one that asks.
+        It is called from the background thread, or from the thread of a request.
         """
         self._listeners.append(listener)
 

@@ -48,7 +48,7 @@ def packed(values: np.ndarray) -> bytes:
 
 
 def wild_letters(wild_type: str, origin: Sequence[int] | np.ndarray) -> str:
-    """For each base the letter of the wild type it stands for, "-" for one that was put in."""
+    """The wild-type letter at each base; "-" for an inserted one."""
     return "".join("-" if at < 0 else wild_type[at] for at in np.asarray(origin).tolist())
 
 

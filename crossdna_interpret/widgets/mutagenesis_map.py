@@ -16,7 +16,7 @@ __all__ = ["MutagenesisMap"]
 
 
 class MutagenesisMap(View):
-    """A heat map of a whole sequence; where it is `editable`, a click on a cell asks for that substitution.
+    """A heat map of a whole sequence; where it is `editable`, a click on a cell makes that substitution.
 
     Args:
         result: mutagenesis of a whole sequence.

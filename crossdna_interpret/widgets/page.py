@@ -53,7 +53,7 @@ for (const [id, views] of PAGE) {
   }
 }
 """
-# What a page cannot do: be edited, or ask Python. And nobody points at it yet.
+# A page cannot be edited and has no Python. No base is pointed at when it opens.
 _STILL = {"editable": False, "live": False, "cursor": -1}
 _LOGO_HINT = "Point at a base to read its values; drag selects; Ctrl and the wheel zoom."
 

@@ -35,7 +35,7 @@ def picture(figure: Figure) -> str:
 
 
 def display_with_picture(bundle: Any, figure: Figure | None, text: str) -> None:
-    """Display a widget, and after it the picture that stands for it where no widget runs.
+    """Display a widget, and after it a picture for where no widget runs.
 
     A notebook that is opened again without its kernel cannot show the widget, and Lab does not fall back on another
     type of the same output once the notebook is trusted. So the picture is an output of its own, which the style sheet

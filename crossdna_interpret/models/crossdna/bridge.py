@@ -29,7 +29,7 @@ class Context(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.convs: Iterable[nn.Conv1d] = nn.ModuleList(  # type: ignore[assignment]  # a list to whoever reads it
+        self.convs: Iterable[nn.Conv1d] = nn.ModuleList(  # type: ignore[assignment]  # a list for readers of the code
             nn.Conv1d(width, width, KERNEL, padding="same", dilation=dilation, groups=width, bias=False)
             for dilation in DILATIONS
         )

@@ -35,7 +35,7 @@ from crossdna_interpret.models.crossdna.states import AttentionPast, AttentionTr
 __all__ = ["Incremental"]
 
 SPILL = 4  # positions on either side that the stem's convolution sees
-OUTSIDE = -1  # stands for what the stem's padding sees beyond the ends
+OUTSIDE = -1  # the id of padding beyond the ends
 
 
 @dataclass

@@ -37,7 +37,7 @@ def plain_problem(model: nn.Module, expected: Mapping[str, type[nn.Module]], par
     seen: set[str] = set()
     children = [(name, child) for name, child in model._modules.items() if not parts or name in parts]
     rest: list[tuple[str, nn.Module | None]] = [*([] if parts else [("", model)]), *children]
-    while rest:  # by hand: `named_modules` takes several times as long, and this is asked for every batch
+    while rest:  # by hand: `named_modules` takes several times as long, and this runs for every batch
         name, module = rest.pop()
         if module is None:
             continue
