@@ -226,10 +226,14 @@ def declare(model: type, offers: Offers) -> None:
 
 
 def capability(model: object, kind: type[Kind]) -> Kind | None:
-    """What a model offers of a kind, as its class declares, or None."""
+    """What a model offers of a kind, as its class declares, or None.
+
+    The module that `torch.compile` puts around a model offers what the model does.
+    """
     for each in type(model).__mro__:
         make = _offers.get(each, {}).get(kind)
         if make is not None:
             offered: Kind | None = make(model)
             return offered
-    return None
+    compiled = getattr(model, "_orig_mod", None)
+    return None if compiled is None else capability(compiled, kind)
