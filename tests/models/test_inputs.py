@@ -98,7 +98,7 @@ def test_tokens_follow_each_other() -> None:
 
 def test_what_a_model_takes_is_known_of_its_compiled_form_too(model: CrossDNA) -> None:
     """`torch.compile` puts a module of another class around a model."""
-    net = cdi.wrap(Weighted(), "TGCAN")
+    net = cdi.wrap(Weighted().eval(), "TGCAN")
     compiled = torch.compile(net, backend="eager")
     assert inputs_of(compiled) == net.inputs
     np.testing.assert_array_equal(cdi.predict(["AACGN"], compiled), cdi.predict(["AACGN"], net))
