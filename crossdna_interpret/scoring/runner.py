@@ -86,15 +86,26 @@ def run_edits(
     compile: Compile,
     cache: str | Path | None,
     reuse: bool = True,
+    all_targets: bool = False,
 ) -> EditRun:
-    """Score checked edits; arguments as in `score_edits`, `method` for the certificate, `reuse` where it can be had."""
+    """Score checked edits.
+
+    Args:
+        model, batch_size, compile, cache: as in `score_edits`.
+        editor: of the sequence.
+        edits: of the sequence.
+        method: for the certificate.
+        reuse: whether to reuse the reference's states where that is possible.
+        all_targets: whether the scores of all targets are wanted, however many there are.
+    """
     if compile != "auto" and not isinstance(compile, bool):
         raise ValueError(f"`compile` must be 'auto', True or False, but got {compile!r}.")
     length = len(editor.ids)
     longest = length + max((edit.change for edit in edits if editor.flanks is None), default=0)
     size = min(resolve_batch_size(model, max(length, longest), batch_size), max(1, len(edits)))
     require_memory(model, size, max(length, longest))
-    require_room(model, len(edits))
+    if not all_targets:
+        require_room(model, len(edits))
     with evaluation_mode(model) as evaluated:
         return _Run(evaluated, editor, edits, method, batch_size, cache, reuse).result(compile)
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from crossdna_interpret.models.orientation import ReverseComplemented
 from crossdna_interpret.models.protocols import ModelLike, SequenceModel, capability
 from crossdna_interpret.models.registry import resolve_model
 from crossdna_interpret.models.selected import Selected, TargetGroups
@@ -93,7 +94,8 @@ def require_room(model: SequenceModel, rows: int) -> None:
         MemoryError: with what they would take, and how many targets would fit.
     """
     count, size = len(model.targets), max(4, model.dtype.itemsize)
-    if isinstance(model, Selected) or count * rows * size <= _HELD:
+    chosen = isinstance(model.model if isinstance(model, ReverseComplemented) else model, Selected)
+    if chosen or count * rows * size <= _HELD:
         return
     raise MemoryError(
         f"Scores of {rows:,} sequences for the {count:,} targets of {model.name} take {count * rows * size / 1e9:.1f} "

@@ -94,6 +94,7 @@ def _received(exchange: Exchange, target: int, of: Mutagenesis, batch_size: int 
         compile=False,
         cache=None,
         reuse=False,
+        all_targets=True,  # which are positions here
     )
     received = np.zeros((of.end - of.start, 4, len(of.sequence)), dtype=run.predictions.dtype)
     received[rows, bases] = run.predictions - run.reference

@@ -224,6 +224,7 @@ def test_what_nobody_chose_is_not_held(monkeypatch: pytest.MonkeyPatch) -> None:
         cdi.score_edits(["ACGT"] * 31, [[(0, 1, "C")]] * 31, model, target=0)
     assert cdi.ism("ACGT" * 5 + "A", cdi.select_targets(model, "*"), target=0).predictions.shape == (21, 4, 1000)
     assert cdi.ism("ACGT" * 5 + "A", cdi.select_targets(model, "CTCF *"), target=0).predictions.shape == (21, 4, 250)
+    assert cdi.predict(["ACGT"] * 61, cdi.select_targets(model, "*"), rc_average=True).shape == (61, 1000)
 
 
 @pytest.mark.slow
