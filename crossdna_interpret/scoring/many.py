@@ -29,6 +29,7 @@ from crossdna_interpret.scoring.runner import (
     ReuseWarning,
     accelerated,
     allowed_difference,
+    check_compile,
     run_edits,
 )
 from crossdna_interpret.scoring.targets import require_room
@@ -58,6 +59,7 @@ def run_edits_of_many(
         method: for the certificate, which all N results share.
         batch_size, compile, cache: as in `score_edits`.
     """
+    check_compile(compile)
     offered = capability(model, Reuse)
     alone = [at for at, each in enumerate(edits) if offered is not None and len(each) > FEW]
     together = sorted(set(range(len(editors))) - set(alone))

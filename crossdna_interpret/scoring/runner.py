@@ -44,7 +44,16 @@ from crossdna_interpret.scoring.provenance import certify
 from crossdna_interpret.scoring.targets import require_room
 from crossdna_interpret.stores.scores import ScoreCache
 
-__all__ = ["CHECKED", "FEW", "EditRun", "ReuseWarning", "accelerated", "allowed_difference", "run_edits"]
+__all__ = [
+    "CHECKED",
+    "FEW",
+    "EditRun",
+    "ReuseWarning",
+    "accelerated",
+    "allowed_difference",
+    "check_compile",
+    "run_edits",
+]
 
 Way = Literal["reuse", "plain", "trusted"]
 
@@ -98,8 +107,7 @@ def run_edits(
         reuse: whether to reuse the reference's states where that is possible.
         all_targets: whether the scores of all targets are wanted, however many there are.
     """
-    if compile != "auto" and not isinstance(compile, bool):
-        raise ValueError(f"`compile` must be 'auto', True or False, but got {compile!r}.")
+    check_compile(compile)
     length = len(editor.ids)
     longest = length + max((edit.change for edit in edits if editor.flanks is None), default=0)
     size = min(resolve_batch_size(model, max(length, longest), batch_size), max(1, len(edits)))
@@ -253,6 +261,16 @@ class _Run:
             stacklevel=level_of_caller(),
         )
         return False
+
+
+def check_compile(compile: object) -> None:
+    """Refuse another value of `compile`.
+
+    Raises:
+        ValueError: neither "auto", True nor False.
+    """
+    if compile != "auto" and not isinstance(compile, bool):
+        raise ValueError(f"`compile` must be 'auto', True or False, but got {compile!r}.")
 
 
 def allowed_difference(dtype: np.dtype, largest_effect: float, largest_score: float) -> float:

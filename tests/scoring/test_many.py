@@ -127,6 +127,14 @@ def test_an_interrupted_run_goes_on(
         (["ACGT"] * 2, [[(0, 1, "A")], [(0, 9, "A")]], {}, ValueError, r"`edits\[1\]`: `edits\[0\]` ends at 9"),
         (["ACGT"] * 2, cdi.Edit(0, 1, "A"), {}, TypeError, "`edits` must be a list with an entry for each sequence"),
         (["ACGT", "AXG"], [[], []], {}, ValueError, r"`seq\[1\]` has 'X' at position 1"),
+        (
+            ["ACGT"] * 2,
+            [[], []],
+            {"compile": "yes"},
+            ValueError,
+            "`compile` must be 'auto', True or False",
+        ),
+        (["ACGT"] * 2, [[], []], {"batch_size": 0}, ValueError, "`batch_size` must be an integer of at least 1"),
         (["ACGT"] * 2, [[], []], {"flanks": [("A", "C")]}, ValueError, "`flanks` must have an entry for each of the 2"),
     ],
 )
