@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from crossdna_interpret.dna.strand import reverse_complement_ids
+from crossdna_interpret.models.delegate import Delegate
 from crossdna_interpret.models.inputs import Inputs, inputs_of
 from crossdna_interpret.models.protocols import (
     Acceleration,
@@ -21,7 +22,6 @@ from crossdna_interpret.models.protocols import (
     Memory,
     Reuse,
     Scorer,
-    SequenceModel,
     capability,
     declare,
 )
@@ -29,38 +29,17 @@ from crossdna_interpret.models.protocols import (
 __all__ = ["ReverseComplemented"]
 
 
-class ReverseComplemented(nn.Module):
+class ReverseComplemented(Delegate):
     """The model that scores the reverse complement of a sequence, with all that the model itself offers.
 
     Args:
         model: any `SequenceModel`; it is not changed.
     """
 
-    def __init__(self, model: SequenceModel) -> None:
-        super().__init__()
-        assert isinstance(model, nn.Module)
-        self.model = model
-        self.training = model.training
-
     @property
     def targets(self) -> tuple[str, ...]:
         """The model's."""
         return tuple(self.model.targets)
-
-    @property
-    def name(self) -> str:
-        """The model's."""
-        return str(self.model.name)
-
-    @property
-    def device(self) -> torch.device:
-        """The model's."""
-        return self.model.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The model's."""
-        return self.model.dtype
 
     def forward(self, *batch: Any) -> Tensor:
         """Scores (N, T) of a batch, which holds the reverse complements already."""

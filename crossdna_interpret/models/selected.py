@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from crossdna_interpret.models.delegate import Delegate
 from crossdna_interpret.models.inputs import Inputs, inputs_of
 from crossdna_interpret.models.protocols import (
     Acceleration,
@@ -38,7 +38,7 @@ class TargetGroups(Protocol):
         ...
 
 
-class Selected(nn.Module):
+class Selected(Delegate):
     """A model with some of its targets, and with all that the model offers.
 
     Args:
@@ -47,27 +47,10 @@ class Selected(nn.Module):
     """
 
     def __init__(self, model: SequenceModel, indices: tuple[int, ...]) -> None:
-        super().__init__()
-        assert isinstance(model, nn.Module)
-        self.model, self.indices = model, indices
+        super().__init__(model)
+        self.indices = indices
         names = tuple(model.targets)
         self.targets = tuple(names[index] for index in indices)
-        self.training = model.training
-
-    @property
-    def name(self) -> str:
-        """The model's."""
-        return str(self.model.name)
-
-    @property
-    def device(self) -> torch.device:
-        """The model's."""
-        return self.model.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The model's."""
-        return self.model.dtype
 
     @property
     def training_range(self) -> TrainingRange | None:
