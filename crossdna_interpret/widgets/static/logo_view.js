@@ -183,7 +183,18 @@ function render({ model, el }) {
     }
   }
 
+  let notice = ""; // shown until the pointer or the keys do something else
+  model.on("change:cursor", forget);
+
+  function forget() {
+    notice = "";
+  }
+
   function tell() {
+    if (notice) {
+      readout.textContent = notice;
+      return;
+    }
     const position = cursorOf(model);
     if (position < 0) {
       readout.textContent = model.get("hint");
@@ -296,6 +307,7 @@ function render({ model, el }) {
 
   root.addEventListener("keydown", (event) => {
     if (event.target !== root && event.key !== "Escape") return;
+    forget();
     const sequence = model.get("sequence");
     const scale = scaleNow();
     const cursor = cursorOf(model);
@@ -347,7 +359,8 @@ function render({ model, el }) {
     } else if (key.length === 1 && key !== " " && editable()) {
       hide(); // neither an edit, nor a command to the notebook
       const base = "ACGTUN".includes(key);
-      readout.textContent = base ? "point at a base to change it" : `${event.key} is no base: type A, C, G, T or N`;
+      notice = base ? "point at a base to change it" : `${event.key} is no base: type A, C, G, T or N`;
+      tell();
     } else return;
     event.preventDefault();
     event.stopPropagation();
@@ -359,6 +372,7 @@ function render({ model, el }) {
     stop();
     document.removeEventListener("pointerdown", hideFromOutside, true);
     for (const name of ["sequence", "view", "flipped", "editable"]) model.off(`change:${name}`, hide);
+    model.off("change:cursor", forget);
   };
 }
 
