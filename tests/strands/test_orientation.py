@@ -24,13 +24,13 @@ def sequences(make_sequence: MakeSequence, length: int, count: int = 6) -> list[
     return [make_sequence(length, seed=seed) for seed in range(count)]
 
 
-# Random weights are too rough for the integral to be complete, which is no matter here.
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::crossdna_interpret.CompletenessWarning")
 @pytest.mark.parametrize("method", ["ism", "integrated_gradients"])
 def test_a_symmetric_model_says_the_same(method: str, make_model: Make, make_sequence: MakeSequence) -> None:
     model = make_model(block_size=None)
-    model.load_state_dict(symmetrized(model.state_dict(), keep="branch_a"))
+    # Half of the random weights: a function smooth enough that the integral is complete after few steps.
+    halved = {name: value / 2 for name, value in model.state_dict().items()}
+    model.load_state_dict(symmetrized(halved, keep="branch_a"))
     r = cdi.orientation(sequences(make_sequence, 30, 4), model, method=method)
     np.testing.assert_allclose(r.forward, r.reverse, atol=1e-5)
     np.testing.assert_allclose(r.attribution_r, 1, atol=1e-4)
