@@ -83,11 +83,6 @@ def _parser() -> argparse.ArgumentParser:
     models.add_argument("name", nargs="?", help="show this model's card")
     models.set_defaults(run=_models)
 
-    docs = commands.add_parser("docs", help="write the API reference as pages that open anywhere")
-    docs.add_argument("-o", "--out", type=Path, default=Path("crossdna_docs"), metavar="DIR",
-                      help="folder (default: %(default)s)")  # fmt: skip
-    docs.set_defaults(run=_docs)
-
     commands.add_parser("train", help="pre-train or fine-tune a model, or measure how well one predicts a table",
                         add_help=False)  # fmt: skip
 
@@ -311,29 +306,6 @@ def _models(options: argparse.Namespace) -> int:
         assert isinstance(model, nn.Module)
         count = sum(parameter.numel() for parameter in model.parameters())
         _say(f"{name}\t{count:,} parameters\ttargets: {', '.join(model.targets)}")
-    return 0
-
-
-def _docs(options: argparse.Namespace) -> int:
-    if importlib.util.find_spec("pdoc") is None:
-        raise RuntimeError("pdoc is not installed; install it with: pip install 'crossdna_interpret[docs]'")
-    import pdoc
-
-    import crossdna_interpret
-
-    vars(crossdna_interpret)["explore"] = crossdna_interpret.explore  # pdoc does not see what is loaded on demand
-    try:
-        pdoc.render.configure(docformat="google", show_source=False)
-        shown = (
-            "crossdna_interpret",
-            r"!crossdna_interpret\.",
-            "crossdna_interpret.plot",
-            r"!crossdna_interpret\.plot\.",
-        )
-        pdoc.pdoc(*shown, output_directory=options.out)
-    finally:
-        del vars(crossdna_interpret)["explore"]
-    _say(str(options.out / "crossdna_interpret.html"))
     return 0
 
 

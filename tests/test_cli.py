@@ -339,13 +339,3 @@ def test_scanning_of_another_table_is_refused(tmp_path: Path, capsys: pytest.Cap
     (tmp_path / "x.tsv").write_text("a\tb\n1\t2\n")
     assert cli.main(["scanning", "x.tsv"]) == 2
     assert "lacks the columns ['parent'" in capsys.readouterr().err
-
-
-@pytest.mark.slow
-def test_docs_explain_every_public_name(tmp_path: Path) -> None:
-    assert cli.main(["docs", "-o", "pages"]) == 0
-    page = (tmp_path / "pages" / "crossdna_interpret.html").read_text(encoding="utf-8")
-    for name in cdi.__all__:
-        assert f'<section id="{name}">' in page
-    assert "annotated_logo" in (tmp_path / "pages" / "crossdna_interpret" / "plot.html").read_text(encoding="utf-8")
-    assert "explore" not in vars(cdi)
