@@ -231,7 +231,7 @@ def _ism(options: argparse.Namespace) -> int:
     model = load_model(options.model, device=options.device)
     resolve_target(model, options.target)
     paths = {each.name: options.out / f"{files[each.name]}.tsv" for each in records}
-    for path in paths.values():  # all of them before any work
+    for path in paths.values():  # check all before any work
         refuse_foreign(path, lambda start: start.partition("\n")[0] in _ISM_TABLES, "an earlier table of this command")
         refuse_foreign(_certificate(path), lambda start: '"model_hash"' in start, "an earlier certificate")
     options.out.mkdir(parents=True, exist_ok=True)

@@ -67,8 +67,8 @@ def write_report(
     Args:
         sequences: from name to sequence; names may hold any characters.
         out: the HTML file to write. The table goes beside it, with the ending `.tsv` in the place of `.html` or `.htm`.
-        model: a model, a name or path for `load_model`, or None for the bundled one.
-        target: name or number of the target; may be left out when there is one.
+        model: a model, a name or path for `load_model`, or None for the bundled model.
+        target: name or number of the target. Optional if the model has one target.
         loci: what is known of some of the sequences, by name; shown with them.
         descriptions: a line about some of the sequences, by name; shown with them.
         finished: called with the name of each sequence that is finished.

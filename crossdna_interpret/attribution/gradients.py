@@ -87,8 +87,8 @@ def integrated_gradients(
 
     Args:
         seq: one sequence of length L, or a list of them.
-        model: a model, a name or path for `load_model`, or None for the bundled one.
-        target: name or number of the target; may be left out when there is one.
+        model: a model, a name or path for `load_model`, or None for the bundled model.
+        target: name or number of the target. Optional if the model has one target.
         baseline: "shuffle" (mean over several dinucleotide shuffles), "zeros" (no base at all), "uniform" (a quarter of
             each base), or an array (L, 4) or (K, L, 4) of ACGT channels. "auto" is "shuffle", or "zeros" where tokens
             stand for several bases, which allow no other. All dinucleotide shuffles have the first and the last base
@@ -104,18 +104,18 @@ def integrated_gradients(
             each as its `orientations`, and what is between them as its `orientation_gap`.
 
     Returns:
-        Attribution with `forward` and `reverse` (L, 4) in the units of the target; a list for a list.
+        Attribution with `forward` and `reverse` (L, 4) in the units of the target. A list for a list of sequences.
 
     Raises:
         ValueError, TypeError: a bad sequence, target, model, baseline or number.
-        MemoryError: a sequence too long for the memory at hand, with the estimate.
+        MemoryError: a sequence is too long for the available memory. The message has the estimate.
 
     Warns:
         CompletenessWarning: `max_steps` did not reach `tolerance` (the message gives the error that is left), or
             rounding hides the change in prediction.
         ShuffleWarning: the sequence has no other dinucleotide shuffle than itself, so that all is 0.
-        OutsideTrainingWarning: a sequence is unlike what the model was trained on.
-        UnstableModelWarning: the model gives one sequence different scores.
+        OutsideTrainingWarning: a sequence is unlike the training data of the model.
+        UnstableModelWarning: the model scores the same sequence differently in different calls.
 
     Example:
         >>> a = integrated_gradients("ACGTACGTAC", baseline="uniform")
@@ -171,8 +171,8 @@ def input_gradient(
 
     Args:
         seq: one sequence of length L, or a list of them.
-        model: a model, a name or path for `load_model`, or None for the bundled one.
-        target: name or number of the target; may be left out when there is one.
+        model: a model, a name or path for `load_model`, or None for the bundled model.
+        target: name or number of the target. Optional if the model has one target.
         rc_average: whether to attribute the mean of the predictions for both orientations; see `integrated_gradients`.
 
     Returns:
@@ -180,11 +180,11 @@ def input_gradient(
 
     Raises:
         ValueError, TypeError: a bad sequence, target or model.
-        MemoryError: a sequence too long for the memory at hand, with the estimate.
+        MemoryError: a sequence is too long for the available memory. The message has the estimate.
 
     Warns:
-        OutsideTrainingWarning: a sequence is unlike what the model was trained on.
-        UnstableModelWarning: the model gives one sequence different scores.
+        OutsideTrainingWarning: a sequence is unlike the training data of the model.
+        UnstableModelWarning: the model scores the same sequence differently in different calls.
 
     Example:
         >>> a = input_gradient("ACGTACGTAC")
@@ -195,7 +195,7 @@ def input_gradient(
     index = resolve_target(resolved, target)
     sequences = alphabet.normalize_many(seq, name="seq")
     warn_outside_training(resolved, sequences, level_of_caller())
-    for sequence in sequences:  # all of them before any work
+    for sequence in sequences:  # check all before any work
         require_memory(resolved, 1, len(sequence), gradients=True)
     with evaluation_mode(resolved) as evaluated:
         models = (evaluated, ReverseComplemented(evaluated)) if rc_average else (evaluated,)

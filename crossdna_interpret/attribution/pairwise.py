@@ -43,11 +43,11 @@ def pairwise_ism(
 
     Args:
         seq: one sequence of length L.
-        model: a model, a name or path for `load_model`, or None for the bundled one.
+        model: a model, a name or path for `load_model`, or None for the bundled model.
         positions: 0-based; every pair of them is made.
         regions: two windows ((start, end), (start, end)), 0-based half-open; every position of one is paired with every
             position of the other. Give either this or `positions`.
-        target: name or number of the target that `interaction` is about; may be left out when there is one.
+        target: name or number of the target that `interaction` is about; optional if the model has one.
         batch_size, compile, cache, rc_average: as in `score_edits`.
 
     Returns:
@@ -55,12 +55,12 @@ def pairwise_ism(
 
     Raises:
         ValueError, TypeError: a bad sequence, positions, regions, target, model or option.
-        MemoryError: a sequence too long for the memory at hand, with the estimate.
+        MemoryError: a sequence is too long for the available memory. The message has the estimate.
 
     Warns:
-        OutsideTrainingWarning: the sequence is unlike what the model was trained on.
-        UnstableModelWarning: the model gives one sequence different scores.
-        ReuseWarning: the fast path was off, and everything was scored again by whole passes.
+        OutsideTrainingWarning: the sequence is unlike the training data of the model.
+        UnstableModelWarning: the model scores the same sequence differently in different calls.
+        ReuseWarning: scores with reuse were too inexact, so all edits were scored again by full passes.
         CacheWarning: `cache` has no effect, because a part of the model cannot be hashed.
 
     Example:

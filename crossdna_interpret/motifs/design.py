@@ -55,10 +55,10 @@ def design(
 
     Args:
         seq: one sequence of length L.
-        model: a model, a name or path for `load_model`, or None for the bundled one.
+        model: a model, a name or path for `load_model`, or None for the bundled model.
         goal: "increase", "decrease", or a value of the target to come near to.
         max_edits: steps at most; a motif is one.
-        target: name or number of the target; may be left out when there is one.
+        target: name or number of the target. Optional if the model has one target.
         insert: motifs that may be put in the place of what is there: DNA, Motif, or names of those in `motifs`.
         substitute: whether single bases may be changed too.
         protect: windows (start, end), 0-based half-open, that must stay as they are, such as sites of interest.
@@ -74,12 +74,12 @@ def design(
     Raises:
         ValueError, TypeError: a bad sequence, goal, window, motif, model, target or option; a motif that is longer than
             the sequence.
-        MemoryError: a sequence too long for the memory at hand, with the estimate.
+        MemoryError: a sequence is too long for the available memory. The message has the estimate.
 
     Warns:
-        OutsideTrainingWarning: a sequence is unlike what the model was trained on.
-        UnstableModelWarning: the model gives one sequence different scores.
-        ReuseWarning: the fast path was off, and everything was scored again by whole passes.
+        OutsideTrainingWarning: a sequence is unlike the training data of the model.
+        UnstableModelWarning: the model scores the same sequence differently in different calls.
+        ReuseWarning: scores with reuse were too inexact, so all edits were scored again by full passes.
 
     Example:
         >>> path = design("ACGTTGCAACGTTGCAACGT", max_edits=2, protect=[(0, 5)], forbid=["GAATTC"])

@@ -41,7 +41,7 @@ def site_effects(
 
     Args:
         sites: from `annotate` or `scan`.
-        model: a model, a name or path for `load_model`, or None for the bundled one.
+        model: a model, a name or path for `load_model`, or None for the bundled model.
         target: name or number of the target; the one that the sites are of if not given.
         shuffles: of each sequence; at least 2.
         seed: of the shuffles. The global random state is neither read nor changed.
@@ -52,13 +52,13 @@ def site_effects(
 
     Raises:
         ValueError, TypeError: bad sites, model, target, `shuffles` or `seed`.
-        MemoryError: a sequence too long for the memory at hand, with the estimate.
+        MemoryError: a sequence is too long for the available memory. The message has the estimate.
 
     Warns:
-        OutsideTrainingWarning: a sequence is unlike what the model was trained on.
+        OutsideTrainingWarning: a sequence is unlike the training data of the model.
         ShuffleWarning: a sequence has no other dinucleotide shuffle than itself.
-        UnstableModelWarning: the model gives one sequence different scores.
-        ReuseWarning: the fast path was off, and everything was scored again by whole passes.
+        UnstableModelWarning: the model scores the same sequence differently in different calls.
+        ReuseWarning: scores with reuse were too inexact, so all edits were scored again by full passes.
 
     Example:
         >>> import crossdna_interpret as cdi

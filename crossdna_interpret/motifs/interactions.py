@@ -47,7 +47,7 @@ def motif_interactions(
     Args:
         result: sites, from `annotate` or `scan`; or a result of `ism` and its like, whose stretches are then found and
             named as by default.
-        model: a model, a name or path for `load_model`, or None for the bundled one.
+        model: a model, a name or path for `load_model`, or None for the bundled model.
         example: which sequence, if `result` is of several.
         target: name or number of the target; the one that the sites are of if not given.
         motifs: for names, where `result` is not sites yet.
@@ -62,13 +62,13 @@ def motif_interactions(
 
     Raises:
         ValueError, TypeError: bad sites, model, target or option.
-        MemoryError: a sequence too long for the memory at hand, with the estimate.
+        MemoryError: a sequence is too long for the available memory. The message has the estimate.
 
     Warns:
-        OutsideTrainingWarning: a sequence is unlike what the model was trained on.
+        OutsideTrainingWarning: a sequence is unlike the training data of the model.
         ShuffleWarning: a sequence has no other dinucleotide shuffle than itself.
-        UnstableModelWarning: the model gives one sequence different scores.
-        ReuseWarning: the fast path was off, and everything was scored again by whole passes.
+        UnstableModelWarning: the model scores the same sequence differently in different calls.
+        ReuseWarning: scores with reuse were too inexact, so all edits were scored again by full passes.
 
     Example:
         >>> import crossdna_interpret as cdi

@@ -36,8 +36,8 @@ def marginalize(
     Args:
         motif: DNA, in which N keeps the background's base; a Motif, of which the consensus is taken; or the name or id
             of one in `motifs`.
-        model: a model, a name or path for `load_model`, or None for the bundled one.
-        target: name or number of the target that `delta` is about; may be left out when there is one.
+        model: a model, a name or path for `load_model`, or None for the bundled model.
+        target: name or number of the target that `delta` is about; optional if the model has one.
         backgrounds: N sequences of one length; dinucleotide shuffles of the example enhancers if not given.
         start: where the motif begins; in the middle if not given.
         motifs: where a name is looked up, as in `annotate`.
@@ -52,9 +52,9 @@ def marginalize(
             backgrounds, model or target.
 
     Warns:
-        OutsideTrainingWarning: a sequence is unlike what the model was trained on.
+        OutsideTrainingWarning: a sequence is unlike the training data of the model.
         ShuffleWarning: a sequence has no other dinucleotide shuffle than itself.
-        UnstableModelWarning: the model gives one sequence different scores.
+        UnstableModelWarning: the model scores the same sequence differently in different calls.
 
     Example:
         >>> marginalize("TAATCC").delta.shape

@@ -66,9 +66,9 @@ def spacing(
     Args:
         motif_a, motif_b: DNA, a Motif, or the name or id of one in `motifs`. The first always reads along the "+"
             strand.
-        model: a model, a name or path for `load_model`, or None for the bundled one.
+        model: a model, a name or path for `load_model`, or None for the bundled model.
         distances: bases between the two.
-        target: name or number of the target; may be left out when there is one.
+        target: name or number of the target. Optional if the model has one target.
         backgrounds: N sequences of one length; dinucleotide shuffles of the example enhancers if not given.
         motifs, seed: as in `marginalize`.
         batch_size, compile: as in `score_edits`.
@@ -78,13 +78,13 @@ def spacing(
 
     Raises:
         ValueError, TypeError: an unknown name, a pair that does not fit in the backgrounds, or another bad argument.
-        MemoryError: a sequence too long for the memory at hand, with the estimate.
+        MemoryError: a sequence is too long for the available memory. The message has the estimate.
 
     Warns:
-        OutsideTrainingWarning: a sequence is unlike what the model was trained on.
+        OutsideTrainingWarning: a sequence is unlike the training data of the model.
         ShuffleWarning: a sequence has no other dinucleotide shuffle than itself.
-        UnstableModelWarning: the model gives one sequence different scores.
-        ReuseWarning: the fast path was off, and everything was scored again by whole passes.
+        UnstableModelWarning: the model scores the same sequence differently in different calls.
+        ReuseWarning: scores with reuse were too inexact, so all edits were scored again by full passes.
 
     Example:
         >>> found = spacing("TAATCC", "CAGATGG", distances=[0, 10], backgrounds=["ACGT" * 20] * 2)

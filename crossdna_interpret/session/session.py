@@ -69,7 +69,7 @@ class Session:
 
     Args:
         seq: a sequence, FASTA text, or None for the first example locus.
-        model: a model, a name or path for `load_model`, or None for the bundled one. The session works on a copy of
+        model: a model, a name or path for `load_model`, or None for the bundled model. The session works on a copy of
             it, so that hooks and threads of others do not meet.
         target: name or number of the target; the first if not given.
         method: what attributions are from.

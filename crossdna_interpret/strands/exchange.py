@@ -71,22 +71,22 @@ def strand_exchange(
 
     Args:
         seq: one sequence of length L, or a list of them.
-        model: a CrossDNA with a bridge, a name or path for `load_model`, or None for the bundled one.
-        target: name or number of the target; may be left out when there is one.
+        model: a CrossDNA model with a bridge, a name or path for `load_model`, or None for the bundled one.
+        target: name or number of the target. Optional if the model has one target.
         rc_average: whether to explain the mean of the predictions for both orientations. The result then carries each,
             in coordinates of `seq`, as its `orientations`.
 
     Returns:
-        StrandExchange with `contributions` (2, L, L) in the units of the target; a list for a list.
+        StrandExchange with `contributions` (2, L, L) in the units of the target. A list for a list of sequences.
 
     Raises:
         ValueError, TypeError: a bad sequence or target; a model without a bridge; hooks that are active on the bridge
             or after it.
-        MemoryError: a sequence too long for the memory at hand, with the estimate.
+        MemoryError: a sequence is too long for the available memory. The message has the estimate.
 
     Warns:
         CompletenessWarning: the contributions do not add up to what they should.
-        OutsideTrainingWarning: a sequence is unlike what the model was trained on.
+        OutsideTrainingWarning: a sequence is unlike the training data of the model.
 
     Example:
         >>> x = strand_exchange("ACGTTGCAACGTTGCA")
@@ -98,7 +98,7 @@ def strand_exchange(
     index = resolve_target(resolved, target)
     sequences = alphabet.normalize_many(seq, name="seq")
     warn_outside_training(resolved, sequences, level_of_caller())
-    for sequence in sequences:  # all of them before any work
+    for sequence in sequences:  # check all before any work
         require_memory(resolved, 1, len(sequence))
         _require_memory_of_map(len(sequence), resolved.dtype)
     with evaluation_mode(resolved) as evaluated:

@@ -38,8 +38,8 @@ def exchange_ism(
 
     Args:
         seq: one sequence of length L.
-        model: a CrossDNA with a bridge, a name or path for `load_model`, or None for the bundled one.
-        target: name or number of the target; may be left out when there is one.
+        model: a CrossDNA model with a bridge, a name or path for `load_model`, or None for the bundled one.
+        target: name or number of the target. Optional if the model has one target.
         start, end: window of L' positions, 0-based half-open; the whole sequence by default.
         positions: whether to say also at which position the effect of exchange changes. Each substitution then takes a
             whole forward pass, and the result L' x 4 x L numbers.
@@ -51,11 +51,11 @@ def exchange_ism(
 
     Raises:
         ValueError, TypeError: a bad sequence, window, target or option; a model without a bridge; active hooks.
-        MemoryError: a sequence too long for the memory at hand.
+        MemoryError: a sequence is too long for the available memory.
 
     Warns:
-        OutsideTrainingWarning: a sequence is unlike what the model was trained on.
-        ReuseWarning: the fast path was off, and everything was scored again by whole passes.
+        OutsideTrainingWarning: a sequence is unlike the training data of the model.
+        ReuseWarning: scores with reuse were too inexact, so all edits were scored again by full passes.
 
     Example:
         >>> r = exchange_ism("ACGTTGCAACGTTGCA", start=4, end=7, positions=True)

@@ -46,8 +46,8 @@ def ablate_exchange(
 
     Args:
         seq: one sequence of length L.
-        model: a CrossDNA with a bridge, a name or path for `load_model`, or None for the bundled one.
-        target: name or number of the target; may be left out when there is one.
+        model: a CrossDNA model with a bridge, a name or path for `load_model`, or None for the bundled one.
+        target: name or number of the target. Optional if the model has one target.
         direction: "reverse_to_forward", "forward_to_reverse" or "both".
         positions: 0-based, such as ``range(60, 70)``; all if not given.
         side: whether `positions` receive the messages ("receiver") or send them ("sender"). All that comes after the
@@ -66,10 +66,10 @@ def ablate_exchange(
     Raises:
         ValueError, TypeError: a bad sequence, target or choice; a model without a bridge; hooks that are active on the
             bridge or after it.
-        MemoryError: a sequence too long for the memory at hand.
+        MemoryError: a sequence is too long for the available memory.
 
     Warns:
-        OutsideTrainingWarning: a sequence is unlike what the model was trained on.
+        OutsideTrainingWarning: a sequence is unlike the training data of the model.
 
     Example:
         >>> r = ablate_exchange("ACGTTGCAACGTTGCA", positions=range(4, 8))
@@ -153,10 +153,10 @@ def patch_exchange(
     Raises:
         ValueError, TypeError: bad or unequally long sequences, a bad target or choice; a model without a bridge; hooks
             that are active on the bridge or after it.
-        MemoryError: a sequence too long for the memory at hand.
+        MemoryError: a sequence is too long for the available memory.
 
     Warns:
-        OutsideTrainingWarning: a sequence is unlike what the model was trained on.
+        OutsideTrainingWarning: a sequence is unlike the training data of the model.
 
     Example:
         >>> r = patch_exchange("ACGTTGCAACGTTGCA", "ACGTTGCAACGTTTTA")

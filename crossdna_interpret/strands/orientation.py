@@ -47,8 +47,8 @@ def orientation(
 
     Args:
         seqs: N sequences, of any lengths.
-        model: a model, a name or path for `load_model`, or None for the bundled one.
-        target: name or number of the target; may be left out when there is one.
+        model: a model, a name or path for `load_model`, or None for the bundled model.
+        target: name or number of the target. Optional if the model has one target.
         method: what attributions are from.
         seed: of the bootstrap.
 
@@ -58,12 +58,12 @@ def orientation(
 
     Raises:
         ValueError, TypeError: bad sequences, target, model or method.
-        MemoryError: a sequence too long for the memory at hand, with the estimate.
+        MemoryError: a sequence is too long for the available memory. The message has the estimate.
 
     Warns:
-        OutsideTrainingWarning: a sequence is unlike what the model was trained on.
-        UnstableModelWarning: the model gives one sequence different scores.
-        ReuseWarning: the fast path was off, and everything was scored again by whole passes.
+        OutsideTrainingWarning: a sequence is unlike the training data of the model.
+        UnstableModelWarning: the model scores the same sequence differently in different calls.
+        ReuseWarning: scores with reuse were too inexact, so all edits were scored again by full passes.
 
     Example:
         >>> r = orientation(["ACGTTGCAACGTTGCA", "TTTTGGATTAGCCCCA"])
@@ -110,7 +110,7 @@ def symmetric_targets(model: ModelLike, length: int) -> np.ndarray:
     sequences: their gaps must be nothing beside the differences between them.
 
     Args:
-        model: a model, a name or path for `load_model`, or None for the bundled one.
+        model: a model, a name or path for `load_model`, or None for the bundled model.
         length: L, in bases.
 
     Raises:

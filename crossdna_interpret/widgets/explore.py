@@ -20,7 +20,7 @@ def explore(
 
     Args:
         seq: a sequence, text of one FASTA record, or None for the first example locus.
-        model: a model, a name or path for `load_model`, or None for the bundled one. A copy of it is used.
+        model: a model, a name or path for `load_model`, or None for the bundled model. A copy of it is used.
         target: name or number of the target; the first if not given.
         method: what the letters are from: "ism", "integrated_gradients" or "gradient". The latter two are split by
             strand where the model reads the strands apart.

@@ -301,7 +301,7 @@ class Kernels:
         return out
 
     def dilated(self, x: Tensor, taps: Tensor) -> Tensor:
-        """Dilated convolutions (B, l, dilations H) of x (B, l, H) for dilations 1, 2, 4, ..., taps (dilations, 9, H)."""
+        """Dilated convolutions (B, l, dilations H) of x (B, l, H), dilations 1, 2, 4, ...; taps (dilations, 9, H)."""
         x = x.contiguous()
         batch, length, width = x.shape
         out = self._space("dilated", batch, length, len(taps) * width)
