@@ -64,25 +64,25 @@ def ism(
 ) -> Mutagenesis | list[Mutagenesis]:
     """Predict every single-base substitution in a window of a sequence.
 
-    Scored by the edit engine (see `score_edits`): exactly, and for a CrossDNA without computing again what the edited
-    sequences share. Memory grows with the batch, not with the number of edits. N is kept where it is not the position
-    under edit, and never mutated to.
+    `score_edits` computes the scores. They are exact, and CrossDNA models reuse what the edited sequences share. Memory
+    depends on the batch size, not on the number of edits. An N in the sequence can be substituted, but no base is
+    changed to N.
 
     Args:
         seq: one sequence of length L, or a list of them.
         model: a model, a name or path for `load_model`, or None for the bundled model.
         target: name or number of the target that `delta` and `importance` are about; optional if the model has one.
-        start, end: window, 0-based half-open; all positions by default.
+        start, end: window, 0-based half-open. The default is the whole sequence.
         batch_size: edits in a batch. By default it is chosen from the available memory and from timings.
-        compile: whether to compute on compiled kernels: "auto", or True or False to insist; see `score_edits`.
-        cache: a folder in which scores are kept as they come, for the same call after an interruption.
-        rc_average: whether to give the mean over both orientations; see `score_edits`.
+        compile: whether to use compiled kernels: "auto", True or False. See `score_edits`.
+        cache: a folder where scores are saved, so that the same call can continue after an interruption.
+        rc_average: whether to average over both orientations. See `score_edits`.
 
     Returns:
         Mutagenesis with `predictions` (L', 4, T) in the units of the targets. A list for a list of sequences.
 
     Raises:
-        ValueError, TypeError: a bad sequence (an entry of a list is named), window, target or model.
+        ValueError, TypeError: an invalid sequence (the message has its index in a list), window, target or model.
         MemoryError: a sequence is too long for the available memory. The message has the estimate.
         RuntimeError: `compile=True`, but compilation is impossible. The message says why.
 

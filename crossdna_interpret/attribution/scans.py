@@ -29,23 +29,22 @@ def deletion_scan(
     cache: str | Path | None = None,
     rc_average: bool = False,
 ) -> EditScan:
-    """Predict the deletion of `width` bases at every place of a sequence.
+    """Predict the deletion of `width` bases at every position of a sequence.
 
     Args:
         seq: one sequence of length L.
         model: a model, a name or path for `load_model`, or None for the bundled model.
-        width: bases that each deletion takes out.
+        width: length of each deletion in bases.
         target: name or number of the target that `delta` is about; optional if the model has one.
-        start, end: window in which the deletions lie, 0-based half-open; the whole sequence by default.
-        step: positions from one deletion to the next.
-        flanks, batch_size, compile, cache, rc_average: as in `score_edits`. Without flanks the shortened sequence is
-            scored.
+        start, end: window of the deletions, 0-based half-open. The default is the whole sequence.
+        step: distance between the starts of successive deletions, in bases.
+        flanks, batch_size, compile, cache, rc_average: as in `score_edits`. Without flanks, the sequence gets shorter.
 
     Returns:
         EditScan with `positions` (n,), `predictions` (n, T) and `delta` (n,).
 
     Raises:
-        ValueError, TypeError: a bad sequence, window, width, step, target, model or option.
+        ValueError, TypeError: an invalid sequence, window, width, step, target, model or option.
         MemoryError: a sequence is too long for the available memory. The message has the estimate.
 
     Warns:
@@ -95,19 +94,18 @@ def insertion_scan(
     Args:
         seq: one sequence of length L.
         model: a model, a name or path for `load_model`, or None for the bundled model.
-        insert: what is put in, such as a motif.
+        insert: the string to insert, such as a motif.
         target: name or number of the target that `delta` is about; optional if the model has one.
-        start, end: places, 0-based: the insertion comes before base `start`, ..., before base `end` (or, where `end` is
-            the length, after the last base). All by default.
-        step: positions from one insertion to the next.
-        flanks, batch_size, compile, cache, rc_average: as in `score_edits`. Without flanks the lengthened sequence is
-            scored.
+        start, end: positions, 0-based: the insertions are before base `start`, ..., before base `end`. If `end` is the
+            length, the last one is after the last base. The default is all positions.
+        step: distance between successive insertions, in bases.
+        flanks, batch_size, compile, cache, rc_average: as in `score_edits`. Without flanks, the sequence gets longer.
 
     Returns:
         EditScan with `positions` (n,), `predictions` (n, T) and `delta` (n,).
 
     Raises:
-        ValueError, TypeError: a bad sequence, window, string, step, target, model or option.
+        ValueError, TypeError: an invalid sequence, window, string, step, target, model or option.
         MemoryError: a sequence is too long for the available memory. The message has the estimate.
 
     Warns:
