@@ -26,9 +26,7 @@ from crossdna_interpret.scoring.targets import resolve_target
 __all__ = ["exchange_of", "has_exchange", "strand_exchange"]
 
 _STEPS, _MOST_STEPS = 8, 512
-_TOLERANCE = (
-    1e-10  # relative to the changes at all positions. On this smooth path, doubling the steps squares the error
-)
+_TOLERANCE = 1e-10  # relative to the changes at all positions. On a smooth path, doubling the steps squares the error
 
 
 def has_exchange(model: SequenceModel) -> bool:
