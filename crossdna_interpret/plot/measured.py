@@ -20,7 +20,7 @@ def measured_scatter(
     """Draw the measured effect of each edit against the predicted one.
 
     Args:
-        result: result of `compare_with_measured`.
+        result: a result of `compare_with_measured`.
         ax: Axes to draw on. The default is a new figure.
         color: colour of the points.
         labels: number of edits to name, those with the largest measured effects.

@@ -123,7 +123,7 @@ def interaction_graph(
     """Draw the sites along the sequence, with an arc between each pair of sites that interact.
 
     Args:
-        result: result of `motif_interactions`. The colours are its `interaction`, in the units of the target.
+        result: a result of `motif_interactions`. The colours are its `interaction`, in the units of the target.
         ax: Axes to draw on. The default is a new figure.
         cmap: a diverging colour map.
         limit: value at the ends of the colour scale. The default is the largest absolute value.
@@ -190,7 +190,7 @@ def interaction_matrix(
     """Draw a heat map of the interaction of each pair of sites.
 
     Args:
-        result: result of `motif_interactions`, in the units of the target.
+        result: a result of `motif_interactions`, in the units of the target.
         ax: Axes to draw on. The default is a new figure.
         through_exchange: whether to show the part that goes through messages between the strands.
         cmap: a diverging colour map.
@@ -230,7 +230,7 @@ def spacing_curves(
     """Draw the effect of two motifs against their distance, with a curve for each order and relative orientation.
 
     Args:
-        result: result of `spacing`, in the units of the target.
+        result: a result of `spacing`, in the units of the target.
         ax: Axes to draw on. The default is a new figure.
         show: "effect" of both motifs, or "interaction", the effect of both minus the single effects.
         colors: colours for b on the same strand as a, and on the other strand.
@@ -272,7 +272,7 @@ def marginal_effects(result: Marginalization, ax: Axes | None = None, *, color: 
     """Draw the effect of a motif in each background, by strand, with the mean.
 
     Args:
-        result: result of `marginalize`, in the units of the target.
+        result: a result of `marginalize`, in the units of the target.
         ax: Axes to draw on. The default is a new figure.
         color: colour of the points.
 
@@ -335,7 +335,7 @@ def design_path(result: Design, ax: Axes | None = None, *, color: str = _FORWARD
     """Draw the prediction after each edit of a design.
 
     Args:
-        result: result of `design`, in the units of the target.
+        result: a result of `design`, in the units of the target.
         ax: Axes to draw on. The default is a new figure.
         color: colour of the line.
 
