@@ -9,7 +9,7 @@ __all__ = ["cache_folder"]
 
 
 def cache_folder() -> Path:
-    """The folder that CROSSDNA_INTERPRET_CACHE names, or else one in the user's cache folder; it may not be there."""
+    """The folder CROSSDNA_INTERPRET_CACHE, or else a folder in the user's cache folder. It may not exist yet."""
     value = os.environ.get("CROSSDNA_INTERPRET_CACHE")
     if value:
         return Path(value)

@@ -1,4 +1,4 @@
-"""Calls of other libraries without their warnings and without their effect on torch's threads."""
+"""Calls of other libraries without their warnings and without changes to torch's threads."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import torch
 
 __all__ = ["quiet_and_same_threads"]
 
-# Filters of warnings belong to the process, and numba's parallel loops must not run in two threads at once.
+# Warning filters are global in a process, and numba's parallel loops must not run in two threads at once.
 _one_at_a_time = threading.RLock()
 
 
 @contextmanager
 def quiet_and_same_threads() -> Iterator[None]:
-    """Warnings in the body are not for the user, and torch has as many threads afterwards as before.
+    """Context that hides warnings and restores the number of torch threads. Only one thread can be inside.
 
-    One thread at a time is in such a body. The first parallel loop that numba runs in a process sets the threads of
-    OpenMP, which torch shares, to all cores, regardless of OMP_NUM_THREADS.
+    The first parallel loop of numba in a process sets the number of OpenMP threads to all cores, regardless of
+    OMP_NUM_THREADS. torch shares these threads.
     """
     with _one_at_a_time:
         threads = torch.get_num_threads()

@@ -10,10 +10,10 @@ __all__ = ["integer", "level_of_caller"]
 
 
 def integer(name: str, value: object, least: int = 0) -> int:
-    """A whole number of at least `least`.
+    """Check that a value is an integer of at least `least`, and return it.
 
     Raises:
-        ValueError: anything else; the message names the argument.
+        ValueError: anything else. The message names the argument.
 
     Example:
         >>> integer("seed", 3)
@@ -25,7 +25,7 @@ def integer(name: str, value: object, least: int = 0) -> int:
 
 
 def level_of_caller() -> int:
-    """The `stacklevel` of the first frame outside of the package, for a warning raised by the calling function."""
+    """The `stacklevel` for a warning of the calling function: the first frame outside the package."""
     level, frame = 1, sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == __name__.split(".")[0]:
         level, frame = level + 1, frame.f_back

@@ -34,10 +34,10 @@ from crossdna_interpret.scoring.targets import resolve_target
 __all__ = ["main"]
 
 _PACKAGE = Path(__file__).resolve().parent
-_ISM_TABLES = tuple(  # their first lines: of this version, and of the older ones
+_ISM_TABLES = tuple(  # header lines of this version and of older ones
     f"name\tposition\tref\talt\ttarget\tprediction\tdelta{more}" for more in ("\toutside_training", "")
 )
-_LONG = 1000  # bases whose report takes more than a moment
+_LONG = 1000  # bases from which a report takes a while
 _COMPILE: dict[str, Compile] = {"auto": "auto", "yes": True, "no": False}
 
 
@@ -97,10 +97,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status.
+    """Run the command line and return the exit status.
 
-    Errors in what the user gave are one line on stderr, status 2. Ctrl-C gives status 130. What was finished before
-    stays on disk, and the line says how much that is.
+    Errors in the user's input are one line on stderr, with status 2. Ctrl-C gives status 130. Finished work stays on
+    disk, and the line says how much is finished.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     done = _Done()
@@ -120,7 +120,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @dataclass
 class _Done:
-    """How much of its work a command has finished."""
+    """Progress of a command."""
 
     count: int = 0
     total: int = 0
@@ -158,13 +158,13 @@ def _warn(message: Warning | str, category: type[Warning], *_: object, **__: obj
 
 
 def _say(text: str) -> None:
-    encoding = sys.stdout.encoding or "utf-8"  # which may lack letters of a name
+    encoding = sys.stdout.encoding or "utf-8"  # it may lack characters of a name
     sys.stdout.write(f"{text}\n".encode(encoding, errors="backslashreplace").decode(encoding))
-    sys.stdout.flush()  # what follows may run for hours, as JupyterLab does
+    sys.stdout.flush()  # the next step, such as JupyterLab, may run for hours
 
 
 def _records(text: str) -> list[FastaRecord]:
-    """Sequences from a command-line argument: those of a file if there is one, else the argument itself."""
+    """Sequences from a command-line argument: from a file if it exists, otherwise the argument itself."""
     if text == "-":
         data = sys.stdin.buffer.read()
         if not re.fullmatch(rb"[A-Za-z\s]+", data):
@@ -176,7 +176,7 @@ def _records(text: str) -> list[FastaRecord]:
 
 
 def _outside(model: SequenceModel, records: Sequence[FastaRecord]) -> dict[str, str | None]:
-    """In what respect each record lies outside of what the model was trained on; such records are named on stderr."""
+    """Reason why each record is outside the model's training range, or None. Such records are named on stderr."""
     problems = {each.name: outside_training(model, each.sequence) for each in records if each.sequence}
     for name, problem in problems.items():
         if problem is not None:
@@ -226,7 +226,7 @@ def _ism(options: argparse.Namespace) -> int:
     model = load_model(options.model, device=options.device)
     resolve_target(model, options.target)
     paths = {each.name: options.out / f"{files[each.name]}.tsv" for each in records}
-    for path in paths.values():  # all of them before any work
+    for path in paths.values():  # check all before any work
         refuse_foreign(path, lambda start: start.partition("\n")[0] in _ISM_TABLES, "an earlier table of this command")
         refuse_foreign(_certificate(path), lambda start: '"model_hash"' in start, "an earlier certificate")
     options.out.mkdir(parents=True, exist_ok=True)
@@ -257,7 +257,7 @@ def _certificate(table: Path) -> Path:
 
 @contextmanager
 def _errors_name(record: str) -> Iterator[None]:
-    """Errors in the body say which record they are about."""
+    """Context that adds the name of the record to errors."""
     try:
         yield
     except (ValueError, TypeError, OSError, MemoryError, RuntimeError) as error:
@@ -283,14 +283,14 @@ def _scanning(options: argparse.Namespace) -> int:
 
 
 def _file_names(names: list[str]) -> dict[str, str]:
-    """A file name for each record: its name with what file systems dislike replaced, and a number where two meet."""
+    """A file name for each record: unsafe characters are replaced, and equal names get a number."""
     files: dict[str, str] = {}
     taken: set[str] = set()
     for name in names:
         stem = re.sub(r"[^\w.-]+", "_", unicodedata.normalize("NFC", name)).lstrip(".") or "record"
-        stem = stem.encode()[:200].decode(errors="ignore")  # with number and ending, a file's name has up to 255 bytes
+        stem = stem.encode()[:200].decode(errors="ignore")  # with number and suffix, a file name has at most 255 bytes
         file, number = stem, 2
-        while (key := unicodedata.normalize("NFKC", file).casefold()) in taken:  # some file systems tell no cases apart
+        while (key := unicodedata.normalize("NFKC", file).casefold()) in taken:  # some file systems ignore case
             file, number = f"{stem}_{number}", number + 1
         taken.add(key)
         files[name] = file
@@ -310,7 +310,7 @@ def _models(options: argparse.Namespace) -> int:
 
 
 def _notebooks() -> list[Path]:
-    """The explorer and the tutorials: inside an installed package, or beside it in a clone."""
+    """Notebooks of the explorer and the tutorials, in an installed package or beside it in a clone."""
     result: list[Path] = []
     for name in ("notebooks", "tutorials"):
         installed, clone = _PACKAGE / "assets" / name, _PACKAGE.parent / name
@@ -323,7 +323,7 @@ def _lab(options: argparse.Namespace) -> int:
         raise RuntimeError("JupyterLab is not installed; install it with: pip install 'crossdna_interpret[lab]'")
     options.folder.mkdir(parents=True, exist_ok=True)
     for notebook in _notebooks():
-        if not (options.folder / notebook.name).exists():  # the user's own changes are never overwritten
+        if not (options.folder / notebook.name).exists():  # never overwrite the user's changes
             shutil.copyfile(notebook, options.folder / notebook.name)
     _say(f"The explorer and the tutorials are in {options.folder.resolve()}")
     if options.copy_only:

@@ -1,8 +1,8 @@
 """Batches in several threads.
 
-PyTorch shares out each operation over its threads, which then wait for one another at the end of it, thousands of times
-a second. Where other programs are busy, a thread that is not running keeps the others waiting each time. A batch to a
-thread waits once, at the end, and costs less on an idle machine, too.
+PyTorch splits each operation over its threads. They wait for each other after every operation, thousands of times a
+second. On a busy machine, one paused thread delays the others each time. With one batch for each thread, the threads
+wait only once, at the end. This is faster on an idle machine, too.
 """
 
 from __future__ import annotations
@@ -36,20 +36,21 @@ def for_each(
     *,
     threads: int | None = None,
 ) -> None:
-    """Compute something of each item in several threads, and receive each result in this one.
+    """Compute each item in one of several threads, and receive the results in this thread.
 
-    In those threads PyTorch computes with one thread each. When this returns nothing runs any more, also after an
-    error. Context variables are those of the caller. What PyTorch keeps for each thread, such as the mode of gradients,
-    autocast or a default device, is not.
+    In each of these threads, PyTorch uses a single thread. When this returns, all computation has ended, also after an
+    error. Context variables are those of the caller. Per-thread state of PyTorch is not: grad mode, autocast, default
+    device.
 
     Args:
-        items: taken one by one in this thread, each when a thread is free for it.
-        compute: of one item. It must be safe to call from several threads.
-        receive: called with an item and what was computed of it, in the order in which results are ready. What it
-            raises ends the work; what `compute` raises does so after what is ready has been received.
-        threads: at most so many; as many as PyTorch has if not given. With 1 everything is done in this thread.
+        items: items to compute. This thread takes the next one when a thread is free.
+        compute: function of one item. It must be thread-safe.
+        receive: called with an item and its result, in the order of completion. An error in it ends the work. After an
+            error in `compute`, finished results are received before the work ends.
+        threads: largest number of threads. The default is the number of PyTorch threads. With 1, this thread does all
+            the work.
     """
-    available = torch.get_num_threads()  # 1 where an item is computed itself
+    available = torch.get_num_threads()  # 1 inside another `for_each`
     threads = available if threads is None else min(threads, available)
     if threads <= 1:
         for item in items:
@@ -77,28 +78,28 @@ def for_each(
         for future in running:
             future.cancel()
         wait(running)
-        if not receiving:  # what is ready after an error or an interrupt is not lost
+        if not receiving:  # after an error or interrupt, keep the finished results
             for future, item in running.items():
                 if not future.cancelled() and future.exception() is None:
                     receive(item, future.result())
 
 
 def alone(compute: Callable[[], Result]) -> Result:
-    """Compute something with one thread of PyTorch. It must not depend on what PyTorch keeps for each thread."""
+    """Run `compute` with a single PyTorch thread. It must not depend on per-thread state of PyTorch."""
     if torch.get_num_threads() == 1:
         return compute()
     pool = _pool(torch.get_num_threads())
     future = pool.submit(contextvars.copy_context().run, compute)
     try:
         return future.result()
-    finally:  # also after an interrupt: nothing runs any more when this returns
+    finally:  # nothing may run after this returns, also after an interrupt
         future.cancel()
         wait([future])
 
 
 @contextmanager
 def spread_over_threads(allowed: bool) -> Iterator[None]:
-    """In the body, whether a model may compute parts of one forward pass in several threads, without gradients."""
+    """Context that sets whether a model may split a forward pass without gradients over several threads."""
     token = _spread.set(allowed)
     try:
         yield
@@ -107,9 +108,9 @@ def spread_over_threads(allowed: bool) -> Iterator[None]:
 
 
 def threads_to_spread_over() -> int:
-    """How many threads parts of a forward pass may be computed in; 1 where they must stay in this one.
+    """Number of threads over which a forward pass may be split, or 1 if it must stay in this thread.
 
-    Gradients, captured graphs, and what watches each operation, such as a counter of them, belong to a thread.
+    Gradients, graph capture and dispatch modes, such as an operation counter, are per thread.
     """
     watched = torch._C._len_torch_dispatch_stack() > 0 or torch.compiler.is_compiling()
     return 1 if torch.is_grad_enabled() or watched or not _spread.get() else torch.get_num_threads()
@@ -117,16 +118,16 @@ def threads_to_spread_over() -> int:
 
 def _pool(count: int) -> ThreadPoolExecutor:
     with _lock:
-        key = os.getpid(), count  # a forked process has no threads but the one that forked
+        key = os.getpid(), count  # a forked process has only the thread that forked
         if key not in _pools:
             _pools[key] = ThreadPoolExecutor(count, "crossdna", initializer=_compute_with_one_thread)
         return _pools[key]
 
 
 def _compute_with_one_thread() -> None:
-    """Let PyTorch use one thread in this one, and as many as before in those that others start later.
+    """Let PyTorch use a single thread in this thread, but not in threads that start later.
 
-    `torch.set_num_threads` sets both; setting the old number in a thread that then ends sets the second alone.
+    `torch.set_num_threads` sets both numbers. To restore the second one, a temporary thread sets the old number.
     """
     with _lock:
         before = torch.get_num_threads()

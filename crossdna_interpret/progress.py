@@ -1,4 +1,4 @@
-"""A progress bar that appears after two seconds in a terminal or notebook; or a callback in its place."""
+"""A progress bar that appears after two seconds in a terminal or notebook, or a callback instead."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _shown: ContextVar[bool] = ContextVar("shown", default=False)
 
 @contextmanager
 def progress_callback(listener: ProgressCallback) -> Iterator[None]:
-    """In the body, long work calls `listener` with its label, the units done and the total, and shows no bar.
+    """Context in which long work calls `listener` with its label, the units done and the total, and shows no bar.
 
-    An exception that the callback raises ends the work. This is how work is cancelled.
+    To cancel the work, raise an exception in the callback.
     """
     token = _listener.set(listener)
     try:
@@ -48,10 +48,10 @@ def _is_interactive() -> bool:
 
 @contextmanager
 def progress(total: int, label: str, unit: str) -> Iterator[tqdm]:
-    """A bar on stderr over `total` units: call its ``update(n)`` in the body.
+    """Context that yields a progress bar on stderr over `total` units. Call its ``update(n)`` in the body.
 
-    It stays silent for jobs under two seconds, inside another bar, and where stderr is neither a terminal nor a
-    notebook. Inside `progress_callback`, nothing is shown.
+    It is not shown for jobs under two seconds, inside another bar, outside terminals and notebooks, and inside
+    `progress_callback`.
     """
     listener = _listener.get()
     if listener is not None:
@@ -59,7 +59,7 @@ def progress(total: int, label: str, unit: str) -> Iterator[tqdm]:
             yield report
         return
     silent = _shown.get() or not _is_interactive()
-    # `miniters`: an update by nothing shows what else is new, such as what work inside of the body has come to.
+    # `miniters` 0: an update by 0 redraws the bar, for example to show the progress of work in the body.
     with tqdm(
         total=total, desc=label, unit=unit, delay=2, leave=False, disable=silent, file=sys.stderr, miniters=0
     ) as bar:

@@ -44,9 +44,12 @@ __all__ = ["write_report"]
 
 _Result = TypeVar("_Result", Attribution, Mutagenesis)
 _BASELINES = {"shuffle": "dinucleotide-shuffled sequences"}
-_PAGE_MARKS = ('<meta name="generator" content="crossdna_interpret">', "<title>CrossDNA report")  # the older second
+_PAGE_MARKS = (
+    '<meta name="generator" content="crossdna_interpret">',
+    "<title>CrossDNA report",
+)  # the second is of older versions
 _TABLE_MARK = "name\tposition\tref\talt\ttarget\tprediction\tdelta\tattribution"
-_MOST_TARGETS = 10  # whose attributions are computed for the table
+_MOST_TARGETS = 10  # largest number of targets in the table
 
 
 def write_report(
@@ -59,34 +62,37 @@ def write_report(
     descriptions: Mapping[str, str] | None = None,
     finished: Callable[[str], object] | None = None,
 ) -> tuple[Path, Path]:
-    """Explain sequences in one HTML file that needs nothing else, not even a network.
+    """Explain sequences in one self-contained HTML file, which needs no network.
 
-    Page and table are written while the work goes on, and also when it is interrupted, with the sequences that are
-    finished. An earlier report is replaced; any other file of these names is left alone, and is an error.
+    Page and table are written during the work, with the finished sequences. They are also complete for these after an
+    interruption. An earlier report is replaced. Another file with one of these names is an error.
 
     Args:
-        sequences: from name to sequence; names may hold any characters.
-        out: the HTML file to write. The table goes beside it, with the ending `.tsv` in the place of `.html` or `.htm`.
-        model: a model, a name or path for `load_model`, or None for the bundled one.
-        target: name or number of the target; may be left out when there is one.
-        loci: what is known of some of the sequences, by name; shown with them.
-        descriptions: a line about some of the sequences, by name; shown with them.
-        finished: called with the name of each sequence that is finished.
+        sequences: mapping from name to sequence. Names may have any characters.
+        out: the HTML file to write. The table is beside it, with `.tsv` instead of `.html` or `.htm`.
+        model: a model, a name or path for `load_model`, or None for the bundled model.
+        target: name or number of the target. Optional if the model has one target.
+        loci: information about some of the sequences, by name. It is shown with them.
+        descriptions: a line of text about some of the sequences, by name. It is shown with them.
+        finished: called with the name of each finished sequence.
 
     Returns:
-        Paths of the page and of the table, which has a row for each substitution and target: name, position (0-based),
-        ref, alt, target, prediction, delta; of the position attribution, attribution_forward and attribution_reverse,
-        for the target of the row; and outside_training, in what respect the sequence lies outside of what the model
-        was trained on. Without strand paths all attribution is forward, and attribution_reverse is empty. Of a model
-        with more than 10 targets, the table has the rows of `target` alone.
+        Paths of the page and the table. The table has a row for each substitution and target, with the columns:
+
+        - name, position (0-based), ref, alt, target, prediction, delta;
+        - attribution, attribution_forward and attribution_reverse of the position, for the target of the row;
+        - outside_training, the reason why the sequence is outside the training range of the model.
+
+        Without strand paths, all attribution is forward and attribution_reverse is empty. For a model with more than 10
+        targets, the table has only the rows of `target`.
 
     Raises:
-        ValueError, TypeError: no sequence, a bad one, a bad `out`, or an unknown model or target.
+        ValueError, TypeError: no sequence, an invalid sequence or `out`, or an unknown model or target.
         FileNotFoundError: the folder of `out` does not exist.
-        FileExistsError: `out`, or the table, would overwrite a file that is no report's.
-        PermissionError, OSError: `out` cannot be written.
-        MemoryError: a sequence too long for the memory at hand. Then sequences that are finished are on the page; in
-            all other cases nothing is written.
+        FileExistsError: `out` or the table exists and is not a report.
+        PermissionError, OSError: `out` is not writable.
+        MemoryError: a sequence is too long for the available memory. The page then has the finished sequences. After
+            any other of these errors nothing is written.
     """
     out = Path(out)
     if not isinstance(sequences, Mapping):
@@ -102,8 +108,8 @@ def write_report(
     resolved = resolve_model(model)
     index = resolve_target(resolved, target)
     both = [each for sequence in normal.values() for each in (sequence, reverse_complement(sequence))]
-    with shown_elsewhere():  # on the page and in the table
-        # Of all sequences before any of the long work: what cannot be done fails here.
+    with shown_elsewhere():  # page and table show the warnings
+        # Predict all sequences before the long work, so that impossible ones fail now.
         scores = predict(both, resolved)[:, index].astype(float)
         symmetric = {length: symmetric_targets(resolved, length)[index] for length in set(map(len, both))}
         sections: list[dict[str, Any]] = []
@@ -132,18 +138,18 @@ def write_report(
 
 
 class _Throttled:
-    """Does something after changes, at once or later, so that it takes a small share of the time; at the end for sure.
+    """Runs an action after changes, but not too often, so that it takes only a small part of the time.
 
-    The end is that of a ``with``, also by an error or an interruption.
+    The action also runs at the end of the ``with``, even after an error or an interruption.
     """
 
-    _SHARE = 0.1  # of the time, at most, in the long run
+    _SHARE = 0.1  # largest fraction of the time for the action
 
     def __init__(self, action: Callable[[], object]) -> None:
         self._action, self._pending, self._not_before = action, False, -math.inf
 
     def changed(self) -> None:
-        """Something is new."""
+        """Report a change."""
         self._pending = True
         if time.monotonic() >= self._not_before:
             self._act()
@@ -178,7 +184,7 @@ def _write(
 
 
 def _table_path(out: Path) -> Path:
-    """Where the table goes; an error where page or table may not be written."""
+    """Path of the table. Raises an error if page or table may not be written."""
     if out.suffix.lower() == ".tsv":
         raise ValueError(f"`out` is the page and must not end in .tsv, where its table would go, but got {out}.")
     if not out.name:
@@ -195,7 +201,7 @@ def _table_path(out: Path) -> Path:
 
 @contextmanager
 def _progress_behind(bar: Any, label: str) -> Iterator[None]:
-    """In the body, what an analysis has come to is shown behind a bar, which would hide the analysis's own."""
+    """Context that shows the progress of an analysis as text after `bar`. The analysis cannot show its own bar."""
 
     def show(analysis: str, done: int, total: int) -> None:
         bar.set_postfix_str(f"sequence {label}, {analysis} {done:,}/{total:,}", refresh=False)
@@ -207,7 +213,7 @@ def _progress_behind(bar: Any, label: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class _Explained:
-    """What has been computed of a sequence, for each target of the table; the one that is explained comes first."""
+    """Results of a sequence for each target of the table. The explained target is the first."""
 
     attributions: list[Attribution]
     mutagenesis: list[Mutagenesis]
@@ -237,7 +243,7 @@ def _explain(sequence: str, model: SequenceModel, index: int, step: Callable[[],
 
 
 def _of_target(result: Mutagenesis, at: int) -> Mutagenesis:
-    """A result of one target alone, given by its number."""
+    """A result of a single target, given by its index."""
     return replace(
         result,
         targets=result.targets[at : at + 1],
@@ -316,7 +322,7 @@ def _draw_substitutions(figure: Figure, mutagenesis: Mutagenesis) -> None:
 
 
 def _picture(draw: Callable[[Figure, _Result], None], result: _Result, width: float, height: float) -> str:
-    """A drawing as a data URL. It is an image of its own, so that ids inside one SVG cannot meet those of another."""
+    """A drawing as a data URL. As separate images, SVGs on one page cannot have conflicting ids."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasSVG(figure)
     draw(figure, result)

@@ -1,6 +1,6 @@
 """Correlations, means and their confidence intervals.
 
-scipy has both measures. The analyses do without it: it takes longer to import than they take, and sets warning filters.
+scipy has these functions, but its import takes longer than the analyses and sets warning filters.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 
 __all__ = ["correlation", "mean", "pearson", "ranks"]
 
-_NORMAL_95 = 1.959964  # a normal variable is within so many deviations in 95 % of all cases
+_NORMAL_95 = 1.959964  # standard deviations of the 95 % interval of a normal distribution
 
 
 def pearson(x: np.ndarray, y: np.ndarray) -> float:
@@ -22,7 +22,7 @@ def pearson(x: np.ndarray, y: np.ndarray) -> float:
 def correlation(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float]:
     """Pearson correlation of two (N,) arrays, with its 95 % interval by Fisher's transformation.
 
-    NaN where fewer than four pairs, or no variation, leave it open.
+    NaN for fewer than four pairs or without variation.
     """
     if len(x) < 4 or np.std(x) == 0 or np.std(y) == 0:
         return (math.nan,) * 3
@@ -32,9 +32,9 @@ def correlation(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float]:
 
 
 def mean(values: np.ndarray, *, seed: int = 0, draws: int = 2000) -> tuple[float, float, float]:
-    """Mean of those of (N,) values that are finite, with its 95 % interval from a bootstrap over them.
+    """Mean of the finite values of (N,), with its 95 % interval from a bootstrap.
 
-    NaN where there is none, or for the interval of one.
+    Without finite values all are NaN. For one value the interval is NaN.
     """
     values = values[np.isfinite(values)].astype(np.float64)
     if len(values) == 0:
@@ -47,7 +47,9 @@ def mean(values: np.ndarray, *, seed: int = 0, draws: int = 2000) -> tuple[float
 
 
 def ranks(values: np.ndarray) -> np.ndarray:
-    """(N,) ranks of (N,) values from 1 on, equal values with their mean rank: Pearson of these is Spearman's rho.
+    """Ranks (N,) of values (N,), from 1 on. Equal values get their mean rank.
+
+    The Pearson correlation of ranks is Spearman's rho.
 
     Example:
         >>> ranks(np.array([3.0, 1.0, 3.0, 2.0])).tolist()

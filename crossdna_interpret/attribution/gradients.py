@@ -74,48 +74,49 @@ def integrated_gradients(
     batch_size: int | None = None,
     rc_average: bool = False,
 ) -> Attribution | list[Attribution]:
-    """Share a prediction out over the bases by integrating gradients from baselines to the sequence.
+    """Attribute a prediction to the bases by integrating gradients from baselines to the sequence.
 
-    The line integral is taken along both strands' inputs at once (Sundararajan et al. 2017, arXiv 1703.01365). Each
-    line is cut into sections of four points (Gauss-Legendre quadrature). In each section the attributions must add up
-    to the change in prediction from its start to its end. The sections with the largest errors are halved. This stops
-    when the error of a baseline is at most `tolerance` of its change in prediction, or of the mean change of all
-    baselines if that is larger. The error is that of the sum, or the root of the summed squared errors of the sections
-    if that is larger.
-    Every baseline keeps N where the sequence has N, so N gets nothing. Sums over bases are what is checked: errors of
-    two bases that are opposite in the same section cancel. More `steps` tell.
+    The line integral runs along the inputs of both strands at once (Sundararajan et al. 2017, arXiv 1703.01365). Each
+    line is divided into sections of four points (Gauss-Legendre quadrature). In each section, the sum of the
+    attributions must be the change in prediction from its start to its end. The sections with the largest errors are
+    halved, until the error of each baseline is at most `tolerance` times its change in prediction. If the mean change
+    of all baselines is larger, it is used instead. The error is the error of the sum, or the root of the sum of squared
+    section errors if that is larger.
+
+    Every baseline has N where the sequence has N, so N gets 0. The check only uses sums over bases: opposite errors of
+    two bases in the same section cancel. Use more `steps` to detect them.
 
     Args:
         seq: one sequence of length L, or a list of them.
-        model: a model, a name or path for `load_model`, or None for the bundled one.
-        target: name or number of the target; may be left out when there is one.
-        baseline: "shuffle" (mean over several dinucleotide shuffles), "zeros" (no base at all), "uniform" (a quarter of
-            each base), or an array (L, 4) or (K, L, 4) of ACGT channels. "auto" is "shuffle", or "zeros" where tokens
-            stand for several bases, which allow no other. All dinucleotide shuffles have the first and the last base
-            of each stretch between Ns, so that these get exactly 0 from them.
+        model: a model, a name or path for `load_model`, or None for the bundled model.
+        target: name or number of the target. Optional if the model has one target.
+        baseline: "shuffle" (mean over several dinucleotide shuffles), "zeros" (no base), "uniform" (a quarter of each
+            base), or an array (L, 4) or (K, L, 4) of ACGT channels. "auto" is "shuffle", but "zeros" for models whose
+            tokens have several bases, because these allow no other baseline. Dinucleotide shuffles keep the first and
+            last base of each span between Ns, so these bases get exactly 0.
         shuffles: number of dinucleotide shuffles.
-        seed: of the shuffles. The global random state is neither read nor changed.
-        steps: quadrature points at first, of each baseline.
-        max_steps: quadrature points at most; as many as `steps` gives fixed quadrature. The certificate's `steps` are
-            those of the baseline that took most.
-        tolerance: relative completeness error that is good enough.
-        batch_size: points at once; chosen from the length if not given.
-        rc_average: whether to attribute the mean of the predictions for both orientations. The result then carries
-            each as its `orientations`, and what is between them as its `orientation_gap`.
+        seed: seed of the shuffles. The global random state is not used.
+        steps: initial number of quadrature points for each baseline.
+        max_steps: largest number of quadrature points. If it equals `steps`, the quadrature is fixed. The certificate
+            has the largest number that a baseline needed.
+        tolerance: largest accepted relative completeness error.
+        batch_size: points in a batch. By default it is chosen from the length.
+        rc_average: whether to attribute the mean of the predictions for both orientations. The result then has both in
+            `orientations` and their difference in `orientation_gap`.
 
     Returns:
-        Attribution with `forward` and `reverse` (L, 4) in the units of the target; a list for a list.
+        Attribution with `forward` and `reverse` (L, 4) in the units of the target. A list for a list of sequences.
 
     Raises:
-        ValueError, TypeError: a bad sequence, target, model, baseline or number.
-        MemoryError: a sequence too long for the memory at hand, with the estimate.
+        ValueError, TypeError: an invalid sequence, target, model, baseline or number.
+        MemoryError: a sequence is too long for the available memory. The message has the estimate.
 
     Warns:
-        CompletenessWarning: `max_steps` did not reach `tolerance` (the message gives the error that is left), or
-            rounding hides the change in prediction.
-        ShuffleWarning: the sequence has no other dinucleotide shuffle than itself, so that all is 0.
-        OutsideTrainingWarning: a sequence is unlike what the model was trained on.
-        UnstableModelWarning: the model gives one sequence different scores.
+        CompletenessWarning: `max_steps` was too small to reach `tolerance` (the message has the remaining error), or
+            the change in prediction is smaller than rounding errors.
+        ShuffleWarning: the only dinucleotide shuffle of the sequence is itself, so all attributions are 0.
+        OutsideTrainingWarning: a sequence is unlike the training data of the model.
+        UnstableModelWarning: the model scores the same sequence differently in different calls.
 
     Example:
         >>> a = integrated_gradients("ACGTACGTAC", baseline="uniform")
@@ -163,28 +164,28 @@ def input_gradient(
 def input_gradient(
     seq: str | Sequence[str], model: ModelLike = None, *, target: str | int | None = None, rc_average: bool = False
 ) -> Attribution | list[Attribution]:
-    """Attribute by the gradient at the sequence itself: one pass, and as far as a straight line goes.
+    """Attribute a prediction by the gradient at the sequence itself. This needs one pass and is a linear approximation.
 
-    The value of a base is its gradient less the mean over the four bases, since a one-hot input cannot move in the
-    direction of all four (Majdandzic et al. 2023, Genome Biology 24:109). Nothing is integrated, so values need not add
-    up to a change of the prediction: `baseline_prediction` is where a line of this slope would begin.
+    The value of a base is its gradient minus the mean gradient of the four bases, because the four channels of a
+    one-hot input always sum to 1 (Majdandzic et al. 2023, Genome Biology 24:109). The values need not sum to a change
+    in prediction. `baseline_prediction` is the prediction minus their sum.
 
     Args:
         seq: one sequence of length L, or a list of them.
-        model: a model, a name or path for `load_model`, or None for the bundled one.
-        target: name or number of the target; may be left out when there is one.
-        rc_average: whether to attribute the mean of the predictions for both orientations; see `integrated_gradients`.
+        model: a model, a name or path for `load_model`, or None for the bundled model.
+        target: name or number of the target. Optional if the model has one target.
+        rc_average: whether to attribute the mean of the predictions for both orientations. See `integrated_gradients`.
 
     Returns:
         Attribution with `forward` and `reverse` (L, 4), nonzero at the sequence's own bases; a list for a list.
 
     Raises:
-        ValueError, TypeError: a bad sequence, target or model.
-        MemoryError: a sequence too long for the memory at hand, with the estimate.
+        ValueError, TypeError: an invalid sequence, target or model.
+        MemoryError: a sequence is too long for the available memory. The message has the estimate.
 
     Warns:
-        OutsideTrainingWarning: a sequence is unlike what the model was trained on.
-        UnstableModelWarning: the model gives one sequence different scores.
+        OutsideTrainingWarning: a sequence is unlike the training data of the model.
+        UnstableModelWarning: the model scores the same sequence differently in different calls.
 
     Example:
         >>> a = input_gradient("ACGTACGTAC")
@@ -195,7 +196,7 @@ def input_gradient(
     index = resolve_target(resolved, target)
     sequences = alphabet.normalize_many(seq, name="seq")
     warn_outside_training(resolved, sequences, level_of_caller())
-    for sequence in sequences:  # all of them before any work
+    for sequence in sequences:  # check all before any work
         require_memory(resolved, 1, len(sequence), gradients=True)
     with evaluation_mode(resolved) as evaluated:
         models = (evaluated, ReverseComplemented(evaluated)) if rc_average else (evaluated,)
@@ -233,7 +234,7 @@ def _slope(model: SequenceModel, target: int, sequence: str, checks: dict[str, f
 
 
 def _baselines(sequence: str, baseline: Baseline, shuffles: int, seed: int) -> tuple[np.ndarray, str]:
-    """Channels (K, 5, L) float64 to start from, with N wherever the sequence has N, and a label."""
+    """Baselines (K, 5, L) float64, with N where the sequence has N, and a label."""
     own = alphabet.one_hot(alphabet.encode(sequence), np.float64)
     length = len(sequence)
     if isinstance(baseline, np.ndarray):

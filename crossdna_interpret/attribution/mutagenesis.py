@@ -64,32 +64,32 @@ def ism(
 ) -> Mutagenesis | list[Mutagenesis]:
     """Predict every single-base substitution in a window of a sequence.
 
-    Scored by the edit engine (see `score_edits`): exactly, and for a CrossDNA without computing again what the edited
-    sequences share. Memory grows with the batch, not with the number of edits. N is kept where it is not the position
-    under edit, and never mutated to.
+    `score_edits` computes the scores. They are exact, and CrossDNA models reuse what the edited sequences share. Memory
+    depends on the batch size, not on the number of edits. An N in the sequence can be substituted, but no base is
+    changed to N.
 
     Args:
         seq: one sequence of length L, or a list of them.
-        model: a model, a name or path for `load_model`, or None for the bundled one.
-        target: name or number of the target that `delta` and `importance` are about; may be left out when there is one.
-        start, end: window, 0-based half-open; all positions by default.
-        batch_size: edits at once; chosen from memory, and by trying, if not given.
-        compile: whether to compute on compiled kernels: "auto", or True or False to insist; see `score_edits`.
-        cache: a folder in which scores are kept as they come, for the same call after an interruption.
-        rc_average: whether to give the mean over both orientations; see `score_edits`.
+        model: a model, a name or path for `load_model`, or None for the bundled model.
+        target: name or number of the target that `delta` and `importance` are about; optional if the model has one.
+        start, end: window, 0-based half-open. The default is the whole sequence.
+        batch_size: edits in a batch. By default it is chosen from the available memory and from timings.
+        compile: whether to use compiled kernels: "auto", True or False. See `score_edits`.
+        cache: a folder where scores are saved, so that the same call can continue after an interruption.
+        rc_average: whether to average over both orientations. See `score_edits`.
 
     Returns:
-        Mutagenesis with `predictions` (L', 4, T) in the units of the targets; a list for a list.
+        Mutagenesis with `predictions` (L', 4, T) in the units of the targets. A list for a list of sequences.
 
     Raises:
-        ValueError, TypeError: a bad sequence (an entry of a list is named), window, target or model.
-        MemoryError: a sequence too long for the memory at hand, with the estimate.
-        RuntimeError: `compile=True` where that cannot be done; the message says why.
+        ValueError, TypeError: an invalid sequence (the message has its index in a list), window, target or model.
+        MemoryError: a sequence is too long for the available memory. The message has the estimate.
+        RuntimeError: `compile=True`, but compilation is impossible. The message says why.
 
     Warns:
-        OutsideTrainingWarning: a sequence is unlike what the model was trained on.
-        UnstableModelWarning: the model gives one sequence different scores.
-        ReuseWarning: the fast path was off, and everything was scored again by whole passes.
+        OutsideTrainingWarning: a sequence is unlike the training data of the model.
+        UnstableModelWarning: the model scores the same sequence differently in different calls.
+        ReuseWarning: scores with reuse were too inexact, so all edits were scored again by full passes.
         CacheWarning: `cache` has no effect, because a part of the model cannot be hashed.
 
     Example:
@@ -102,7 +102,7 @@ def ism(
     sequences = alphabet.normalize_many(seq, name="seq")
     windows = [window(len(sequence), start, end) for sequence in sequences]
     warn_outside_training(resolved, sequences, level_of_caller())
-    for sequence, (first, stop) in zip(sequences, windows, strict=True):  # all of them before any work
+    for sequence, (first, stop) in zip(sequences, windows, strict=True):  # check all before any work
         size = resolve_batch_size(resolved, len(sequence), batch_size)
         require_memory(resolved, min(size, 4 * (stop - first)), len(sequence))
     models = (resolved, ReverseComplemented(resolved)) if rc_average else (resolved,)

@@ -36,31 +36,31 @@ def pairwise_ism(
     cache: str | Path | None = None,
     rc_average: bool = False,
 ) -> PairwiseMutagenesis:
-    """Predict pairs of substitutions, in all combinations of bases, and what they do beyond the two alone.
+    """Predict pairs of substitutions, with all combinations of bases, and compute their interactions.
 
-    The interaction of substitutions a and b is f(ab) - f(a) - f(b) + f(0): zero where their effects add up, of the sign
-    of the effects where together they do more, and of the other sign where one makes the other superfluous.
+    The interaction of substitutions a and b is f(ab) - f(a) - f(b) + f(0). It is zero if their effects are additive. It
+    has the sign of the effects if they amplify each other, and the opposite sign if they are redundant.
 
     Args:
         seq: one sequence of length L.
-        model: a model, a name or path for `load_model`, or None for the bundled one.
-        positions: 0-based; every pair of them is made.
-        regions: two windows ((start, end), (start, end)), 0-based half-open; every position of one is paired with every
-            position of the other. Give either this or `positions`.
-        target: name or number of the target that `interaction` is about; may be left out when there is one.
+        model: a model, a name or path for `load_model`, or None for the bundled model.
+        positions: 0-based positions. All pairs of them are scored.
+        regions: two windows ((start, end), (start, end)), 0-based half-open. Every position of one is paired with every
+            position of the other. Use either `regions` or `positions`.
+        target: name or number of the target that `interaction` is about; optional if the model has one.
         batch_size, compile, cache, rc_average: as in `score_edits`.
 
     Returns:
         PairwiseMutagenesis with `interaction` (P, 4, 4) for P pairs, and `strongest` (P,).
 
     Raises:
-        ValueError, TypeError: a bad sequence, positions, regions, target, model or option.
-        MemoryError: a sequence too long for the memory at hand, with the estimate.
+        ValueError, TypeError: an invalid sequence, positions, regions, target, model or option.
+        MemoryError: a sequence is too long for the available memory. The message has the estimate.
 
     Warns:
-        OutsideTrainingWarning: the sequence is unlike what the model was trained on.
-        UnstableModelWarning: the model gives one sequence different scores.
-        ReuseWarning: the fast path was off, and everything was scored again by whole passes.
+        OutsideTrainingWarning: the sequence is unlike the training data of the model.
+        UnstableModelWarning: the model scores the same sequence differently in different calls.
+        ReuseWarning: scores with reuse were too inexact, so all edits were scored again by full passes.
         CacheWarning: `cache` has no effect, because a part of the model cannot be hashed.
 
     Example:
@@ -104,7 +104,7 @@ def _mutate(sequence: str, pairs: np.ndarray, model: SequenceModel, target: int,
     singles[np.searchsorted(taking_part, places), bases] = run.predictions[: len(alone)]
     indexed = np.searchsorted(taking_part, pairs)
     predictions = np.broadcast_to(run.reference, (len(pairs), 4, 4, len(run.reference))).copy()
-    # Where one of the two bases is the sequence's own, the other acts alone.
+    # If one of the two bases is that of the sequence, the pair is a single substitution of the other.
     (first, second), (own_first, own_second) = indexed.T, ids[pairs].T
     known = np.flatnonzero(own_first != alphabet.N_ID)
     predictions[known, own_first[known]] = singles[second[known]]
@@ -129,7 +129,7 @@ def _mutate(sequence: str, pairs: np.ndarray, model: SequenceModel, target: int,
 def _pairs(
     length: int, positions: Sequence[int] | None, regions: tuple[tuple[int, int], tuple[int, int]] | None
 ) -> np.ndarray:
-    """(P, 2) positions, the smaller first, each pair once, in ascending order."""
+    """Pairs (P, 2) of positions, each once, sorted, with the smaller position first."""
     if (positions is None) == (regions is None):
         raise ValueError("Give either `positions` or `regions`, and not both.")
     if positions is not None:

@@ -1,4 +1,4 @@
-"""The integral of a gradient along straight lines, in sections that are halved until each adds up."""
+"""Integrals of a gradient along straight lines, by adaptive quadrature: sections with a large error are halved."""
 
 from __future__ import annotations
 
@@ -25,30 +25,30 @@ from crossdna_interpret.scoring.provenance import certify
 
 __all__ = ["PathIntegral", "path_values"]
 
-_POINTS = 4  # of a section, by Gauss-Legendre quadrature: exact for polynomials of up to degree 7
-_WORTH_SHARING = 16  # points to compute in two batches rather than one, for two threads
-_ROUNDINGS = 8  # of a score, in units of the last place, that a forward pass may be off by
+_POINTS = 4  # in a section. Gauss-Legendre quadrature is then exact for polynomials of up to degree 7
+_WORTH_SHARING = 16  # points from which two batches in two threads are faster than one batch
+_ROUNDINGS = 8  # assumed rounding error of a score, in units in the last place
 
 
 @dataclass(eq=False)
 class _Section:
-    """A part of a line, from one share of its length to another, and what the bases contribute there."""
+    """A section of a line, from `start` to `end` as fractions of its length, with the contributions of the bases."""
 
     start: float
     end: float
     points: int
     start_score: float
     end_score: float
-    values: Tensor | None = None  # (P, ...) by path, once they are computed
-    excess: float = math.inf  # by how much they come to more than the change of the score; below 0 if to less
+    values: Tensor | None = None  # (P, ...) by path, or None before they are computed
+    excess: float = math.inf  # sum of the values minus the change of the score
 
     def set_values(self, values: Tensor) -> None:
-        """Take up the contributions."""
+        """Set the contributions and the excess."""
         self.values = values
         self.excess = float(values.sum(dtype=torch.float64)) - (self.end_score - self.start_score)
 
     def halves(self, middle_score: float) -> list[_Section]:
-        """Two sections in place of this one, without contributions so far."""
+        """Split into two sections, without contributions yet."""
         middle = (self.start + self.end) / 2
         return [
             _Section(self.start, middle, self.points, self.start_score, middle_score),
@@ -60,9 +60,9 @@ class _Line:
     """The straight line from one baseline to the sequence.
 
     Args:
-        baseline_score, score: at its start and at its end.
-        scale: what an error is compared with.
-        relative_rounding: what rounding alone makes of a difference of two scores, as a share of the larger.
+        baseline_score, score: scores at the start and the end.
+        scale: reference value for relative errors.
+        relative_rounding: rounding error of a difference of two scores, as a fraction of the larger score.
     """
 
     def __init__(self, baseline_score: float, score: float, scale: float, relative_rounding: float) -> None:
@@ -70,7 +70,7 @@ class _Line:
         self.relative_rounding = relative_rounding
         self.rounding = relative_rounding * max(abs(score), abs(baseline_score))
         self.sections: list[_Section] = []
-        self.total: Tensor | None = None  # (P, ...) float64, of all sections
+        self.total: Tensor | None = None  # (P, ...) float64, sum over sections
         self.largest_change = math.inf  # the largest change of a value in the last round
 
     @property
@@ -79,12 +79,15 @@ class _Line:
 
     @property
     def incompleteness(self) -> float:
-        """How far the contributions are from adding up to the change of the score."""
+        """Absolute difference between the sum of the contributions and the change of the score."""
         return abs(float(self.values.sum()) - (self.score - self.baseline_score))
 
     @property
     def error(self) -> float:
-        """The same, or what the errors of the sections come to, of which some cancel by chance, if that is more."""
+        """The larger of `incompleteness` and the root sum of squares of the section errors.
+
+        The second term is needed because section errors can cancel by chance in the sum.
+        """
         beyond_rounding = [max(0.0, abs(section.excess) - self.rounding) for section in self.sections]
         return max(self.incompleteness, math.hypot(*beyond_rounding))
 
@@ -96,11 +99,11 @@ class _Line:
 
     @property
     def attributed(self) -> float:
-        """The sum of all values without their signs."""
+        """Sum of the absolute values."""
         return float(self.values.abs().sum())
 
     def relative(self, error: float) -> float:
-        """An error as a share of the scale, or of the values where scores do not change; 0 where there is neither."""
+        """Error relative to the scale, or to the values if the scale is 0. It is 0 if both are 0."""
         scale = self.scale or self.attributed
         return error / scale if scale else 0.0
 
@@ -108,29 +111,29 @@ class _Line:
         """Sum up the sections."""
         self.sections.sort(key=lambda section: section.start)
         largest = max(max(abs(each.start_score), abs(each.end_score)) for each in self.sections)
-        self.rounding = max(self.rounding, self.relative_rounding * largest)  # scores may be larger on the way
+        self.rounding = max(self.rounding, self.relative_rounding * largest)  # scores inside the line may be larger
         total = torch.stack([each.values for each in self.sections if each.values is not None])
         before, self.total = self.total, total.sum(0, dtype=torch.float64)
         self.largest_change = math.inf if before is None else float((self.total - before).abs().max())
 
     def is_hidden(self, tolerance: float) -> bool:
-        """Whether rounding hides the change, so that completeness cannot be judged."""
+        """Whether the change is smaller than rounding errors, so that completeness cannot be checked."""
         return self.attributed > 0 and self.rounding > tolerance * max(self.scale, self.attributed)
 
     def is_incomplete(self, tolerance: float) -> bool:
-        """Whether the values are known not to add up to the change."""
-        # Where all cancels, the values themselves are what an error is compared with.
+        """Whether the sum of the values clearly differs from the change of the score."""
+        # If the values cancel to almost zero, compare the error with their absolute sum.
         scale = self.attributed if self.rounding >= tolerance * self.scale else self.scale
         return not self.is_hidden(tolerance) and self.error > max(tolerance * scale, self.rounding)
 
     def sections_to_halve(self, tolerance: float, max_steps: int) -> list[_Section]:
-        """Sections to halve: those that are furthest off; none where all is well, or no more points are allowed."""
+        """Sections with the largest errors. Empty if the error is small enough or no more points are allowed."""
         allowed = tolerance * self.scale
         if self.rounding < allowed:
             if self.error <= allowed:
                 return []
         elif not self.attributed or self.largest_change <= tolerance * float(self.values.abs().max()):
-            return []  # rounding hides the change, and each value has settled
+            return []  # rounding hides the change, and all values have converged
         chosen: list[_Section] = []
         points = self.points
         rest = sorted(self.sections, key=lambda section: -abs(section.excess))
@@ -144,24 +147,24 @@ class _Line:
 
 
 def path_values(leaf: Leaf, values: np.ndarray, dtype: type[np.floating]) -> tuple[np.ndarray, np.ndarray]:
-    """Values (L, 4) of the forward and of the reverse strand, of values (P, ...) by path; one path is the forward."""
+    """Values (L, 4) of the forward and the reverse strand, from values (P, ...). A single path counts as forward."""
     by_path = leaf.by_base(values).astype(dtype)
     return by_path[0], by_path[1] if len(by_path) == 2 else np.zeros_like(by_path[0])
 
 
 class PathIntegral:
-    """The straight lines from K baselines to one sequence, for one target of one model.
+    """Integrals along the straight lines from K baselines to one sequence, for one target of one model.
 
-    Lines are cut into sections. What the bases contribute in a section must add up to the change of the score from its
-    start to its end, which two forward passes tell. Where it does not the section is halved, so that points gather
-    where the gradient changes quickly.
+    Lines are divided into sections. The contributions of the bases in a section must sum to the change of the score
+    from its start to its end, which needs two forward passes. Sections that fail this check are halved. So there are
+    more points where the gradient changes quickly.
 
     Args:
-        model: in evaluation mode.
-        target: number of the target.
-        sequence: of length L.
+        model: a model in evaluation mode.
+        target: index of the target.
+        sequence: a sequence of length L.
         baselines: (K, 5, L) float64.
-        batch: points to compute at once, at most.
+        batch: largest number of points in a batch.
     """
 
     def __init__(self, model: SequenceModel, target: int, sequence: str, baselines: np.ndarray, batch: int) -> None:
@@ -173,14 +176,13 @@ class PathIntegral:
         self.step = self.end - self.start
         count = len(self.start)
         scores = self._scores([*((number, 0.0) for number in range(count)), (0, 1.0)])
-        # A baseline that is the sequence has its score, without what rounding makes of it in another batch.
+        # A baseline equal to the sequence must have exactly the same score. Batches can differ by rounding.
         same = (self.step == 0).flatten(1).all(1).cpu().numpy()
         self.score = float(scores[-1])
         self.baseline_scores = np.where(same, self.score, scores[:-1])
         change = np.abs(self.score - self.baseline_scores)
-        # A change near zero by cancellation has no relative error of its own: the typical change is the scale then.
+        # If a change is almost zero by cancellation, its own relative error means nothing. Use the mean change.
         scale = np.maximum(change, change.mean())
-        # Relative to the scores, whatever their size.
         rounding = _ROUNDINGS * rounding_unit(model.dtype)
         self.lines = [
             _Line(float(self.baseline_scores[number]), self.score, float(scale[number]), rounding)
@@ -190,14 +192,14 @@ class PathIntegral:
     def attribution(
         self, steps: int, max_steps: int, tolerance: float, settings: dict[str, Any], checks: dict[str, float]
     ) -> Attribution:
-        """Refine each baseline until it is complete, and average.
+        """Refine each baseline until it is complete, then average.
 
         Args:
-            steps: points of each baseline at first.
-            max_steps: points of a baseline at most.
-            tolerance: relative error that is good enough.
-            settings: for the certificate, with the label of the baselines.
-            checks: for the certificate.
+            steps: initial points of each baseline.
+            max_steps: largest number of points of a baseline.
+            tolerance: largest accepted relative error.
+            settings: settings for the certificate, with the label of the baselines.
+            checks: checks for the certificate.
 
         Warns:
             CompletenessWarning: `tolerance` was not reached, or rounding hides the change.
@@ -230,7 +232,7 @@ class PathIntegral:
         )
 
     def _cut(self, steps: int) -> None:
-        """Cut each line into sections of equal length, with `steps` points altogether, and integrate."""
+        """Divide each line into sections of equal length, with `steps` points in total, and integrate."""
         count = math.ceil(steps / _POINTS)
         points = [steps // count + (number < steps % count) for number in range(count)]
         shares = [number / count for number in range(count + 1)]
@@ -259,7 +261,7 @@ class PathIntegral:
             line.add_up()
 
     def _scores(self, at: list[tuple[int, float]]) -> np.ndarray:
-        """Scores (n,), float64, at n points: the number of a line, and a share of its length."""
+        """Scores (n,), float64, at n points: (index of a line, fraction of its length)."""
         scores = np.zeros(len(at))
 
         def scores_of(first: int) -> Tensor:
@@ -274,7 +276,7 @@ class PathIntegral:
         return scores
 
     def _points(self, at: Sequence[tuple[int, float]]) -> Tensor:
-        """(n, ...) at n places of the lines; at the whole length it is exactly the sequence."""
+        """Points (n, ...) at n places of the lines. At fraction 1 the point is exactly the sequence."""
         numbers = torch.tensor([number for number, _ in at], device="cpu")
         shares = torch.tensor([share for _, share in at], dtype=torch.float64, device="cpu")
         shares = shares.to(self.start).reshape(-1, *[1] * self.end.ndim)
@@ -282,7 +284,7 @@ class PathIntegral:
         return torch.where(shares == 1, self.end, between)
 
     def _integrate(self, sections: list[tuple[int, _Section]]) -> None:
-        """Compute what the bases contribute in sections of numbered lines."""
+        """Compute the contributions in sections, each with the index of its line."""
         at: list[tuple[int, float]] = []
         weights: list[float] = []
         rows: list[int] = []
@@ -306,7 +308,7 @@ class PathIntegral:
             return self.leaf.gradients(self._points(at[first : first + size]), self.target).double().cpu()
 
         def add(first: int, gradients: Tensor) -> None:
-            """In the order of the points, so that a sum does not depend on which thread was faster."""
+            """Add in the order of the points, so that the sum does not depend on thread timing."""
             nonlocal added
             waiting[first] = gradients
             while added in waiting:
@@ -324,7 +326,7 @@ class PathIntegral:
             section.set_values((total * self.step[number].double().cpu()).to(self.model.dtype))
 
     def _warn(self, steps: int, tolerance: float) -> None:
-        """Of baselines whose values do not add up, or of those where that cannot be judged."""
+        """Warn of incomplete baselines, or of baselines whose completeness cannot be checked."""
         incomplete = [line for line in self.lines if line.is_incomplete(tolerance)]
         hidden = [line for line in self.lines if line.is_hidden(tolerance)]
         if incomplete:

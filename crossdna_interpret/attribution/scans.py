@@ -29,29 +29,28 @@ def deletion_scan(
     cache: str | Path | None = None,
     rc_average: bool = False,
 ) -> EditScan:
-    """Predict the deletion of `width` bases at every place of a sequence.
+    """Predict the deletion of `width` bases at every position of a sequence.
 
     Args:
         seq: one sequence of length L.
-        model: a model, a name or path for `load_model`, or None for the bundled one.
-        width: bases that each deletion takes out.
-        target: name or number of the target that `delta` is about; may be left out when there is one.
-        start, end: window in which the deletions lie, 0-based half-open; the whole sequence by default.
-        step: positions from one deletion to the next.
-        flanks, batch_size, compile, cache, rc_average: as in `score_edits`. Without flanks the shortened sequence is
-            scored.
+        model: a model, a name or path for `load_model`, or None for the bundled model.
+        width: length of each deletion in bases.
+        target: name or number of the target that `delta` is about; optional if the model has one.
+        start, end: window of the deletions, 0-based half-open. The default is the whole sequence.
+        step: distance between the starts of successive deletions, in bases.
+        flanks, batch_size, compile, cache, rc_average: as in `score_edits`. Without flanks, the sequence gets shorter.
 
     Returns:
         EditScan with `positions` (n,), `predictions` (n, T) and `delta` (n,).
 
     Raises:
-        ValueError, TypeError: a bad sequence, window, width, step, target, model or option.
-        MemoryError: a sequence too long for the memory at hand, with the estimate.
+        ValueError, TypeError: an invalid sequence, window, width, step, target, model or option.
+        MemoryError: a sequence is too long for the available memory. The message has the estimate.
 
     Warns:
-        OutsideTrainingWarning: the sequence is unlike what the model was trained on.
-        UnstableModelWarning: the model gives one sequence different scores.
-        ReuseWarning: the fast path was off, and everything was scored again by whole passes.
+        OutsideTrainingWarning: the sequence is unlike the training data of the model.
+        UnstableModelWarning: the model scores the same sequence differently in different calls.
+        ReuseWarning: scores with reuse were too inexact, so all edits were scored again by full passes.
         CacheWarning: `cache` has no effect, because a part of the model cannot be hashed.
 
     Example:
@@ -94,26 +93,25 @@ def insertion_scan(
 
     Args:
         seq: one sequence of length L.
-        model: a model, a name or path for `load_model`, or None for the bundled one.
-        insert: what is put in, such as a motif.
-        target: name or number of the target that `delta` is about; may be left out when there is one.
-        start, end: places, 0-based: the insertion comes before base `start`, ..., before base `end` (or, where `end` is
-            the length, after the last base). All by default.
-        step: positions from one insertion to the next.
-        flanks, batch_size, compile, cache, rc_average: as in `score_edits`. Without flanks the lengthened sequence is
-            scored.
+        model: a model, a name or path for `load_model`, or None for the bundled model.
+        insert: the string to insert, such as a motif.
+        target: name or number of the target that `delta` is about; optional if the model has one.
+        start, end: positions, 0-based: the insertions are before base `start`, ..., before base `end`. If `end` is the
+            length, the last one is after the last base. The default is all positions.
+        step: distance between successive insertions, in bases.
+        flanks, batch_size, compile, cache, rc_average: as in `score_edits`. Without flanks, the sequence gets longer.
 
     Returns:
         EditScan with `positions` (n,), `predictions` (n, T) and `delta` (n,).
 
     Raises:
-        ValueError, TypeError: a bad sequence, window, string, step, target, model or option.
-        MemoryError: a sequence too long for the memory at hand, with the estimate.
+        ValueError, TypeError: an invalid sequence, window, string, step, target, model or option.
+        MemoryError: a sequence is too long for the available memory. The message has the estimate.
 
     Warns:
-        OutsideTrainingWarning: the sequence is unlike what the model was trained on.
-        UnstableModelWarning: the model gives one sequence different scores.
-        ReuseWarning: the fast path was off, and everything was scored again by whole passes.
+        OutsideTrainingWarning: the sequence is unlike the training data of the model.
+        UnstableModelWarning: the model scores the same sequence differently in different calls.
+        ReuseWarning: scores with reuse were too inexact, so all edits were scored again by full passes.
         CacheWarning: `cache` has no effect, because a part of the model cannot be hashed.
 
     Example:

@@ -1,4 +1,4 @@
-"""Bases, their ids and one-hot channels, and parsing of sequences. numpy only.
+"""Bases, their ids and one-hot channels, and parsing of sequences. Needs only numpy.
 
 Ids and one-hot channels follow the published CrossDNA alphabet: A=0, C=1, G=2, T=3, N=4.
 """
@@ -34,19 +34,19 @@ _BYTE_OF_ID = np.frombuffer(ALPHABET.encode(), dtype=np.uint8)
 
 
 def normalize(seq: object, *, name: str = "seq") -> str:
-    """Upper-case a DNA or RNA string, with U read as T, and refuse anything but A, C, G, T and N.
+    """Convert a DNA or RNA string to upper case, with U as T, and check that it has only A, C, G, T and N.
 
     Args:
         seq: sequence as the user typed it, length L >= 1: a string (also numpy's), or a sequence object of Biopython,
             pyfaidx, dnaio or scikit-bio.
-        name: how to call the argument in an error.
+        name: name of the argument for errors.
 
     Returns:
         The same sequence over ``ACGTN``, length L.
 
     Raises:
         TypeError: `seq` is not one sequence.
-        ValueError: `seq` is empty, or holds another character; the message gives it and its 0-based position.
+        ValueError: `seq` is empty or has another character. The message has the character and its 0-based position.
 
     Example:
         >>> normalize("acguN")
@@ -56,7 +56,7 @@ def normalize(seq: object, *, name: str = "seq") -> str:
     if not text:
         raise ValueError(f"`{name}` must hold at least one base, but it is empty.")
     upper = text.translate(_ACCEPTED)
-    if upper.strip(ALPHABET):  # cheap: strips valid ends; the exact place is only looked up when something is left
+    if upper.strip(ALPHABET):  # fast check. The exact position is searched only if it fails
         position = next((i for i, base in enumerate(upper) if base not in ALPHABET), None)
         if position is not None:
             raise ValueError(
@@ -67,19 +67,20 @@ def normalize(seq: object, *, name: str = "seq") -> str:
 
 
 def normalize_many(seqs: object, *, name: str = "seqs") -> list[str]:
-    """Normalise one sequence or several; an error names the entry it is about, as in ``seqs[3]``.
+    """Normalise one or several sequences. Errors name the entry, such as ``seqs[3]``.
 
     Args:
-        seqs: one sequence as for `normalize`, or several of any lengths: a list, a Series, a numpy array of one axis, a
-            generator.
-        name: how to call the argument in an error.
+        seqs: one sequence as for `normalize`, or several of any length: a list, a Series, a numpy array of one axis, or
+            a generator.
+        name: name of the argument for errors.
 
     Returns:
         N strings over ``ACGTN``.
 
     Raises:
-        TypeError: neither a sequence nor several. A mapping has names too, and a set no order: both are refused.
-        ValueError: no sequence at all, or one that `normalize` refuses.
+        TypeError: not a sequence and not a list. Mappings are refused because they have names, sets because they have
+            no order.
+        ValueError: the list is empty or has an invalid sequence.
 
     Example:
         >>> normalize_many(["ac", "gu"])
@@ -106,7 +107,7 @@ def normalize_many(seqs: object, *, name: str = "seqs") -> list[str]:
     return result
 
 
-# Classes whose objects are one sequence, though they can be iterated over; by name, so that nothing is imported.
+# Iterable classes whose objects are one sequence. They are compared by name, so that nothing is imported.
 _SEQUENCE_CLASSES = {
     "Bio.Seq": ("_SeqAbstractBaseClass", "Seq", "MutableSeq"),
     "Bio.SeqRecord": ("SeqRecord",),
@@ -145,7 +146,7 @@ def _text(seq: object, name: str) -> str:
     held = next((getattr(seq, name) for name in ("seq", "sequence") if getattr(seq, name, None) is not None), seq)
     try:
         return str(held)
-    except Exception as error:  # such as of a sequence of which only the length is known
+    except Exception as error:  # for example a sequence object with a length but without content
         raise ValueError(f"`{name}` is a {type(seq).__name__} whose bases cannot be read: {error}") from error
 
 
@@ -160,7 +161,7 @@ def encode(seq: str) -> np.ndarray:
 
 
 def decode(ids: np.ndarray | Sequence[int]) -> str:
-    """The string of an (L,) array of ids; the inverse of `encode`.
+    """Convert ids (L,) to a string. This is the inverse of `encode`.
 
     Example:
         >>> decode([0, 1, 2, 3, 4])
@@ -170,7 +171,7 @@ def decode(ids: np.ndarray | Sequence[int]) -> str:
 
 
 def complement_ids(ids: np.ndarray) -> np.ndarray:
-    """Watson-Crick complement of ids of any shape (A<->T, C<->G, N stays); order is kept.
+    """Watson-Crick complement of ids of any shape (A<->T, C<->G, N<->N), in the same order.
 
     Example:
         >>> complement_ids(np.array([0, 1, 4])).tolist()

@@ -1,6 +1,6 @@
-"""Edits of a sequence, with or without flanks that keep its length. numpy only.
+"""Edits of a sequence, with or without flanks that keep its length. Needs only numpy.
 
-All positions are 0-based half-open, in coordinates of the sequence that is edited.
+All positions are 0-based half-open, in coordinates of the sequence before the edit.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ def _integer(name: str, value: object) -> int:
 
 
 def window(length: int, start: int, end: int | None) -> tuple[int, int]:
-    """A part of a sequence, 0-based half-open; to its end if `end` is None.
+    """Check a window (start, end) of a sequence, 0-based half-open. `end` None means the end of the sequence.
 
     Raises:
-        TypeError, ValueError: no integers, an empty part, or one that lies outside.
+        TypeError, ValueError: not integers, an empty window, or a window outside the sequence.
     """
     first, stop = _integer("start", start), _integer("end", length if end is None else end)
     if not 0 <= first < stop <= length:
@@ -41,11 +41,11 @@ class Edit:
     """``seq[start:end]`` replaced by `string`: a substitution, a deletion, an insertion, or several changes at once.
 
     Attributes:
-        start, end: the stretch that is replaced; empty (start = end) for an insertion before position `start`.
-        string: what comes in its place, over A, C, G, T, U, N in either case; empty for a deletion.
+        start, end: the replaced span. It is empty (start = end) for an insertion before position `start`.
+        string: the replacement, letters A, C, G, T, U, N in upper or lower case. It is empty for a deletion.
 
     Raises:
-        ValueError, TypeError: `start` or `end` no integer or out of order, or a string that is not DNA.
+        ValueError, TypeError: `start` or `end` is not an integer or out of order, or `string` is not DNA.
 
     Example:
         >>> Edit(3, 4, "t"), Edit(3, 8, ""), Edit(3, 3, "GATA")
@@ -69,15 +69,15 @@ class Edit:
 
     @property
     def change(self) -> int:
-        """By how many bases the sequence gets longer; negative where it gets shorter."""
+        """Change in length, in bases. It is negative if the sequence gets shorter."""
         return len(self.string) - (self.end - self.start)
 
 
 def edit_to(seq: str, other: str) -> Edit:
-    """The shortest edit that makes one sequence the other: what is left between what both begin and end with.
+    """The shortest edit that changes `seq` to `other`: the span between their common prefix and suffix.
 
     Raises:
-        ValueError, TypeError: one that is not DNA.
+        ValueError, TypeError: a sequence is not DNA.
 
     Example:
         >>> edit_to("ACGTACGT", "ACTTCCGT")
@@ -93,10 +93,10 @@ def edit_to(seq: str, other: str) -> Edit:
 
 
 def substitutions(sequence: str, start: int, end: int) -> tuple[np.ndarray, np.ndarray, list[Edit]]:
-    """Every single-base substitution in a window; at an N, all four bases.
+    """Every single-base substitution in a window. At an N, these are all four bases.
 
     Returns:
-        For each: its position from `start` on, the number of its base in ACGT, and the edit.
+        For each substitution: position relative to `start`, index of its base in ACGT, and the edit.
 
     Example:
         >>> [edit.string for edit in substitutions("AC", 0, 1)[2]]
@@ -112,21 +112,21 @@ def substitutions(sequence: str, start: int, end: int) -> tuple[np.ndarray, np.n
 
 
 def _encoded(string: str) -> np.ndarray:
-    """Ids in as little memory as will do: of a long sequence there is one copy for each edit of a batch."""
+    """Ids as int8, to save memory: a batch has one copy of the sequence for each edit."""
     return (alphabet.encode(string) if string else np.empty(0)).astype(np.int8)
 
 
 class Editor:
     """Applies edits to one sequence.
 
-    Where the length changes, the window is kept if `flanks` are given: bases that a deletion leaves missing are pulled
-    in from a flank, and bases that an insertion leaves over are pushed out. That happens at the end of the sequence
-    that is nearer to the edit, so that few bases move; at the right end if both are as near. If the nearer flank has no
-    more bases, the other end moves too. An end whose flank is the empty string does not move.
+    With `flanks`, an edit that changes the length keeps the window. After a deletion, bases of a flank enter the
+    window. After an insertion, surplus bases leave it. This happens at the end that is nearer to the edit, so that few
+    bases move. If both ends are equally near, it is the right end. If the nearer flank has too few bases, the other end
+    moves too. An end with an empty flank does not move.
 
     Args:
-        sequence: normalised, length L.
-        flanks: what comes before and after the sequence in the genome or construct, 5' to 3', or None to let the length
+        sequence: normalised sequence of length L.
+        flanks: bases before and after the sequence in the genome or construct, 5' to 3'. With None, the length can
             change.
 
     Raises:
@@ -153,11 +153,11 @@ class Editor:
             self.flanks = left, right
 
     def check(self, edits: Iterable[Edit | tuple[int, int, str]]) -> list[Edit]:
-        """The edits, each of which can be applied.
+        """Check that each edit can be applied.
 
         Raises:
-            ValueError, TypeError: one that is no edit, lies outside, leaves nothing, or for which the flanks do not do;
-                it is named as in ``edits[3]``.
+            ValueError, TypeError: an entry is not an edit, is outside the sequence, deletes all bases, or needs longer
+                flanks. The message names it, such as ``edits[3]``.
         """
         if isinstance(edits, (Edit, str)) or not isinstance(edits, Iterable):
             raise TypeError(f"`edits` must be a list of Edit, but got {type(edits).__name__}.")
@@ -189,10 +189,10 @@ class Editor:
         return edit
 
     def _moves(self, edit: Edit) -> tuple[int, int, int]:
-        """Bases that move at the left end and at the right end, and how many there are too few of."""
+        """Number of bases that move at the left end and at the right end, and number of missing bases."""
         assert self.flanks is not None
         arms = edit.start, len(self.sequence) - edit.end
-        # An insertion pushes out what the arm has, a deletion pulls in what the flank has.
+        # After an insertion, bases between the edit and an end can leave. After a deletion, bases of a flank can enter.
         room = [
             (len(flank) if edit.change < 0 else arm) if flank else 0
             for flank, arm in zip(self.flanks, arms, strict=True)

@@ -1,4 +1,4 @@
-"""Dinucleotide shuffles. numpy only."""
+"""Dinucleotide shuffles. Needs only numpy."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ __all__ = ["ShuffleWarning", "dinucleotide_shuffles"]
 
 
 class ShuffleWarning(UserWarning):
-    """A sequence has no other dinucleotide shuffle than itself, so that a comparison with shuffles says nothing.
+    """The only dinucleotide shuffle of a sequence is itself, so a comparison with shuffles has no meaning.
 
     Example:
         >>> import warnings, crossdna_interpret as cdi
         >>> with warnings.catch_warnings():
-        ...     warnings.simplefilter("error", cdi.ShuffleWarning)  # stop, rather than get zeros
+        ...     warnings.simplefilter("error", cdi.ShuffleWarning)  # stop instead of returning zeros
         ...     a = cdi.integrated_gradients("ACGTTGCATGCA")
     """
 
 
 def dinucleotide_shuffles(sequence: str, count: int, seed: int) -> np.ndarray:
-    """Shuffles that keep how often each pair of neighbours occurs; each stretch between Ns is shuffled by itself.
+    """Shuffle a sequence and keep its dinucleotide counts. Each span between Ns is shuffled separately.
 
-    Every order that keeps them is equally likely (Altschul and Erickson 1985, Mol Biol Evol 2:526), the given one among
-    them. All have the same first and last base in each stretch. They are the same shuffles of the duplex, whichever
-    strand it is given by.
+    All orders with the same counts are equally likely, including the original (Altschul and Erickson 1985, Mol Biol
+    Evol 2:526). The first and last base of each span are fixed. A sequence and its reverse complement get the same
+    shuffles of the double strand.
 
     Args:
-        sequence: normalised, length L.
-        count: how many.
-        seed: of the draws, any integer of at least 0. The global random state is neither read nor changed.
+        sequence: normalised sequence of length L.
+        count: number of shuffles.
+        seed: random seed, an integer of at least 0. The global random state is not used.
 
     Returns:
         (count, L) ids.
 
     Warns:
-        ShuffleWarning: all of them are the sequence itself, which has no other or hardly any.
+        ShuffleWarning: all shuffles are the sequence itself, because it has no or hardly any others.
     """
     other = strand.reverse_complement(sequence)
     drawn = _shuffled(alphabet.encode(min(sequence, other)), count, seed)
@@ -67,11 +67,11 @@ def _shuffled(ids: np.ndarray, count: int, seed: int) -> np.ndarray:
 
 
 def _eulerian_path(ids: np.ndarray, rng: np.random.Generator) -> list[int]:
-    """A random walk from the first to the last base that takes each step between neighbours just as often.
+    """A random Eulerian path from the first to the last base, which uses each step between neighbours equally often.
 
-    The steps that leave each base are put in a random order. It is a walk to the end if the last steps that leave the
-    other bases lead to the last base, as a tree. Trees are drawn by loop-erased random walks (Wilson 1996), which makes
-    every walk equally likely.
+    The steps that leave each base are in random order. The path reaches the end only if the last steps from the other
+    bases form a tree that leads to the last base. Such trees are drawn by loop-erased random walks (Wilson 1996), so
+    all paths are equally likely.
     """
     last = int(ids[-1])
     following = [ids[1:][ids[:-1] == base] for base in range(4)]
@@ -90,7 +90,7 @@ def _eulerian_path(ids: np.ndarray, rng: np.random.Generator) -> list[int]:
 
 
 def _last_steps(following: list[np.ndarray], last: int, rng: np.random.Generator) -> dict[int, int]:
-    """For each base but the last, which of its steps it is left by in the end: a random tree that leads to the last."""
+    """For each base except the last, the index of the final step that leaves it. They form a random tree."""
     final: dict[int, int] = {}
     for base in range(4):
         if not len(following[base]):
@@ -98,7 +98,7 @@ def _last_steps(following: list[np.ndarray], last: int, rng: np.random.Generator
         step: dict[int, int] = {}
         at = base
         while at != last and at not in final:
-            step[at] = int(rng.integers(len(following[at])))  # a loop is erased: what comes later counts
+            step[at] = int(rng.integers(len(following[at])))  # overwriting erases a loop
             at = int(following[at][step[at]])
         at = base
         while at != last and at not in final:

@@ -1,4 +1,4 @@
-"""The reverse complement: of strings, of ids and of channels."""
+"""The reverse complement of strings, ids and channels."""
 
 from __future__ import annotations
 
@@ -31,23 +31,22 @@ def reverse_complement(x: np.ndarray, *, channel_axis: int = -2) -> np.ndarray: 
 @overload
 def reverse_complement(x: Tensor, *, channel_axis: int = -2) -> Tensor: ...
 def reverse_complement(x: str | np.ndarray | Tensor, *, channel_axis: int = -2) -> str | np.ndarray | Tensor:
-    """Reverse complement of a sequence, of ids or of channels; N is its own complement.
+    """Reverse complement of a sequence, ids or channels. The complement of N is N.
 
     Args:
-        x: a string or another sequence (see `alphabet.normalize`); channels in the order ACGT or ACGTN, such as a
-            one-hot encoding of any dtype, gradients or attributions; or integer ids (..., L) with A=0 C=1 G=2 T=3 N=4.
-            Integers are channels if they are zeros and ones, with 4 or 5 on `channel_axis`, and at most a single one
-            at each position. numpy arrays and tensors both work, and tensors stay
-            differentiable.
+        x: one of: a string or another sequence (see `alphabet.normalize`); channels in the order ACGT or ACGTN, such as
+            one-hot encodings of any dtype, gradients or attributions; integer ids (..., L) with A=0 C=1 G=2 T=3 N=4.
+            Integers count as channels if they are all 0 or 1, `channel_axis` has size 4 or 5, and each position has at
+            most one 1. numpy arrays and tensors both work. Tensors stay differentiable.
         channel_axis: -2 for channels first (..., C, L), -1 for channels last (..., L, C). Ignored for strings and ids.
 
     Returns:
-        The same type and shape as `x`; a string for a sequence.
+        The same type and shape as `x`. A string for a sequence.
 
     Raises:
         TypeError: `x` is none of these.
-        ValueError: floating-point or bool `x` without 4 or 5 channels on `channel_axis`; integers that are no ids,
-            or that may be either.
+        ValueError: floating-point or bool `x` without 4 or 5 channels on `channel_axis`, integers that are not ids, or
+            integers that may be ids or channels.
 
     Example:
         >>> reverse_complement("AACGN")
@@ -65,7 +64,7 @@ def reverse_complement(x: str | np.ndarray | Tensor, *, channel_axis: int = -2) 
     if "int" in kind and not _looks_one_hot(x, channel_axis):
         return reverse_complement_ids(x)  # type: ignore[type-var]  # one of the two types
     _check_channels(tuple(x.shape), channel_axis)
-    # Reversing ACGT complements it, which is why the alphabet is in that order; N, if there, stays last.
+    # The reversed order of ACGT is the order of the complements. N, if present, stays last.
     order = [3, 2, 1, 0, 4][: x.shape[channel_axis]]
     length_axis = -1 if channel_axis == -2 else -2
     if isinstance(x, Tensor):
@@ -74,10 +73,10 @@ def reverse_complement(x: str | np.ndarray | Tensor, *, channel_axis: int = -2) 
 
 
 def reverse_complement_ids(x: Array) -> Array:
-    """Reverse complement of integer ids (..., L), A=0 C=1 G=2 T=3 N=4, whatever they look like.
+    """Reverse complement of integer ids (..., L), A=0 C=1 G=2 T=3 N=4. The input never counts as channels.
 
     Raises:
-        ValueError: other numbers.
+        ValueError: other numbers than 0 to 4.
     """
     if bool(((x < 0) | (x > alphabet.N_ID)).any()):
         raise ValueError("`x` must hold ids from 0 to 4, or one-hot channels, but holds other numbers.")

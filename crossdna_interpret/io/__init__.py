@@ -1,1 +1,1 @@
-"""Files and data: FASTA, the bundled examples, and files that are written whole."""
+"""Files and data: FASTA, the bundled examples, and safe writing of files."""

@@ -16,13 +16,13 @@ class ExampleLocus:
     """A measured regulatory sequence.
 
     Attributes:
-        name: short name, as `example` takes it.
-        description: one sentence on what it shows.
-        chrom, start, end: coordinates in the mouse genome as given in the source, 0-based half-open.
-        sequence: as it was measured, 5' to 3'.
+        name: short name for `example`.
+        description: one sentence about the locus.
+        chrom, start, end: coordinates in the mouse genome from the source, 0-based half-open.
+        sequence: the measured sequence, 5' to 3'.
         measured: log2 activity relative to the basal Rho promoter, mean over barcodes and replicates.
-        library: number of the library that it was measured in.
-        citation: where the measurement comes from.
+        library: number of the library of the measurement.
+        citation: source of the measurement.
 
     Example:
         >>> locus = example("strong-enhancer")
@@ -50,7 +50,7 @@ def _loci() -> dict[str, ExampleLocus]:
 
 
 def example_names() -> list[str]:
-    """Names of the bundled example loci; the first is the default of `example`.
+    """Names of the bundled example loci. The first is the default of `example`.
 
     Example:
         >>> example_names()[0]
@@ -60,13 +60,13 @@ def example_names() -> list[str]:
 
 
 def example(name: str | None = None) -> ExampleLocus:
-    """A bundled example locus; no training sequence is among them.
+    """A bundled example locus. None of them is a training sequence.
 
     Args:
-        name: one of `example_names`; the first if not given.
+        name: one of `example_names`. The default is the first.
 
     Raises:
-        ValueError: unknown name; near matches are listed.
+        ValueError: an unknown name. The message lists near matches.
 
     Example:
         >>> len(example().sequence)

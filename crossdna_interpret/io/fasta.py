@@ -21,8 +21,8 @@ class FastaRecord:
 
     Attributes:
         name: the header up to the first space.
-        description: the rest of the header; may be empty.
-        sequence: over ACGTN.
+        description: the rest of the header. It may be empty.
+        sequence: bases ACGTN.
     """
 
     name: str
@@ -34,26 +34,26 @@ def read_fasta(path: str | Path) -> dict[str, str]:
     """Read every record of a FASTA file.
 
     Args:
-        path: the file; gzip, bzip2 and xz are recognised by their content. Windows line ends, a byte-order mark, empty
-            lines, lower case and RNA are fine. Headers are UTF-8, or Latin-1 where they are not valid UTF-8.
+        path: the file. gzip, bzip2 and xz are recognised by their content. Windows line ends, a byte-order mark, empty
+            lines, lower case and RNA are allowed. Headers are UTF-8, or Latin-1 if they are not valid UTF-8.
 
     Returns:
-        From each record's name (the header up to the first space) to its sequence over ACGTN, in file order.
+        Mapping from each record's name (the header up to the first space) to its sequence of ACGTN, in file order.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: no record, a record without a name or a sequence, two records of one name, or a character that is
-            not a base; the message names the record.
+        FileNotFoundError: the file does not exist.
+        ValueError: no record, a record without a name or a sequence, two records with the same name, or a character
+            that is not a base. The message names the record.
     """
     return {record.name: record.sequence for record in read_fasta_records(path)}
 
 
 def read_fasta_records(source: str | Path | BinaryIO, label: str | None = None) -> list[FastaRecord]:
-    """Read every record with its description; see `read_fasta`.
+    """Read every record with its description. See `read_fasta`.
 
     Args:
-        source: the file, or an open one in binary mode.
-        label: how to call it in errors; its path or name if not given.
+        source: the path, or an open file in binary mode.
+        label: name of the source in errors. The default is its path or name.
 
     Raises:
         FileNotFoundError, ValueError: as for `read_fasta`.
@@ -78,10 +78,10 @@ def read_fasta_records(source: str | Path | BinaryIO, label: str | None = None) 
 
 
 def _records(source: Path | BinaryIO, label: str) -> list[tuple[str, str]]:
-    """Headers without '>', and what stands below each, without white space."""
+    """Headers without '>', and the text below each, without white space."""
     entries: list[tuple[str, list[str]]] = []
     try:
-        # Latin-1 gives every byte a character, and gives it back where a header is UTF-8.
+        # Latin-1 can decode every byte and restore it. UTF-8 headers are then decoded from the bytes.
         with xopen(source, "rt", encoding="latin-1", threads=0) as file:
             for number, line in enumerate(file, start=1):
                 text = line.removeprefix("\u00ef\u00bb\u00bf") if number == 1 else line  # a byte-order mark

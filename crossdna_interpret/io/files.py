@@ -1,4 +1,4 @@
-"""Output files: written whole or not at all, and never over files of others."""
+"""Output files: they are never incomplete and never overwrite unrelated files."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from pathlib import Path
 
 __all__ = ["refuse_foreign", "replacing"]
 
-_START = 4000  # characters by which a file is recognised
+_START = 4000  # characters that are read to recognise a file
 
 
 def refuse_foreign(path: Path, is_own: Callable[[str], bool], what: str) -> None:
-    """Refuse a place where something else is than an earlier output of the same kind, or an empty file.
+    """Check that a path may be written: it is free, an empty file, or an earlier output of the same kind.
 
     Args:
-        path: where to write.
-        is_own: whether a text that begins like this is such an output.
-        what: the kind of output, in words.
+        path: path of the output.
+        is_own: whether a text with this beginning is an output of this kind.
+        what: the kind of output, for the message.
 
     Raises:
-        FileExistsError: another file.
-        OSError: a folder or a device.
+        FileExistsError: the path is another file.
+        OSError: the path is a folder or a device.
     """
     if not path.exists():
         return
@@ -36,7 +36,7 @@ def refuse_foreign(path: Path, is_own: Callable[[str], bool], what: str) -> None
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A new file to write in the body. It takes the place of `path` when the body ends, and is gone if that fails.
+    """Context that yields a new file to write. At the end it replaces `path`. After an error it is deleted.
 
     Example:
         >>> import tempfile
@@ -46,7 +46,7 @@ def replacing(path: Path) -> Iterator[Path]:
         >>> table.read_text()
         'position'
     """
-    target = path.resolve()  # the file that a link leads to, and not the link
+    target = path.resolve()  # replace the target of a link, not the link
     new = target.with_name(f".{uuid.uuid4().hex}.part")
     try:
         yield new

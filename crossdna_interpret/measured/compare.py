@@ -25,25 +25,25 @@ but it has the columns {columns}."""
 def compare_with_measured(
     result: Mutagenesis | EditScores | EditScan, table: pd.DataFrame, *, effect: str = "effect"
 ) -> MeasuredComparison:
-    """Set predicted effects of edits beside measured ones: does the model know what the laboratory found?
+    """Compare predicted effects of edits with measured effects.
 
     Args:
-        result: predictions for edits of one sequence, of `ism`, `score_edits` or a scan; their `delta` is compared. For
-            a table of whole sequences, ``score_edits(seq, [edit_to(seq, each) for each in table["sequence"]])``.
-        table: a row for each measured edit, with its effect, and what it was, in one of three ways:
+        result: predictions for edits of one sequence, from `ism`, `score_edits` or a scan. Their `delta` is compared.
+            For a table of full sequences use ``score_edits(seq, [edit_to(seq, each) for each in table["sequence"]])``.
+        table: a row for each measured edit, with its effect and one of:
 
-            - sequence: the edited sequence, whole;
-            - position, alt and, if given, ref: 0-based position, new base ("-" for a deletion), the base before;
-            - start, end, alt and, if given, ref: 0-based half-open stretch, and what came in its place.
-        effect: name of the column with measured effects, in units that grow with the target's; rows without are left
-            out.
+            - sequence: the full edited sequence;
+            - position, alt and optionally ref: 0-based position, new base ("-" for a deletion), old base;
+            - start, end, alt and optionally ref: 0-based half-open span, its replacement, its old bases.
+        effect: name of the column with measured effects. Larger values must mean larger values of the target. Rows
+            without an effect are ignored.
 
     Returns:
-        MeasuredComparison, of the edits that are in both, with the correlation and its interval.
+        MeasuredComparison of the edits that are in both, with the correlation and its interval.
 
     Raises:
-        ValueError: columns are missing, a reference base is not that of the sequence, a position lies outside, or an
-            effect is not a number (the row is named); or no edit is in both.
+        ValueError: missing columns, a reference base that differs from the sequence, a position outside the sequence,
+            an effect that is not a number (the message has the row), or no common edit.
 
     Example:
         >>> import crossdna_interpret as cdi
@@ -92,7 +92,7 @@ def compare_with_measured(
 
 
 def _predicted(result: Mutagenesis | EditScores | EditScan) -> dict[str, float]:
-    """Predicted effect by edited sequence, which tells edits apart however they are written."""
+    """Predicted effect by edited sequence. The sequence identifies an edit, as one edit can be written in many ways."""
     editor = Editor(result.sequence)
     if isinstance(result, Mutagenesis):
         rows, bases, edits = substitutions(result.sequence, result.start, result.end)

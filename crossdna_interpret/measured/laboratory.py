@@ -1,4 +1,4 @@
-"""The bundled model against scanning mutagenesis and against mutated CRX sites."""
+"""Comparison of a model with measurements: scanning mutagenesis and mutated CRX sites."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _MUTANT, _WILD = "_MUT-allCrxSites", "_WT"
 
 
 class NoPairsError(ValueError):
-    """A table has no enhancer both as it is and with its CRX sites mutated."""
+    """A table has no pair of an enhancer and its version with mutated CRX sites."""
 
 
 def _table(path: str | Path, columns: Sequence[str]) -> pd.DataFrame:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"`path` must be a table, but there is no file {path}.")
-    # A quotation mark is a character like any other: it must not swallow the rows up to the next one.
+    # Treat quotation marks as normal characters. Otherwise an unmatched one would join the rows up to the next.
     table = pd.read_csv(path, sep="\t", quoting=csv.QUOTE_NONE, encoding="utf-8-sig")
     table.columns = [_unquoted(name) for name in table.columns]
     for name in table.select_dtypes(["object", "string"]).columns:
@@ -45,19 +45,19 @@ def _table(path: str | Path, columns: Sequence[str]) -> pd.DataFrame:
 
 
 def _unquoted(field: str) -> str:
-    """Without the quotation marks that R writes around a text."""
+    """Remove the quotation marks that R writes around a text."""
     return field[1:-1].replace('""', '"') if len(field) > 1 and field[0] == field[-1] == '"' else field
 
 
 def scanning(path: str | Path, predict: Predict) -> pd.DataFrame:
-    """Measured against predicted effects of scanning mutagenesis, for each enhancer.
+    """Correlate measured and predicted effects of scanning mutagenesis, for each enhancer.
 
-    The measured effect is log2 activity less the median of the enhancer's group, since its unmutated base is one noisy
-    measurement; the predicted one is f(mutant) - f(base).
+    The measured effect is log2 activity minus the median of the enhancer's group. The median replaces the unmutated
+    base, which is a single noisy measurement. The predicted effect is f(mutant) - f(base).
 
     Args:
-        path: `scanning_valid.tsv.gz` or one like it, with the columns parent, base_sequence, sequence, log2_activity
-            and group_median_log2.
+        path: `scanning_valid.tsv.gz` or a similar table, with the columns parent, base_sequence, sequence,
+            log2_activity and group_median_log2.
         predict: from N sequences to (N,) scores in log2.
 
     Returns:
@@ -65,7 +65,7 @@ def scanning(path: str | Path, predict: Predict) -> pd.DataFrame:
         interval.
 
     Raises:
-        FileNotFoundError, ValueError: no such file, or a column or a value of one is missing.
+        FileNotFoundError, ValueError: the file, a column or a value is missing.
     """
     table = _table(path, SCANNING)
     rows = []
@@ -80,14 +80,14 @@ def scanning(path: str | Path, predict: Predict) -> pd.DataFrame:
 
 
 def paired_with_mutant(path: str | Path, more: Sequence[str] = ()) -> pd.DataFrame:
-    """Rows of a table in which an enhancer stands as it is beside its version without CRX sites, of one library.
+    """Pairs of an enhancer and its version without CRX sites, from the same library.
 
     Args:
         path: as in `crx_pairs`.
-        more: further columns to keep.
+        more: additional columns to keep.
 
     Returns:
-        A row for each pair: enhancer, library, and the columns of both with `_wild` and `_mutant` behind their names.
+        A row for each pair: enhancer, library, and the columns of both, with the suffixes `_wild` and `_mutant`.
 
     Raises:
         As `crx_pairs`.
@@ -107,19 +107,19 @@ def paired_with_mutant(path: str | Path, more: Sequence[str] = ()) -> pd.DataFra
 
 
 def crx_pairs(path: str | Path, predict: Predict) -> pd.DataFrame:
-    """Measured and predicted change of activity where all CRX sites of an enhancer are mutated.
+    """Measured and predicted change of activity if all CRX sites of an enhancer are mutated.
 
     Args:
-        path: `valid.tsv.gz` or one like it, with the columns id, sequence, log2_activity and library. Ids end in
-            `_WT` and `_MUT-allCrxSites`; pairs are of one library.
+        path: `valid.tsv.gz` or a similar table, with the columns id, sequence, log2_activity and library. Ids end in
+            `_WT` and `_MUT-allCrxSites`. Both sequences of a pair are from the same library.
         predict: from N sequences to (N,) scores in log2.
 
     Returns:
-        A row for each pair: enhancer, library, activity (measured, of the enhancer as it is), and the measured and
-        predicted change.
+        A row for each pair: enhancer, library, activity (measured, without mutations), and the measured and predicted
+        change.
 
     Raises:
-        FileNotFoundError, ValueError: no such file, or a column is missing.
+        FileNotFoundError, ValueError: the file or a column is missing.
         NoPairsError: there are no pairs.
     """
     pairs = paired_with_mutant(path)

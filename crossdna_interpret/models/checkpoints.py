@@ -1,8 +1,11 @@
-"""Reading and writing checkpoints of any family: strict, and no code in a checkpoint is ever executed.
+"""Reading and writing checkpoints of any family. Checks are strict, and code in a checkpoint is never executed.
 
-A checkpoint is a folder with `config.json` and weights, or a weights file with `config.json` beside it. Our own format
-has in `config.json` the family, the name, the targets, the model's config, the training range and how the weights came
-to be; the weights in `model.safetensors`; and the model card in `README.md`.
+A checkpoint is a folder with `config.json` and weights, or a weights file with `config.json` beside it. The format of
+this package has three files:
+
+    config.json          family, name, targets, config of the model, training range and origin of the weights
+    model.safetensors    weights
+    README.md            model card
 """
 
 from __future__ import annotations
@@ -38,12 +41,12 @@ WEIGHTS = ("model.safetensors", "pytorch_model.bin", "model.pt", "model.pth", "m
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint whose config has been read, and its weights not yet.
+    """A checkpoint: its config is loaded, its weights are not loaded yet.
 
     Attributes:
-        path: as it was given.
+        path: path from the caller.
         config: content of `config.json`.
-        weights: the file of weights.
+        weights: path of the weights file.
     """
 
     path: Path
@@ -52,12 +55,12 @@ class Checkpoint:
 
     @property
     def ours(self) -> bool:
-        """Whether it is in our own format."""
+        """Whether the checkpoint has the format of this package."""
         return self.config.get("format") == FORMAT
 
     @property
     def stem(self) -> str:
-        """A name for a model whose config has none: that of the folder or of the file."""
+        """Name of the folder or file. It names a model whose config has no name."""
         place = self.path.resolve()
         return place.name if place.is_dir() else place.stem
 
@@ -65,12 +68,12 @@ class Checkpoint:
         """The weights by name, on the CPU.
 
         Raises:
-            ValueError: a file that is damaged, or that holds more than tensors.
+            ValueError: the file is damaged or holds something besides tensors.
         """
         return _read_tensors(self.weights)
 
     def training_range(self) -> TrainingRange | None:
-        """What the model was trained on, if the config says so."""
+        """Range of the training sequences, or None if the config has none."""
         stored = self.config.get("training_range")
         return None if stored is None else TrainingRange.from_dict(stored)
 
@@ -82,8 +85,8 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         path: a folder, or a weights file.
 
     Raises:
-        FileNotFoundError: no weights or no config there.
-        ValueError: a config that is no JSON object, or of our format and lacks a key.
+        FileNotFoundError: weights or config are missing.
+        ValueError: the config is not a JSON object, or has the format of this package but lacks a key.
     """
     place, weights = _locate(Path(path))
     try:
@@ -100,14 +103,14 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
 
 
 def check_keys(stored: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The stored tensors, if they are those expected.
+    """Check the names and shapes of the stored tensors and return them.
 
     Args:
         stored: tensors by name.
-        expected: those of the model, such as its `state_dict()`.
+        expected: tensors of the model, such as its `state_dict()`.
 
     Raises:
-        ValueError: names that are missing or unknown, or shapes that differ; each is listed.
+        ValueError: missing or unknown names, or wrong shapes. The message lists all of them.
     """
     missing = [key for key in expected if key not in stored]
     unknown = [key for key in stored if key not in expected]
@@ -121,10 +124,10 @@ def check_keys(stored: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> 
 
 
 def refuse(missing: list[str], unknown: list[str], misshapen: list[str]) -> None:
-    """Refuse a checkpoint, if there is any reason to.
+    """Raise an error if the checkpoint has any missing, unknown or misshapen tensors.
 
     Raises:
-        ValueError: a list is not empty.
+        ValueError: one of the lists is not empty.
     """
     problems = {"missing": missing, "unknown": unknown, "of the wrong shape": misshapen}
     lines = [f"{len(keys)} {what}: {'; '.join(keys)}" for what, keys in problems.items() if keys]
@@ -133,10 +136,10 @@ def refuse(missing: list[str], unknown: list[str], misshapen: list[str]) -> None
 
 
 def require_finite(state: Mapping[str, Tensor], weights: Path) -> None:
-    """Refuse weights that are NaN or infinite.
+    """Check that all weights are finite.
 
     Raises:
-        ValueError: with their names.
+        ValueError: NaN or infinite weights. The message has their names.
     """
     broken = [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]
     if broken:
@@ -155,18 +158,18 @@ def write_checkpoint(
     state: Mapping[str, Tensor],
     card: str,
 ) -> Path:
-    """Write a model in our format.
+    """Write a model in the format of this package.
 
     Args:
-        folder: made if it does not exist.
+        folder: folder to write to. It is created if it does not exist.
         family: name of the model's family.
-        name: of the model.
+        name: name of the model.
         targets: names of its outputs.
-        config: JSON-ready, what the family needs to build it.
-        training_range: what it was trained on, if that is known.
-        provenance: JSON-ready facts about how the weights came to be.
+        config: JSON-ready values from which the family builds the model.
+        training_range: range of the training sequences, if it is known.
+        provenance: JSON-ready facts about the origin of the weights.
         state: the weights.
-        card: the model card, Markdown.
+        card: the model card in Markdown.
 
     Returns:
         The folder.
@@ -203,7 +206,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         ) from error
     except (OSError, MemoryError):
         raise
-    except Exception as error:  # what a damaged file raises depends on where it is damaged
+    except Exception as error:  # damaged files raise many kinds of errors
         raise ValueError(f"{path} is not a readable PyTorch file: {error}") from error
     for key in ("state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):

@@ -11,10 +11,10 @@ __all__ = ["Delegate"]
 
 
 class Delegate(nn.Module):
-    """A model that computes with another one, and has its name, device and dtype.
+    """A model that wraps another model and has its name, device and dtype.
 
     Args:
-        model: it is not changed.
+        model: the wrapped model. It is not changed.
     """
 
     def __init__(self, model: SequenceModel) -> None:
@@ -25,15 +25,15 @@ class Delegate(nn.Module):
 
     @property
     def name(self) -> str:
-        """The model's."""
+        """Name of the wrapped model."""
         return str(self.model.name)
 
     @property
     def device(self) -> torch.device:
-        """The model's."""
+        """Device of the wrapped model."""
         return self.model.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """The model's."""
+        """Dtype of the wrapped model."""
         return self.model.dtype

@@ -1,4 +1,4 @@
-"""A model in evaluation mode, without a change to the model itself."""
+"""Evaluation mode on a copy, so that the model itself does not change."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from torch import nn
 
 __all__ = ["in_evaluation_mode", "separate"]
 
-_OF_EVERY_MODULE = frozenset(vars(nn.Module()))  # hooks among them, which are the caller's and may look at the original
+_OF_EVERY_MODULE = frozenset(vars(nn.Module()))  # includes hooks: the caller owns them, and they may use the original
 Model = TypeVar("Model", bound=nn.Module)
 
 
 def in_evaluation_mode(model: Model) -> Model:
-    """The model itself where every submodule is in evaluation mode, or else a copy of it that is.
+    """Return the model itself if all its submodules are in evaluation mode, and otherwise a copy that is.
 
-    The copy shares weights, buffers and hooks with the model, and has modules of its own. So the model stays as it is
-    also while an analysis runs, and other threads may train it or use it. Where a module has a `train` or `eval` of its
-    own, which may change weights, nothing is shared.
+    The copy has its own modules, but shares weights, buffers and hooks with the model. So the model does not change,
+    and other threads may train or use it during an analysis. If a module overrides `train` or `eval`, the override
+    may change weights. Then the copy shares nothing.
 
     Args:
         model: any module.
 
     Raises:
-        RuntimeError: a model in training mode that cannot be copied, or of which a copy could still reach the original.
+        RuntimeError: the model is in training mode, and it cannot be copied or a copy could still use the original.
     """
     if not any(getattr(module, "training", False) for module in model.modules()):
         return model
@@ -37,10 +37,10 @@ def in_evaluation_mode(model: Model) -> Model:
 
 
 def separate(model: Model) -> Model:
-    """A copy of a model in evaluation mode, with modules of its own, that shares the model's weights where it can.
+    """Copy a model, in evaluation mode, with its own modules and if possible with shared weights.
 
-    Two threads may use the model and the copy at once, also where modules keep something between calls. Where modules
-    cannot be told apart from the weights, the copy has weights of its own.
+    Two threads may use the model and the copy at the same time, even if modules store values between calls. If the
+    weights cannot be shared, the copy has its own weights.
 
     Args:
         model: any module.
@@ -52,11 +52,11 @@ def separate(model: Model) -> Model:
 
 
 def _copied(model: Model, *, hooks: bool) -> Model:
-    """A copy with modules of its own; `hooks` says whether those that are added to the model later reach it."""
+    """Copy a model with its own modules. If `hooks`, hooks added to the model later also act on the copy."""
     for name, module in model.named_modules():
         if "forward" in vars(module) and not isinstance(
             module, torch.jit.ScriptModule
-        ):  # a function, which may hold on to the original
+        ):  # this function may refer to the original
             raise _not_copied(model, f"{name or 'it'} has a `forward` of its own")
     modules = {id(module) for module in model.modules()}
     seen: set[int] = set()
@@ -68,7 +68,7 @@ def _copied(model: Model, *, hooks: bool) -> Model:
     apart = any(_has_own_modes(module) for module in model.modules())
     try:
         copied = copy.deepcopy(model, {} if apart else _shared(model, hooks))
-    except Exception as error:  # of locks, open files, tensors within a graph
+    except Exception as error:  # for example locks, open files and non-leaf tensors
         raise _not_copied(model, f"it cannot be copied ({type(error).__name__}: {error})") from error
     if apart:
         return copied.eval()
@@ -78,12 +78,12 @@ def _copied(model: Model, *, hooks: bool) -> Model:
 
 
 def _reaches(value: Any, modules: set[int], seen: set[int]) -> bool:
-    """Whether a function uses one of some modules, which it would still do if they were copied.
+    """Whether a function refers to one of some modules. It would still use the original after a copy.
 
     Args:
         value: an attribute of a module.
         modules: ids of the modules.
-        seen: ids of what has been looked at; a function may use itself.
+        seen: ids of values that were already examined. This ends recursion, as a function may refer to itself.
     """
     if id(value) in seen:
         return False
@@ -104,9 +104,9 @@ def _reaches(value: Any, modules: set[int], seen: set[int]) -> bool:
 
 
 def _contents(function: types.FunctionType) -> Iterator[Any]:
-    """What a function takes from the one that it was made in."""
+    """Values in the closure of a function."""
     for cell in function.__closure__ or ():
-        with contextlib.suppress(ValueError):  # a name without a value so far
+        with contextlib.suppress(ValueError):  # an empty cell
             yield cell.cell_contents
 
 
@@ -117,7 +117,7 @@ def _has_own_modes(module: nn.Module) -> bool:
 
 
 def _shared(model: nn.Module, with_hooks: bool) -> dict[int, Any]:
-    """What a deep copy takes as it is."""
+    """Memo for `deepcopy`: the objects that the copy shares with the model."""
     tensors = [*model.parameters(), *model.buffers()]
     hooks = [
         vars(module)[name]

@@ -16,16 +16,17 @@ __all__ = ["Family", "families", "register"]
 
 @dataclass(frozen=True)
 class Family:
-    """A family of models: how its checkpoints are recognised and loaded, and what its models offer.
+    """A family of models: how to recognise and load its checkpoints, and the capabilities of its models.
 
     Attributes:
-        name: of the family.
+        name: name of the family.
         model: class of its models.
-        recognises: whether the content of a `config.json` is of this family.
-        load: a model on the CPU in float32, in evaluation mode, from a checkpoint that is recognised.
-        offers: for each capability (see `protocols`) what makes it of a model; `inputs.Inputs` says what a model takes.
-        backends: names of other packages' kernels that can compute its recurrence.
-        set_backend: called with a model and "auto", "torch" or one of `backends`.
+        recognises: whether the content of a `config.json` belongs to this family.
+        load: loads a checkpoint of this family on the CPU, in float32 and in evaluation mode.
+        offers: maps each capability (see `protocols`) to a function that creates it from a model. `inputs.Inputs` is
+            the capability that describes the model's input.
+        backends: names of kernels from other packages that can compute the recurrence.
+        set_backend: function of a model and "auto", "torch" or one of `backends`.
     """
 
     name: str
@@ -41,10 +42,10 @@ _families: dict[str, Family] = {}
 
 
 def register(family: Family) -> None:
-    """Make a family known to `load_model`, and its models' capabilities to every analysis.
+    """Register a family, so that `load_model` can load its models and analyses can use their capabilities.
 
     Raises:
-        ValueError: another family of that name is known.
+        ValueError: another family has this name.
     """
     known = _families.setdefault(family.name, family)
     if known is not family:
@@ -53,5 +54,5 @@ def register(family: Family) -> None:
 
 
 def families() -> list[Family]:
-    """Those that are known, in the order in which they were registered."""
+    """Registered families, in the order of registration."""
     return list(_families.values())

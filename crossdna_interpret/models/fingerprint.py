@@ -1,7 +1,7 @@
 """A hash of everything that determines a model's scores: weights, configuration and code.
 
-Weights are hashed once. Afterwards a checksum of each tells whether they have changed, also where the change passed
-PyTorch by, as through `.data` or numpy.
+Weights are hashed once. After that, a checksum of each tensor detects changes. It also detects those that PyTorch does
+not notice, such as changes through `.data` or numpy.
 """
 
 from __future__ import annotations
@@ -26,32 +26,31 @@ from crossdna_interpret.models.libraries import code_of_library, is_library, ver
 
 __all__ = ["Fingerprint", "attributes_of", "fingerprint", "note_what_changes"]
 
-_COLUMNS = 4093  # of the checksum, a prime: so that whole rows that change places do not stand in the same column
-_ROWS = 64  # that are summed at once
-_FACTOR = 0x5851F42D4C957F2D  # odd
-_MOST = 100_000  # values that are looked at, in all
-# What every module has, and what says nothing about its scores.
+_COLUMNS = 4093  # of the checksum. A prime, so that two swapped rows of a weight do not fall in the same columns
+_ROWS = 64  # rows that are summed at once
+_FACTOR = 0x5851F42D4C957F2D  # must be odd
+_MOST = 100_000  # largest total number of values to examine
+# Attributes that every module has and that do not determine its scores.
 _PLUMBING = frozenset(vars(nn.Module())) | {"training", "_flat_weights", "_flat_weight_refs"}
 _SIMPLE = (bool, int, float, complex, str, bytes, type(None), Tensor, np.ndarray, np.generic)
-_PLAIN = (dict, list, tuple, set, frozenset)  # containers that hold nothing beside their elements
-_SAYS_NOTHING = frozenset(["name", "training_range"])  # about scores, at the root
+_PLAIN = (dict, list, tuple, set, frozenset)  # containers without other state than their elements
+_SAYS_NOTHING = frozenset(["name", "training_range"])  # attributes of the root module that do not affect scores
 _NO_CODE = frozenset(
     ["__dict__", "__weakref__", "__doc__", "__module__", "__qualname__", "__annotations__", "__parameters__",
      "__orig_bases__", "__abstractmethods__", "_abc_impl", "__match_args__", "__dataclass_params__",
      "__dataclass_fields__", "__hash__", "__slots__", "__jit_unused_properties__",
-     "__slotnames__", "__static_attributes__", "__firstlineno__"]  # what Python itself writes
+     "__slotnames__", "__static_attributes__", "__firstlineno__"]  # attributes that Python creates
 )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
 class Fingerprint:
-    """A model's hash, and what could not be looked into.
+    """A model's hash, and the parts that cannot be hashed.
 
     Attributes:
         digest: SHA-256, hexadecimal.
-        opaque: attributes of its modules whose content may change scores and cannot be hashed, such as
-            "module.tokenizer".
-        libraries: names and versions of the installed packages that its code comes from.
+        opaque: attributes of its modules that may change scores but cannot be hashed, such as "module.tokenizer".
+        libraries: names and versions of the installed packages that contain its code.
     """
 
     digest: str
@@ -60,12 +59,12 @@ class Fingerprint:
 
 
 def fingerprint(model: nn.Module) -> Fingerprint:
-    """The hash of a model's weights, of its modules and their attributes, and of code that is not a library's.
+    """Hash of a model's weights, of its modules and their attributes, and of code outside installed libraries.
 
-    Whether it is in training mode, what it is called, and where it is make no difference; its dtype does. Attributes
-    and buffers that a forward pass writes, such as a counter, count as they were before `note_what_changes` saw them
-    change, and are opaque. What a model reads from files, from the environment or by names that are made up as it runs
-    cannot be seen.
+    The training mode, the name and the device do not change the hash. The dtype does. Some attributes and buffers,
+    such as a counter, change in a forward pass. After `note_what_changes` they are opaque, and the hash uses their old
+    values. The hash does not cover what a model reads from files, from the environment or through names that it
+    creates at run time.
 
     Example:
         >>> first, second = nn.Linear(2, 1), nn.Linear(2, 1)
@@ -80,15 +79,15 @@ def fingerprint(model: nn.Module) -> Fingerprint:
     return Fingerprint(digest.hexdigest(), tuple(writer.opaque), tuple(sorted(libraries.items())))
 
 
-# What a forward pass has written into a module, with the hash of what was there before. Of a model in training mode
-# each analysis has a copy of its own.
+# Attributes that a forward pass changed, with the hash of the old value. A model in training mode does not need this:
+# each analysis uses its own copy.
 _written: weakref.WeakKeyDictionary[nn.Module, dict[str, bytes]] = weakref.WeakKeyDictionary()
 
 Attributes = dict[tuple[nn.Module, str], bytes]
 
 
 def attributes_of(model: nn.Module) -> Attributes:
-    """A hash of each attribute and buffer of each module, to be compared by `note_what_changes`."""
+    """Hash of each attribute and buffer of each module, for `note_what_changes`."""
     result: Attributes = {}
     registered = {id(module) for module in model.modules()}
     for module in model.modules():
@@ -101,11 +100,12 @@ def attributes_of(model: nn.Module) -> Attributes:
 
 
 def note_what_changes(model: nn.Module, before: Sequence[Attributes]) -> None:
-    """Note what a forward pass has changed. From now on the hash is of what was there before, and it is opaque.
+    """Record the attributes that a forward pass changed. From now on they are opaque and hashed by their old value.
 
     Args:
-        model: after the pass.
-        before: what `attributes_of` gave twice before it: where these differ a hash is no hash.
+        model: the model after the pass.
+        before: two results of `attributes_of` from before the pass. Attributes for which they differ have no stable
+            hash and are ignored.
     """
     first, second = before
     for key, digest in attributes_of(model).items():
@@ -115,7 +115,7 @@ def note_what_changes(model: nn.Module, before: Sequence[Attributes]) -> None:
             _written.setdefault(module, {}).setdefault(name, known or b"")
 
 
-_hashed = WeakTensorKeyDictionary()  # tensor -> (where it lies and its checksum, its hash)
+_hashed = WeakTensorKeyDictionary()  # tensor -> (memory address and checksum, hash)
 
 
 def _weights(model: nn.Module) -> bytes:
@@ -151,7 +151,7 @@ def _of_tensor(tensor: Tensor) -> bytes:
 
 
 def _checksum(x: Tensor) -> bytes:
-    """Changes with nearly every change of a tensor; much faster than a hash."""
+    """Checksum of a tensor. It detects nearly every change and is much faster than a hash."""
     flat = x.reshape(-1).view(torch.uint8)
     whole = len(flat) // 8
     words = flat[: 8 * whole].clone().view(torch.int64) if flat.data_ptr() % 8 else flat[: 8 * whole].view(torch.int64)
@@ -159,23 +159,23 @@ def _checksum(x: Tensor) -> bytes:
     if not rows:
         return flat.cpu().numpy().tobytes()
     sums = torch.zeros(_COLUMNS, dtype=torch.int64, device=x.device)
-    # Each row has a factor of its own, so that rows that change places do not look the same.
+    # Each row has a different factor, so that swapped rows change the sum.
     factors = 2 * torch.arange(1, _ROWS + 1, device=x.device)[:, None] + 1
     for part in words[: rows * _COLUMNS].view(rows, _COLUMNS).split(_ROWS):
-        # Bits that flip in pairs, as signs do, would cancel in a plain sum.
+        # In a plain sum, bits that flip in pairs, such as signs, would cancel.
         sums = (sums ^ (sums >> 23)) * _FACTOR + ((part ^ (part >> 29)) * factors[: len(part)]).sum(0)
     rest = flat[8 * rows * _COLUMNS :]
     return sums.cpu().numpy().tobytes() + rest.cpu().numpy().tobytes()
 
 
 class _Writer:
-    """Puts values into a hash, each with its type, so that different ones cannot look alike."""
+    """Adds values to a hash, each with its type, so that values of different types get different hashes."""
 
     def __init__(self, model: nn.Module, registered: set[int] | None = None) -> None:
         self._hash = hashlib.sha256()
         self.opaque: list[str] = []
         self.libraries: set[str] = set()
-        # Values that are in the hash already, by id, with their number; they are held on to, so that no id comes again.
+        # Values already in the hash: id -> (number, value). The reference to the value keeps its id from being reused.
         self._known: dict[int, tuple[int, Any]] = {}
         self._classes: set[type] = set()
         self._left = _MOST
@@ -206,7 +206,7 @@ class _Writer:
 
     def value(self, path: str, value: Any) -> None:
         simple = isinstance(value, (*_SIMPLE, tuple, torch.dtype, torch.Size, torch.device, enum.Enum))
-        if not simple and id(value) in self._known:  # shared, or a container that holds itself
+        if not simple and id(value) in self._known:  # a shared value, or a container that contains itself
             self.put(f"as before {self._known[id(value)][0]}")
             return
         self._left -= 1
@@ -223,7 +223,7 @@ class _Writer:
         if value is None or isinstance(value, (bool, int, float, complex, str, bytes, torch.dtype, torch.Size)):
             self.put(repr(value))
         elif isinstance(value, torch.device):
-            return  # where a model is makes no difference
+            return  # the device does not change the hash
         elif isinstance(value, enum.Enum):
             self.put(value.name)
             self.value(path, value.value)
@@ -234,7 +234,7 @@ class _Writer:
         elif isinstance(value, (Mapping, Set, list, tuple)):
             self._container(path, value)
         elif isinstance(value, nn.Module):
-            if id(value) not in self._registered:  # whatever else is looked at where it stands
+            if id(value) not in self._registered:  # registered modules are hashed at their own path
                 for inner, module in value.named_modules():
                     self.module(f"{path}.{inner}", module)
                 self.put(_weights(value))
@@ -261,12 +261,15 @@ class _Writer:
         else:
             for at, each in enumerate(value):
                 self.value(f"{path}[{at}]", each)
-        if type(value) not in _PLAIN:  # which may have methods, attributes and a `default_factory`
+        if type(value) not in _PLAIN:  # a subclass may have methods, attributes and a `default_factory`
             self.classes_of(path, type(value))
             self.value(path, {**getattr(value, "__dict__", {}), "": getattr(value, "default_factory", None)})
 
     def _user_module(self, path: str, module: types.ModuleType, names: Collection[str]) -> None:
-        """What `names` stand for in a module of the user's; all of it without names. Of others, the version."""
+        """Add the objects of `names` in a user's module, or all objects if `names` is empty.
+
+        For a module of a library, only the version counts.
+        """
         self.put(module.__name__)
         if self._known_library(module.__name__):
             return
@@ -284,7 +287,7 @@ class _Writer:
                 self.value(f"{path}.{name}", each)
 
     def _known_library(self, module: str) -> bool:
-        """`_library`, with a note of the package."""
+        """Whether a module is of a library. If so, record its package."""
         result = is_library(module)
         if result and module.split(".")[0] not in sys.stdlib_module_names:
             self.libraries.add(module.split(".")[0])
@@ -322,7 +325,7 @@ class _Writer:
 
     def _function(self, path: str, function: types.FunctionType) -> None:
         self.put(function.__module__ or "", function.__qualname__)
-        # A function may bear the name of a library's, as `functools.wraps` has it.
+        # The module name alone is not enough: `functools.wraps` copies it from the wrapped function.
         if self._known_library(function.__module__ or "") and code_of_library(function.__code__):
             return
         self.put(_code(function.__code__))
@@ -332,7 +335,7 @@ class _Writer:
         for cell in function.__closure__ or ():
             try:
                 content = cell.cell_contents
-            except ValueError:  # not filled yet
+            except ValueError:  # an empty cell
                 continue
             self._used(path, content, names)
         for name in sorted(names & function.__globals__.keys()):
@@ -340,7 +343,7 @@ class _Writer:
             self._used(f"{path}: {name}", function.__globals__[name], names)
 
     def _used(self, path: str, value: Any, names: Collection[str]) -> None:
-        """What a function takes from outside of it; of a module, what it names."""
+        """Add a global or closure value of a function. For a module, add only the objects in `names`."""
         if isinstance(value, types.ModuleType):
             self._user_module(path, value, names)
         elif isinstance(value, types.FunctionType) or not (
@@ -349,13 +352,13 @@ class _Writer:
             self.value(path, value)
 
     def classes_of(self, path: str, kind: type) -> None:
-        """The class and its bases."""
+        """Add the class and its bases."""
         for each in kind.__mro__:
             self.put(each.__qualname__)
             self.code_of(path, each)
 
     def code_of(self, path: str, kind: type) -> None:
-        """What the methods of a class do, and its attributes, unless it is a library's; once for each class."""
+        """Add the methods and attributes of a class, once, unless the class is of a library."""
         if self._known_library(kind.__module__):
             return
         if kind in self._classes:
@@ -374,16 +377,16 @@ class _Writer:
             self.value(f"{path}.{name}".lstrip("."), value)
 
     def _object(self, path: str, value: Any) -> None:
-        """Its class, its attributes, and whatever else pickling would keep of it."""
+        """Add an object: its class, its attributes and the rest of its pickled state."""
         self.classes_of(path, type(value))
         if not is_library(type(value).__module__):
             self.value(path, getattr(value, "__dict__", None))
         try:
             reduced = value.__reduce_ex__(4)
-        except Exception:  # such as of a lock, or of an object whose content is not Python's
+        except Exception:  # for example a lock, or an object of a C extension
             self.opaque.append(path)
             return
-        if isinstance(reduced, str):  # the name of a global, which says what it is if it is a library's
+        if isinstance(reduced, str):  # the name of a global. For a library, the name is enough
             self.put(reduced)
             if not hasattr(value, "__wrapped__") and not is_library(getattr(value, "__module__", None) or ""):
                 self.opaque.append(path)
@@ -396,19 +399,19 @@ class _Writer:
 
 
 def _code(code: types.CodeType) -> bytes:
-    """Hash of what a function does; where it stands in its file makes no difference."""
+    """Hash of the code of a function. Its position in the file does not matter."""
     total = hashlib.sha256(code.co_code)
     total.update(repr((code.co_names, code.co_varnames, code.co_freevars)).encode())
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             total.update(_code(constant))
-        else:  # the order of a set differs from process to process
+        else:  # sort sets, because their order differs between processes
             total.update(repr(sorted(map(repr, constant)) if isinstance(constant, frozenset) else constant).encode())
     return total.digest()
 
 
 def _names(code: types.CodeType) -> Iterator[str]:
-    """Names of globals and attributes in a function, and in those that it makes."""
+    """Names of globals and attributes in a function and in its inner functions."""
     yield from code.co_names
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):

@@ -1,7 +1,7 @@
-"""Named points inside a model where values can be read (`capture`) or replaced (`intervene`), only inside a ``with``.
+"""Named hook points in a model. Inside a ``with``, `capture` reads their values and `intervene` replaces them.
 
-Knows nothing of DNA: a model passes each value through a `HookPoint` together with a description of what the value
-stands for, and that description comes back with the value.
+This module does not depend on DNA. A model passes each value through a `HookPoint`, with a description of the value.
+Hooks receive both.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _FOR_ALL = (
 
 
 class HookPoint(nn.Module):
-    """Identity with a name. Assign it as ``self.hook_<name>``; its public name drops the prefix.
+    """Identity with a name. Assign it as ``self.hook_<name>``. Its public name has no ``hook_``.
 
     ``self.hook_out = HookPoint()`` inside ``bridge`` is the hook point ``bridge.out``.
     """
@@ -57,7 +57,7 @@ class Activation:
     Attributes:
         name: the hook point.
         value: the tensor itself, not a copy, still attached to the graph if there is one.
-        where: the span that the value belongs to (a `spans.Locus` in CrossDNA), or None.
+        where: the span of the value (a `spans.Locus` in CrossDNA), or None.
     """
 
     name: str
@@ -66,9 +66,9 @@ class Activation:
 
 
 class Activations(Mapping[str, list[Activation]]):
-    """What `capture` has seen: for each hook name the activations in the order in which they were computed.
+    """Activations from `capture`: for each hook name, a list in the order of computation.
 
-    Several blocks or several batches give several activations under one name; one that has not run gives an empty list.
+    Several blocks or batches give several activations under one name. A hook that did not run gives an empty list.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -93,7 +93,7 @@ def _unknown(pattern: str, names: Sequence[str], what: str) -> str:
 
 
 def _points(model: nn.Module) -> dict[str, nn.Module]:
-    """Hook points by public name; a module that declares none offers the output of each of its submodules."""
+    """Hook points by public name. For a module without hook points, these are the outputs of its submodules."""
     declared: dict[str, nn.Module] = {}
     for path, module in model.named_modules():
         if isinstance(module, HookPoint):
@@ -106,7 +106,7 @@ def _points(model: nn.Module) -> dict[str, nn.Module]:
 
 
 class _Hook:
-    """A forward hook of `capture` or `intervene`, which does nothing in other threads: they may use the same model.
+    """A forward hook of `capture` or `intervene`. It acts only in its own thread, as others may use the same model.
 
     Raises:
         RuntimeError: another thread computes a part of the same forward pass, as in `torch.nn.DataParallel`.
@@ -129,7 +129,7 @@ class _Hook:
 
 
 def hooks_of(module: nn.Module) -> list[Any]:
-    """Hooks of any kind on one module; those of `capture` and `intervene` only in their own thread."""
+    """Hooks of any kind on one module. Those of `capture` and `intervene` count only in their own thread."""
     kinds = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
     if not (kinds[0] or kinds[1] or kinds[2] or kinds[3]):
         return []
@@ -138,12 +138,12 @@ def hooks_of(module: nn.Module) -> list[Any]:
 
 
 def changing_hooks(module: nn.Module) -> list[Any]:
-    """Hooks on one module that may change what it computes: all but those of `capture`."""
+    """Hooks on one module that may change its output: all except those of `capture`."""
     return [hook for hook in hooks_of(module) if not isinstance(hook, _Hook) or hook.changes]
 
 
 def content_of(hook: Any) -> Any:
-    """What a hook does: of one of `intervene`, the function that was passed to it."""
+    """The function of a hook. For a hook of `intervene`, this is the user's function."""
     return hook.content if isinstance(hook, _Hook) else hook
 
 
@@ -153,7 +153,7 @@ def hooks_for_all() -> bool:
 
 
 def hooked(model: nn.Module) -> bool:
-    """Whether a hook is active on any submodule, by `capture`, by `intervene` or by other means."""
+    """Whether any submodule has an active hook, from `capture`, `intervene` or elsewhere."""
     return hooks_for_all() or any(hooks_of(module) for module in model.modules())
 
 
@@ -185,14 +185,14 @@ def capture(model: nn.Module, *patterns: str) -> Iterator[Activations]:
     """Record the values at hook points while the body runs, in this thread.
 
     Args:
-        model: any module. Without `HookPoint`s of its own, the outputs of its submodules are offered by their path.
-        patterns: names, or shell patterns such as ``"bridge.*"``; all points when none is given.
+        model: any module. Without `HookPoint`s, the hook points are the outputs of its submodules, named by path.
+        patterns: names or shell patterns such as ``"bridge.*"``. Without patterns, all points.
 
     Yields:
-        Activations: a mapping from each matching name to the list of what passed there.
+        Activations: a mapping from each matching name to the list of its activations.
 
     Raises:
-        ValueError: a pattern matches nothing; the message lists near matches.
+        ValueError: a pattern matches nothing. The message lists near matches.
 
     Example:
         >>> import torch
@@ -224,12 +224,12 @@ def intervene(model: nn.Module, edits: Mapping[str, Callable[[Tensor, Any], Tens
 
     Args:
         model: any module, as for `capture`.
-        edits: from a name or pattern to a function ``fn(value, where) -> Tensor`` that returns the value to go on with,
-            of the same shape. Edits on the same point apply in the order given. A `capture` opened inside this
-            ``with`` sees the edited value, one opened around it the original.
+        edits: maps a name or pattern to a function ``fn(value, where) -> Tensor`` that returns the new value, of the
+            same shape. Edits of one point apply in the order of this mapping. A `capture` inside this ``with``
+            records the edited value. A `capture` around it records the original value.
 
     Raises:
-        ValueError: a pattern matches nothing (near matches are listed), or an edit returned another shape.
+        ValueError: a pattern matches nothing (the message lists near matches), or an edit returned another shape.
         TypeError: an edit is not callable, or did not return a tensor.
 
     Example:

@@ -1,12 +1,12 @@
 """Model inputs: one-hot channels, ids of a vocabulary, or byte-pair tokens.
 
-To the rest of the package a sequence is ids (L,), A=0 C=1 G=2 T=3 N=4. A model declares which of these it takes:
+In the rest of the package a sequence is ids (L,), with A=0 C=1 G=2 T=3 N=4. A model declares its input as one of:
 
-    OneHot     channels, a base to a position, in an order of its own, with or without one for an unknown base
-    TokenIds   ids of a vocabulary of bases, with special tokens before and after the sequence
-    Bpe        tokens of several bases, cut by a tokenizer
+    OneHot     one-hot channels in any order, with or without a channel for an unknown base
+    TokenIds   ids of a vocabulary with one token for each base, with special tokens before and after the sequence
+    Bpe        tokens of several bases, from a tokenizer
 
-N  sequences    L  positions of a sequence    C  channels    K  tokens, special ones among them
+N  sequences    L  positions of a sequence    C  channels    K  tokens, with special tokens
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ Layout = Literal["channels_first", "channels_last"]
 
 @runtime_checkable
 class Inputs(Protocol):
-    """How ids of sequences become what a model is called with."""
+    """Converts the ids of sequences to the inputs of a model."""
 
     def batch(self, ids: np.ndarray, *, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, ...]:
-        """What the model is called with, for ids (N, L). Floating-point tensors are of `dtype`."""
+        """Arguments for the model, from ids (N, L). Floating-point tensors have `dtype`."""
         ...
 
     def expected(self, length: int) -> str | None:
-        """What is expected in place of a length that the model does not take, such as "20 bases"; or None."""
+        """None if the model accepts this length, and otherwise the expected length as text, such as "20 bases"."""
         ...
 
 
@@ -46,12 +46,12 @@ class OneHot:
 
     Attributes:
         channels: order of the channels: A, C, G, T and, if there is a fifth, N.
-        unknown: value of the four channels at an N, such as 0.25, where there is no channel for it.
+        unknown: value of the four channels at an N, such as 0.25, if there is no channel for N.
         layout: "channels_first" for (N, C, L), "channels_last" for (N, L, C).
-        length: bases of every sequence, if the model takes no other length.
+        length: input length in bases, if the model accepts only one length.
 
     Raises:
-        ValueError: other channels.
+        ValueError: invalid channels.
 
     Example:
         >>> x, = OneHot("ACGT", unknown=0.25).batch(np.array([[0, 4]]), device=torch.device("cpu"), dtype=torch.float32)
@@ -73,7 +73,7 @@ class OneHot:
         return (self.from_bases(torch.from_numpy(alphabet.one_hot(ids)).to(device=device, dtype=dtype)),)
 
     def from_bases(self, x: Tensor) -> Tensor:
-        """The model's channels, from channels (N, 5, L) in the order ACGTN; differentiable."""
+        """The model's channels, from channels (N, 5, L) in the order ACGTN. Differentiable."""
         if self.channels != alphabet.ALPHABET:
             order = [alphabet.ALPHABET.index(base) for base in self.channels]
             unknown = x[:, 4:]
@@ -89,17 +89,17 @@ class OneHot:
 
 @dataclass(frozen=True)
 class TokenIds:
-    """Ids (N, K) of a vocabulary that has a token for each base, with special tokens around the sequence.
+    """Ids (N, K) of a vocabulary with one token for each base, with special tokens around the sequence.
 
     Attributes:
-        vocabulary: id of A, C, G, T, and of N.
-        before: ids in front of each sequence.
-        after: ids behind it.
-        length: bases of every sequence, if the model takes no other length.
-        longest: bases of the longest sequence that the model takes.
+        vocabulary: id of each of A, C, G, T and N.
+        before: ids of special tokens before each sequence.
+        after: ids of special tokens after each sequence.
+        length: input length in bases, if the model accepts only one length.
+        longest: largest input length in bases.
 
     Raises:
-        ValueError: a base without an id.
+        ValueError: a base has no id.
 
     Example:
         >>> inputs = TokenIds({"A": 7, "C": 8, "G": 9, "T": 10, "N": 11}, before=(1,), after=(2,))
@@ -136,29 +136,29 @@ class TokenIds:
 
 
 class Tokenizer(Protocol):
-    """A tokenizer of the library tokenizers, or another with these methods."""
+    """A tokenizer of the library `tokenizers`, or any object with these methods."""
 
     def encode(self, sequence: str, /) -> Any:
-        """An object with ``ids`` and ``offsets``: each token's id, and its first base and the one after its last."""
+        """An object with ``ids`` and ``offsets``: the id and the bases (start, end) of each token."""
         ...
 
     def to_str(self) -> str:
-        """All that decides what it does, as text."""
+        """The full configuration of the tokenizer, as text."""
         ...
 
 
 @dataclass(frozen=True)
 class Bpe:
-    """Tokens of several bases (N, K) and which of them are no padding (N, K), both int64.
+    """Tokens of several bases (N, K) and an attention mask (N, K) that is 0 at padding, both int64.
 
     Attributes:
-        tokenizer: cuts a sequence into tokens that follow each other without a gap.
-        padding: id behind sequences with fewer tokens than others in the batch.
-        before: ids in front of each sequence.
-        after: ids behind it.
-        longest: tokens that the model takes at most, special ones among them.
-        unknown: id of an unknown stretch, such as that of [MASK], if there is one.
-        text: all that decides what the tokenizer does; from the tokenizer if not given.
+        tokenizer: splits a sequence into tokens without gaps.
+        padding: id that fills up sequences with fewer tokens than others in the batch.
+        before: ids of special tokens before each sequence.
+        after: ids of special tokens after each sequence.
+        longest: largest number of tokens, with special tokens.
+        unknown: id for unknown bases, such as that of [MASK], if there is one.
+        text: full configuration of the tokenizer. The default is from the tokenizer.
     """
 
     tokenizer: Tokenizer = field(repr=False)
@@ -173,12 +173,12 @@ class Bpe:
         object.__setattr__(self, "text", self.text or self.tokenizer.to_str())
 
     def tokens(self, sequence: str) -> tuple[list[int], list[tuple[int, int]]]:
-        """Ids of a sequence's tokens, special ones among them, and the span of bases (start, end) of each.
+        """Ids of a sequence's tokens, with special tokens, and the bases (start, end) of each.
 
         The span of a special token is empty.
 
         Raises:
-            ValueError: the tokenizer leaves bases out, or gives more tokens than the model takes.
+            ValueError: the tokenizer skips bases, or there are more tokens than the model accepts.
         """
         result = self.tokenizer.encode(sequence)
         spans = [(int(start), int(end)) for start, end in result.offsets]
@@ -207,7 +207,7 @@ class Bpe:
         return tokens.to(device), known.to(device)
 
     def expected(self, length: int) -> str | None:
-        """None: how many tokens a sequence makes depends on its bases."""
+        """None, because the number of tokens depends on the bases."""
         return None
 
 
@@ -223,5 +223,5 @@ _DEFAULT = OneHot()
 
 
 def inputs_of(model: object) -> Inputs:
-    """What a model takes, as its class declares; one-hot channels in the order ACGTN without a declaration."""
+    """The input that a model's class declares. The default is one-hot channels in the order ACGTN."""
     return capability(model, Inputs) or _DEFAULT

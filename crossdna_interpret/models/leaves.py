@@ -1,9 +1,10 @@
-"""The input numbers with respect to which gradients are taken.
+"""Leaves: the input values with respect to which gradients are computed.
 
-One-hot channels are such numbers themselves. Ids of a vocabulary are not: there the weights of the embeddings of A, C,
-G, T and N at each position take their place. Where a token stands for several bases, its embedding is the leaf.
+    one-hot channels         the channels themselves
+    ids of a vocabulary      weights of the embeddings of A, C, G, T and N at each position
+    tokens of several bases  the embedding of each token
 
-n  points    L  positions of the sequence    P  paths    K  tokens    H  numbers of an embedding    T  targets
+n  points    L  positions of the sequence    P  paths    K  tokens    H  size of an embedding    T  targets
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ Values = TypeVar("Values", bound=np.ndarray)
 
 
 class Leaf(Protocol):
-    """The numbers by which a model's scores of one sequence are differentiated.
+    """The values with respect to which the scores of one sequence are differentiated.
 
     Attributes:
-        paths: what the scores are a function of: ("input",), or ("forward", "reverse") for each strand by itself.
-        per_base: whether each number stands for a base at a position, so that other sequences of this length are points
+        paths: inputs of the scores: ("input",), or ("forward", "reverse") with one for each strand.
+        per_base: whether each value belongs to a base at a position. If so, other sequences of this length are points
             of the same space.
-        note: how numbers become values of bases, for the certificate, or None where they are such values.
+        note: for the certificate, how values are converted to values of bases, or None without a conversion.
     """
 
     @property
@@ -46,31 +47,31 @@ class Leaf(Protocol):
     def note(self) -> str | None: ...
 
     def points(self, channels: np.ndarray) -> Tensor:
-        """(n, ...) of channels (n, 5, L), float64, in the order ACGTN."""
+        """Points (n, ...) from channels (n, 5, L), float64, in the order ACGTN."""
         ...
 
     def scores(self, points: Tensor) -> Tensor:
-        """(n, T), differentiable."""
+        """Scores (n, T), differentiable."""
         ...
 
     def gradients(self, points: Tensor, target: int) -> Tensor:
-        """(n, P, ...) of a target by each path.
+        """Gradients (n, P, ...) of a target with respect to each path.
 
         Raises:
-            ValueError: no gradient reaches the points.
+            ValueError: the scores do not depend differentiably on the points.
         """
         ...
 
     def by_base(self, values: np.ndarray) -> np.ndarray:
-        """(P, L, 4) of values (P, ...), in coordinates of the sequence and the order ACGT."""
+        """Values of bases (P, L, 4) from values (P, ...), in sequence coordinates and the order ACGT."""
         ...
 
 
 def leaf_of(model: SequenceModel, sequence: str) -> Leaf:
-    """What the gradients of a model at a sequence are taken by.
+    """The leaf of a model for a sequence.
 
     Raises:
-        ValueError: the model takes tokens, and does not offer `Embeddings`.
+        ValueError: the model takes tokens but does not declare `Embeddings`.
     """
     if isinstance(model, ReverseComplemented):
         inner: Any = model.model
@@ -128,7 +129,7 @@ class _ChannelLeaf:
 
     def gradients(self, points: Tensor, target: int) -> Tensor:
         split = capability(self.model, StrandPaths)
-        with torch.inference_mode(False), torch.enable_grad():  # which belong to the thread
+        with torch.inference_mode(False), torch.enable_grad():  # these modes are per thread
             forward = points.clone().requires_grad_()
             if split is None:
                 return _differentiated(self.model, self.scores(forward), target, [forward])[0].unsqueeze(1)
@@ -143,7 +144,7 @@ class _ChannelLeaf:
 
 @dataclass(frozen=True)
 class _MixedEmbeddingLeaf:
-    """Weights (n, 5, L) of the embeddings of A, C, G, T, N, of which each position has a mixture."""
+    """Weights (n, 5, L) of the embeddings of A, C, G, T, N. Each position has a weighted sum of them."""
 
     model: SequenceModel
     inputs: TokenIds
@@ -176,7 +177,7 @@ class _MixedEmbeddingLeaf:
 
 
 class _TokenLeaf:
-    """Embeddings (n, K, H) of the tokens of one sequence. The value of a token is shared evenly by its known bases."""
+    """Embeddings (n, K, H) of the tokens of one sequence. A token's value is divided equally among its known bases."""
 
     paths = ("input",)
     per_base = False
@@ -187,12 +188,15 @@ class _TokenLeaf:
         ids, self.spans = inputs.tokens(sequence)
         self.ids = torch.tensor(ids, device=model.device)
         self.bases = alphabet.one_hot(alphabet.encode(sequence), np.float64)  # (5, L)
-        # Special tokens, and those of N alone, are what they are in every baseline.
+        # Special tokens and tokens that are all N are the same in every baseline.
         fixed = [not self.bases[:4, start:end].any() for start, end in self.spans]
         self.fixed = torch.tensor(fixed, device=model.device)
 
     def points(self, channels: np.ndarray) -> Tensor:
-        """Of the sequence itself, or of no base at all: the unknown token's embedding, or zeros without one."""
+        """Points of the sequence itself or of a baseline without bases.
+
+        The baseline is the embedding of the unknown token, or zeros if there is none.
+        """
         own = self.embeddings.table()[self.ids].detach()
         nothing = torch.zeros_like(own)
         if self.inputs.unknown is not None:
@@ -231,7 +235,7 @@ class _TokenLeaf:
 
 @dataclass(frozen=True)
 class _ReverseComplementedLeaf:
-    """The leaf of the reverse complement, in coordinates of the sequence."""
+    """The leaf of the reverse complement, in sequence coordinates."""
 
     leaf: Leaf
 
@@ -257,5 +261,5 @@ class _ReverseComplementedLeaf:
         return self.leaf.gradients(points, target)
 
     def by_base(self, values: np.ndarray) -> np.ndarray:
-        # The first path is the strand that the model calls forward, which is this sequence's reverse.
+        # The model's forward strand is the reverse strand of this sequence, so the paths swap.
         return strand.reverse_complement(self.leaf.by_base(values)[::-1], channel_axis=-1)

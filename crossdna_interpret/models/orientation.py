@@ -1,7 +1,7 @@
 """A model of the reverse complement.
 
-The duplex has no preferred orientation, but a model may: f(x) and f(reverse complement of x) can differ. Their mean is
-a function that cannot. How far the two are apart is an error bar that needs no assumption.
+DNA has no preferred orientation, but a model may have one: f(x) and f(reverse complement of x) can differ. Their mean
+has no preference. Their difference is an error bar that needs no assumption.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ __all__ = ["ReverseComplemented"]
 
 
 class ReverseComplemented(Delegate):
-    """The model that scores the reverse complement of a sequence, with all that the model itself offers.
+    """A model that scores the reverse complement of a sequence. It has the capabilities of the wrapped model.
 
     Args:
-        model: any `SequenceModel`; it is not changed.
+        model: any `SequenceModel`. It is not changed.
     """
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """The model's."""
+        """Targets of the wrapped model."""
         return tuple(self.model.targets)
 
     def forward(self, *batch: Any) -> Tensor:
-        """Scores (N, T) of a batch, which holds the reverse complements already."""
+        """Scores (N, T) of a batch that already holds the reverse complements."""
         scores: Tensor = self.model(*batch)
         return scores
 

@@ -1,11 +1,11 @@
 """The protocol of a sequence model, and the optional capabilities that a model can declare.
 
-A model declares what it offers. Nothing is looked up by the name of a method:
+A class declares the capabilities of its models. Method names have no meaning here:
 
     declare(MyModel, {Memory: MyMemory})   once, for the class
-    capability(model, Memory)              what this model offers, or None
+    capability(model, Memory)              the capability of this model, or None
 
-Wrappers declare what they pass on.
+Wrappers declare the capabilities that they pass on.
 
 N  sequences    L  positions of a sequence    T  targets
 """
@@ -44,17 +44,17 @@ Kind = TypeVar("Kind")
 
 @runtime_checkable
 class SequenceModel(Protocol):
-    """What an analysis needs of a model; an ``nn.Module`` with these attributes will do.
+    """The interface that analyses need: an ``nn.Module`` with these attributes.
 
     Attributes:
         targets: names of the T outputs.
-        name: of the model, for messages and certificates.
-        device: where it computes.
-        dtype: in which it computes.
+        name: name of the model, for messages and certificates.
+        device: device of its computations.
+        dtype: dtype of its computations.
 
-    Called with a batch it returns scores (N, T). What a batch is, its class declares (`inputs.Inputs`). Without a
-    declaration it is one-hot channels (N, 5, L) in the order ACGTN. ``training_range``, a `TrainingRange`, is optional:
-    outside of it analyses warn. For what else a model may offer, see `protocols.declare`.
+    A call with a batch returns scores (N, T). The class declares the format of a batch (`inputs.Inputs`). The default
+    is one-hot channels (N, 5, L) in the order ACGTN. ``training_range``, a `TrainingRange`, is optional: analyses warn
+    of sequences outside it. For further capabilities, see `protocols.declare`.
 
     Example:
         >>> import crossdna_interpret as cdi
@@ -81,123 +81,124 @@ ModelLike = SequenceModel | str | Path | None
 
 
 class Memory(Protocol):
-    """How much memory a forward pass needs, so that a hopeless one is refused before it starts."""
+    """Memory that a forward pass needs. A pass that needs too much is refused before it starts."""
 
     def needed(self, n: int, length: int, *, gradients: bool = False) -> int:
-        """Bytes above the weights, roughly, for `n` sequences of `length` bases at once."""
+        """Approximate bytes, without the weights, for a batch of `n` sequences of `length` bases."""
         ...
 
 
 class Concurrency(Protocol):
-    """Whether several threads may compute with the model at once, and each with batches of its own."""
+    """Whether several threads may compute with the model at the same time, each with its own batches."""
 
     def problem(self) -> str | None:
-        """Why they may not now, or None. A model for which there is none also gives one sequence one score."""
+        """Reason why threads are not possible now, or None. A model with None is also stable: see `stability`."""
         ...
 
 
 class StrandPaths(Protocol):
-    """Scores as a function of each strand's channels, so that attributions can be split by strand."""
+    """Scores as a function of the channels of each strand, for attributions by strand."""
 
     def scores(self, x_forward: Tensor, x_reverse: Tensor) -> Tensor:
-        """(N, T) of channels (N, C, L) of both strands, each read 5' to 3'."""
+        """Scores (N, T) from channels (N, C, L) of both strands, each read 5' to 3'."""
         ...
 
 
 class Embeddings(Protocol):
-    """Scores as a function of the embeddings of a model's tokens, so that gradients can be taken by them."""
+    """Scores as a function of token embeddings, for gradients with respect to the embeddings."""
 
     def table(self) -> Tensor:
-        """(V, H) the embedding of each id of the vocabulary."""
+        """(V, H) embedding of each id of the vocabulary."""
         ...
 
     def scores(self, embedded: Tensor, *rest: Tensor) -> Tensor:
-        """(N, T) of embeddings (N, K, H), and of what else `inputs` gives beside the ids."""
+        """Scores (N, T) from embeddings (N, K, H) and the other arrays of a batch, such as a mask."""
         ...
 
 
 class Scorer(Protocol):
-    """Scores of sequences that are near a reference."""
+    """Scores of sequences that differ little from a reference."""
 
     def score(self, ids: np.ndarray) -> Tensor:
-        """(n, T) of ids (n, L'), of any length."""
+        """Scores (n, T) of ids (n, L') of any length."""
         ...
 
 
 class Reuse(Protocol):
-    """Exact scores of edited sequences that do not compute again what they share with a reference."""
+    """Exact scores of edited sequences that reuse the unchanged part of a reference's computation."""
 
     def problem(self) -> str | None:
-        """Why it cannot serve the model as it is now, or None."""
+        """Reason why reuse is not possible in the model's current state, or None."""
         ...
 
     def scorer(self, reference: np.ndarray) -> Scorer:
-        """For sequences near ids (L,)."""
+        """Scorer for sequences similar to the reference ids (L,)."""
         ...
 
     def recomputed(self, length: int) -> int:
-        """Positions, of a sequence of `length`, that a substitution computes again at most."""
+        """Largest number of positions that a substitution in a sequence of `length` recomputes."""
         ...
 
     @property
     def width(self) -> int:
-        """Numbers that the model holds at a position."""
+        """Values that the model stores for each position."""
         ...
 
 
 class Acceleration(Protocol):
-    """The same scores, computed faster, such as by compiled kernels."""
+    """Faster computation of the same scores, for example with compiled kernels."""
 
     def operations(self, length: int) -> float:
-        """Floating-point operations of a forward pass over `length` bases, roughly."""
+        """Approximate number of floating-point operations of a forward pass over `length` bases."""
         ...
 
     def accelerated(self, compile: Compile, operations: float) -> AbstractContextManager[str]:
-        """A context in which the model computes faster if it can; gives a note on whether it does.
+        """A context in which the model computes faster if possible. It yields a note that says whether it does.
 
         Args:
-            compile: True or False to insist; "auto" if it is at hand, or `operations` are many enough to pay.
+            compile: True requires acceleration and False excludes it. "auto" uses kernels that are already compiled,
+                or compiles them if `operations` are enough to repay it.
             operations: floating-point operations of the job.
 
         Raises:
-            RuntimeError: True, and it cannot be done; the message says why.
+            RuntimeError: `compile` is True, but acceleration is impossible. The message says why.
         """
         ...
 
 
 class Exchange(Protocol):
-    """What crosses between the two strands of a model."""
+    """Exchange of information between the two strands of a model."""
 
     def problem(self) -> str | None:
-        """Why nothing crosses, such as a model without its bridge, or None."""
+        """Reason why the strands exchange nothing, such as a missing bridge, or None."""
         ...
 
     def messages(self, ids: np.ndarray, target: int) -> Any:
-        """The messages between the strands when ids (L,) are scored, and what they do to one target."""
+        """Messages between the strands while ids (L,) are scored, and their effects on one target."""
         ...
 
     def without(self) -> SequenceModel:
-        """A copy of the model in which nothing crosses."""
+        """A copy of the model without exchange."""
         ...
 
     def received(self, target: int, length: int) -> SequenceModel:
-        """What exchange adds to one target at each of `length` positions, as the scores of a model."""
+        """A model whose scores are the contribution of exchange to one target at each of `length` positions."""
         ...
 
 
 class ArbitraryChoices(Protocol):
-    """Choices in a model that biology does not make, and scores with another choice."""
+    """Arbitrary choices in a model, which have no biological meaning, and scores with other choices."""
 
     def strands_swapped(self, ids: np.ndarray) -> np.ndarray:
-        """(T,) scores of ids (L,) with each branch reading the other strand."""
+        """Scores (T,) of ids (L,) if each branch reads the other strand."""
         ...
 
     def shifts(self, length: int) -> tuple[int, ...]:
-        """By how many positions block boundaries are moved for sequences of up to `length`; empty for one block."""
+        """Shifts of the block boundaries, in positions, for sequences of up to `length`. Empty for one block."""
         ...
 
     def shifted(self, ids: np.ndarray, shift: int) -> np.ndarray:
-        """(T,) scores of ids (L,) with block boundaries moved."""
+        """Scores (T,) of ids (L,) with shifted block boundaries."""
         ...
 
 
@@ -206,11 +207,12 @@ _offers: dict[type, dict[type, Callable[[Any], Any]]] = {}
 
 
 def declare(model: type, offers: Offers) -> None:
-    """Say what models of a class, and of its subclasses, offer.
+    """Declare the capabilities of a model class and its subclasses.
 
     Args:
         model: the class.
-        offers: for each capability what makes it of a model. It may give None where this model does not offer it.
+        offers: maps each capability to a function that creates it from a model. The function may return None for a
+            model without this capability.
 
     Example:
         >>> class Toy(torch.nn.Module):
@@ -226,9 +228,9 @@ def declare(model: type, offers: Offers) -> None:
 
 
 def capability(model: object, kind: type[Kind]) -> Kind | None:
-    """What a model offers of a kind, as its class declares, or None.
+    """The capability of a model that its class declares, or None.
 
-    The module that `torch.compile` puts around a model offers what the model does.
+    A model wrapped by `torch.compile` has the capabilities of the original model.
     """
     for each in type(model).__mro__:
         make = _offers.get(each, {}).get(kind)

@@ -1,7 +1,7 @@
 """Loading of models: bundled, from a folder or file, or from the local Hugging Face cache.
 
-A family of models is one folder here with a `family.py` that registers it. Nothing else changes for a new one. Families
-of other packages register themselves with `register`, or by the entry point "crossdna_interpret.families".
+A family of models is one folder here with a `family.py` that registers it. A new family needs no other change.
+Families in other packages register themselves with `register` or the entry point "crossdna_interpret.families".
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _BUNDLED = Path(__file__).resolve().parents[1] / "assets" / "models"
 
 
 def list_models() -> list[str]:
-    """Names of the bundled models; the first is the default.
+    """Names of the bundled models. The first is the default.
 
     Example:
         >>> list_models()
@@ -41,7 +41,7 @@ def list_models() -> list[str]:
 
 
 def model_card(name: str = DEFAULT) -> str:
-    """The card of a bundled model, as Markdown.
+    """The model card of a bundled model, as Markdown.
 
     Example:
         >>> "Limits" in model_card("retina-enhancer")
@@ -57,20 +57,21 @@ def load_model(
     device: str | torch.device = "cpu",
     backend: str = "auto",
 ) -> SequenceModel:
-    """Load a model, in evaluation mode and without parameter gradients. Never reaches the network.
+    """Load a model in evaluation mode and without parameter gradients. It never uses the network.
 
     Args:
-        source: name of a bundled model (None is the default one); a folder or a weights file in a published layout or
-            ours; or a Hugging Face id ("owner/name") that is already in the local cache.
+        source: one of: the name of a bundled model (None is the default); a folder or weights file in a published
+            layout or in the format of this package; a Hugging Face id ("owner/name") in the local cache.
         dtype: "float32", or "float64" for reference computations.
-        device: where to put it, such as "cuda".
-        backend: what computes a model's recurrence: "torch"; the kernels of another package that the family knows, such
-            as "fla", flash-linear-attention's, for CrossDNA (CUDA, float32); or "auto", the fastest that can run.
+        device: device for the model, such as "cuda".
+        backend: implementation of the recurrence. "torch" is plain PyTorch. A family may support kernels of other
+            packages: CrossDNA supports "fla" (flash-linear-attention, CUDA, float32). "auto" is the fastest that can
+            run.
 
     Raises:
-        ValueError: an unknown name (near matches are listed), dtype or backend, or a checkpoint that does not fit.
-        FileNotFoundError: a path without a model.
-        RuntimeError: a `backend` or a CUDA `device` that cannot run here.
+        ValueError: an unknown name (the message lists near matches), dtype or backend, or an invalid checkpoint.
+        FileNotFoundError: there is no model at the path.
+        RuntimeError: the `backend` or the CUDA `device` is not available here.
 
     Example:
         >>> load_model().targets
@@ -121,7 +122,7 @@ def _bundled(name: str) -> Path:
 
 
 def _resolve(source: str | Path | None) -> tuple[Path, str | None]:
-    """Where the model is, and its name where its files do not tell: the folder of a cached hub model is a hash."""
+    """Path of the model, and its name if the path does not have it: a cached hub model's folder name is a hash."""
     if source is None:
         return _bundled(DEFAULT), None
     if not isinstance(source, (str, Path)):
@@ -156,7 +157,7 @@ def _cached_hub_folder(hub_id: str) -> Path:
 
 
 def _import_families() -> None:
-    """Import every `family.py` of a folder beside this file, and those that other packages have declared."""
+    """Import each `family.py` in the folders beside this file, and the families of other packages."""
     package = crossdna_interpret.models
     for result in pkgutil.iter_modules(package.__path__):
         if result.ispkg and (Path(package.__path__[0]) / result.name / "family.py").is_file():
@@ -171,7 +172,7 @@ def _default_model() -> SequenceModel:
 
 
 def resolve_model(model: ModelLike) -> SequenceModel:
-    """The model of an argument: a model, a name or path to load, or the bundled default for None."""
+    """The model for a `model=` argument: a model, a name or path to load, or None for the bundled default."""
     if model is None:
         return _default_model()
     if isinstance(model, (str, Path)):

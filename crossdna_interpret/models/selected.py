@@ -34,16 +34,16 @@ class TargetGroups(Protocol):
     """Names for groups of a model's targets, such as the tracks of one assay."""
 
     def groups(self) -> Mapping[str, tuple[str, ...]]:
-        """For each group the names of its targets."""
+        """Names of the targets in each group."""
         ...
 
 
 class Selected(Delegate):
-    """A model with some of its targets, and with all that the model offers.
+    """A model with some of its targets. It has the capabilities of the wrapped model.
 
     Args:
-        model: it is not changed.
-        indices: numbers of the targets to keep, in their new order.
+        model: the wrapped model. It is not changed.
+        indices: indices of the targets to keep, in their new order.
     """
 
     def __init__(self, model: SequenceModel, indices: tuple[int, ...]) -> None:
@@ -54,16 +54,16 @@ class Selected(Delegate):
 
     @property
     def training_range(self) -> TrainingRange | None:
-        """The model's."""
+        """Training range of the wrapped model."""
         result: TrainingRange | None = getattr(self.model, "training_range", None)
         return result
 
     def forward(self, *batch: Any) -> Tensor:
-        """Scores (N, T) of the targets that are kept."""
+        """Scores (N, T) of the selected targets."""
         return self.of(self.model(*batch))
 
     def of(self, scores: Tensor) -> Tensor:
-        """Those of the targets that are kept, of scores (N, .) of all."""
+        """Select the scores of these targets from the scores (N, .) of all targets."""
         return scores[:, list(self.indices)]
 
 
@@ -150,7 +150,7 @@ class _ArbitraryChoices:
 
 
 def _with_targets(kind: type[Any], adapter: Any) -> Any:
-    """What makes an adapter of a selection, where its model offers the kind."""
+    """Function that creates an adapter for a selection, or returns None if the model lacks the capability."""
 
     def make(model: Selected) -> Any:
         offered = capability(model.model, kind)

@@ -1,4 +1,4 @@
-"""The range of a model's training sequences, and warnings outside of it. numpy only."""
+"""The range of a model's training sequences, and warnings for sequences outside it. Needs only numpy."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _shown_elsewhere: ContextVar[bool] = ContextVar("shown_elsewhere", default=False
 
 
 class OutsideTrainingWarning(UserWarning):
-    """A sequence is unlike anything that the model was trained on, so its score is an extrapolation.
+    """A sequence is outside the range of the training sequences, so its score is an extrapolation.
 
     Example:
         >>> import warnings, crossdna_interpret as cdi
@@ -43,17 +43,17 @@ class OutsideTrainingWarning(UserWarning):
 
 @dataclass(frozen=True)
 class TrainingRange:
-    """The range of the sequences that a model was trained on.
+    """The range of a model's training sequences.
 
     Attributes:
-        shortest, longest: bases of the shortest and of the longest sequence.
-        alphabet: bases that occur: "ACGT", or "ACGTN".
-        gc: smallest and largest share of G and C among the known bases.
-        dinucleotide_bits: smallest entropy of the dinucleotides of a sequence, in bits. It is 4 where all sixteen are
-            equally frequent, and 0 for a single repeated base.
+        shortest, longest: length of the shortest and the longest sequence, in bases.
+        alphabet: bases that occur: "ACGT" or "ACGTN".
+        gc: smallest and largest GC content, as a fraction of the known bases.
+        dinucleotide_bits: smallest entropy of the dinucleotides of a sequence, in bits. It is 4 if all sixteen are
+            equally frequent and 0 for a single repeated base.
 
     Raises:
-        ValueError: numbers that are out of order, or another alphabet.
+        ValueError: invalid numbers or alphabet.
 
     Example:
         >>> TrainingRange.of(["ACGTTGCA", "GGATCCAA"]).shortest
@@ -89,23 +89,23 @@ class TrainingRange:
 
     @classmethod
     def of(cls, sequences: Iterable[str | np.ndarray]) -> TrainingRange:
-        """The range of sequences, given as strings or as ids (L,).
+        """Compute the range of sequences, which are strings or ids (L,).
 
         Raises:
-            ValueError: no sequence.
+            ValueError: there is no sequence with a base.
         """
         shortest, longest, unknown = math.inf, 0, False
         low, high, entropy = 1.0, 0.0, math.inf
-        for sequence in sequences:  # which may be more than the memory holds
+        for sequence in sequences:  # one pass, as they may not fit in memory together
             ids = alphabet.encode(sequence) if isinstance(sequence, str) else sequence
             shortest, longest = min(shortest, len(ids)), max(longest, len(ids))
             unknown = unknown or bool((ids == alphabet.N_ID).any())
             share, own = _composition(ids)
-            if not math.isnan(share):  # which is that of a sequence without a known base
+            if not math.isnan(share):  # NaN means that no base is known
                 low, high, entropy = min(low, share), max(high, share), min(entropy, own)
         if not longest:
             raise ValueError("`sequences` must hold at least one sequence with a base.")
-        # Rounded outwards, so that every sequence of the range lies inside of it. Without a known base all are inside.
+        # Round outwards, so that no training sequence is outside the range. If no base is known, allow all values.
         low, high = (math.floor(low * 1000) / 1000, math.ceil(high * 1000) / 1000) if low <= high else (0.0, 1.0)
         return cls(
             int(shortest),
@@ -117,10 +117,10 @@ class TrainingRange:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainingRange:
-        """From what `to_dict` gives.
+        """Create a range from the output of `to_dict`.
 
         Raises:
-            ValueError: keys or values that make up no range.
+            ValueError: invalid keys or values.
         """
         try:
             return cls(**values)
@@ -132,7 +132,7 @@ class TrainingRange:
         return dataclasses.asdict(self) | {"gc": list(self.gc)}
 
     def problem(self, sequence: str) -> str | None:
-        """In what respect a normalised sequence lies outside of the range, in words; None if it lies inside.
+        """Describe why a normalised sequence is outside the range. None if it is inside.
 
         Example:
             >>> TrainingRange(164, 164).problem("ACG")
@@ -149,7 +149,7 @@ class TrainingRange:
         share, entropy = _composition(ids)
         if not np.isnan(share) and not self.gc[0] <= share <= self.gc[1]:
             problems.append(f"trained on {self.gc[0]:.1%} to {self.gc[1]:.1%} G and C; this one has {share:.1%}")
-        # A short sequence has few dinucleotides for want of room; its length says so already.
+        # A short sequence has few dinucleotides simply because it is short. The length check already reports it.
         if len(ids) >= self.shortest and unknown < len(ids) and entropy < self.dinucleotide_bits:
             problems.append(
                 f"trained on dinucleotides of at least {self.dinucleotide_bits:.1f} bits (4 where all are equally "
@@ -159,7 +159,7 @@ class TrainingRange:
 
 
 def _composition(ids: np.ndarray) -> tuple[float, float]:
-    """Share of G and C among the known bases (NaN without any), and entropy of the dinucleotides in bits."""
+    """GC content as a fraction of the known bases (NaN without any), and entropy of the dinucleotides in bits."""
     ids = np.asarray(ids, dtype=np.int64)
     known = ids[ids < alphabet.N_ID]
     share = float(np.isin(known, (1, 2)).mean()) if len(known) else float("nan")
@@ -170,14 +170,14 @@ def _composition(ids: np.ndarray) -> tuple[float, float]:
 
 
 def outside_training(model: object, sequence: str) -> str | None:
-    """In what respect a sequence lies outside of what a model was trained on, in words.
+    """Describe why a sequence is outside the training range of a model.
 
     Args:
-        model: any model. Without a `training_range` nothing is known.
-        sequence: DNA, length L.
+        model: any model. Without a `training_range`, the result is None.
+        sequence: DNA of length L.
 
     Returns:
-        A sentence without its full stop, or None if the sequence lies inside or the range is not known.
+        A sentence without its full stop, or None if the sequence is inside or the range is unknown.
 
     Example:
         >>> import crossdna_interpret as cdi
@@ -190,7 +190,7 @@ def outside_training(model: object, sequence: str) -> str | None:
 
 @contextmanager
 def shown_elsewhere() -> Iterator[None]:
-    """No `OutsideTrainingWarning` in the body, for a surface that shows `outside_training` in its own way."""
+    """Context without `OutsideTrainingWarning`, for callers that show `outside_training` in another way."""
     token = _shown_elsewhere.set(True)
     try:
         yield
@@ -199,10 +199,10 @@ def shown_elsewhere() -> Iterator[None]:
 
 
 def warn_outside_training(model: Any, sequences: Sequence[str], stacklevel: int) -> None:
-    """Warn once of normalised sequences that lie outside of what the model was trained on.
+    """Warn once about normalised sequences outside the training range of the model.
 
     Warns:
-        OutsideTrainingWarning: with their number, and what is wrong with the first.
+        OutsideTrainingWarning: has their number and the reason for the first.
     """
     known: TrainingRange | None = getattr(model, "training_range", None)
     if known is None or _shown_elsewhere.get():
@@ -217,16 +217,18 @@ def warn_outside_training(model: Any, sequences: Sequence[str], stacklevel: int)
 
 
 def warn_of_lengths(model: Any, length: int, edited: Sequence[int], stacklevel: int) -> None:
-    """Warn once of edited sequences whose lengths a model was not trained on, unless the sequence itself is such a one.
+    """Warn once about edited sequences with lengths outside the training range.
+
+    There is no warning if the length of the original sequence is outside too.
 
     Args:
         model: any model.
-        length: of the sequence.
-        edited: of the edited sequences.
-        stacklevel: of the caller.
+        length: length of the original sequence.
+        edited: lengths of the edited sequences.
+        stacklevel: stack level of the caller.
 
     Warns:
-        OutsideTrainingWarning: with their number and lengths.
+        OutsideTrainingWarning: has their number and lengths.
     """
     known: TrainingRange | None = getattr(model, "training_range", None)
     if known is None or _shown_elsewhere.get() or not known.shortest <= length <= known.longest:

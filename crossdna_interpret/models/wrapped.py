@@ -1,4 +1,4 @@
-"""Adapters that make other PyTorch modules sequence models."""
+"""Adapter that turns a PyTorch module into a sequence model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Output = int | str | Callable[[Any], Tensor] | None
 
 
 class Wrapped(nn.Module):
-    """Another module as a `SequenceModel`; made by `wrap`."""
+    """A PyTorch module as a `SequenceModel`. Use `wrap` to create one."""
 
     def __init__(
         self,
@@ -35,23 +35,23 @@ class Wrapped(nn.Module):
         self.module, self.targets, self.name, self.output = module, tuple(targets), name, output
         self.inputs = inputs
         self.training_range = training_range
-        self.training = bool(getattr(module, "training", False))  # which a frozen TorchScript module lacks
+        self.training = bool(getattr(module, "training", False))  # a frozen TorchScript module has no `training`
 
     @property
     def device(self) -> torch.device:
-        """Where the module is."""
+        """Device of the module."""
         return next((tensor.device for tensor in self._tensors()), torch.device("cpu"))
 
     @property
     def dtype(self) -> torch.dtype:
-        """In which it computes: that of its weights or, where it has none, of its buffers."""
+        """Dtype of the module's weights, or of its buffers if it has no weights."""
         return next((tensor.dtype for tensor in self._tensors() if tensor.is_floating_point()), torch.float32)
 
     def _tensors(self) -> Iterator[Tensor]:
         return itertools.chain(self.module.parameters(), self.module.buffers())
 
     def forward(self, *batch: Tensor) -> Tensor:
-        """Scores (N, T) of what `inputs` makes of N sequences."""
+        """Scores (N, T) of a batch of N sequences from `inputs`."""
         return self._scores(self.module(*batch), len(batch[0]))
 
     def _scores(self, result: Any, count: int) -> Tensor:

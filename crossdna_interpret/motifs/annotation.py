@@ -1,6 +1,6 @@
-"""Motif names for stretches of high attribution, and motif matches in sequences.
+"""Motif names for seqlets (spans of high attribution), and motif matches in sequences.
 
-n  stretches    M  motifs
+n  seqlets    M  motifs
 """
 
 from __future__ import annotations
@@ -22,43 +22,47 @@ from crossdna_interpret.results import Certificate, MotifSites, Seqlets
 
 __all__ = ["annotate", "benjamini_hochberg", "scan"]
 
-_STRETCHES = 64  # compared at once
-_BY_SIZE = 0.8  # share of the weights of stretches that is divided by their attribution; the rest they have alike
-_AROUND = 3  # bases on either side of a stretch that a motif which matches it may cover
-_CLOSE = 10  # times the p value of a name that those have which match nearly as well
-_BIN, _EPS = 0.1, 1e-4  # bits to which fimo rounds scores, and what it adds to probabilities
+_STRETCHES = 64  # seqlets that are compared at once
+_BY_SIZE = 0.8  # fraction of the weights that is proportional to attribution. The rest is equal for all seqlets
+_AROUND = 3  # bases on each side of a seqlet that a matching motif may cover
+_CLOSE = 10  # a motif matches nearly as well if its p value is at most this many times the p value of the name
+_BIN, _EPS = 0.1, 1e-4  # fimo's rounding of scores, in bits, and its pseudocount for probabilities
 
 
 def annotate(seqlets: Seqlets, motifs: MotifsLike = "jaspar-vertebrates", *, q: float = 0.05) -> MotifSites:
-    """Name stretches of high attribution by the motifs that match the sequence there.
+    """Name seqlets (spans of high attribution) by the motifs that match the sequence there.
 
-    A motif is tried in every placement that overlaps the stretch, on both strands. The p value of a match is exact: the
-    share of random words, of the dinucleotide composition of the sequence, that score as high. q values correct it for
-    everything that was tried: placements (Bonferroni, with more weight for those where the important bases lie on the
-    informative columns of the motif), motifs (Simes), and all stretches of the call (Benjamini and Hochberg, weighted
-    by their attribution). So a stretch among many needs a better match than a stretch alone, and with q = 0.05 one name
-    in twenty is expected to be chance. Among many stretches, motifs that match often have more weight, which is learned
-    from stretches with other words. So short motifs that recur in several forms are found. A word that recurs, such as
-    a primer's, may match a motif by chance; then it does so each time. A name also needs a score
-    above 0, and a word that at most one in a thousand random words matches as well; motifs of four bases or fewer
-    cannot give one. A choice of motifs, such as those of factors that a tissue expresses, finds more than a whole
-    collection.
+    A motif is tested in every placement that overlaps the seqlet, on both strands. The p value of a match is exact. It
+    is the fraction of random words, with the dinucleotide composition of the sequence, that score at least as high.
 
-    Factors of a family bind the same bases: `also` lists the other motifs that pass, or match nearly as well (a p value
-    of up to ten times that of the name). No sequence can tell them apart.
+    q values correct for all tests:
+
+    - placements: Bonferroni. A placement has more weight if important bases lie on informative columns of the motif.
+    - motifs: Simes. With many seqlets, motifs that match often have more weight, so short frequent motifs are found.
+      The weights for a seqlet are learned from seqlets with other words. A frequent word, such as a primer, may match a
+      motif by chance, and then it does so each time.
+    - seqlets of the call: Benjamini and Hochberg, weighted by attribution.
+
+    So one seqlet among many needs a better match than a single seqlet. With q = 0.05, one name in twenty is expected to
+    be wrong. A name also needs a score above 0, and at most one in a thousand random words may score as high. Motifs of
+    four bases or fewer cannot pass. A selection of motifs, such as those of factors that a tissue expresses, finds more
+    sites than a whole collection.
+
+    Factors of a family bind the same bases, and a sequence cannot distinguish them. `also` lists the other motifs that
+    pass, or match nearly as well (a p value of up to ten times that of the name).
 
     Args:
         seqlets: from `find_seqlets`.
-        motifs: "jaspar-vertebrates", "jaspar-insects", "jaspar-plants", a file in MEME's or JASPAR's format, motifs, or
-            a mapping of names to matrices (4, W).
+        motifs: "jaspar-vertebrates", "jaspar-insects", "jaspar-plants", a file in MEME or JASPAR format, motifs, or a
+            mapping of names to matrices (4, W).
         q: largest q value of a name.
 
     Returns:
-        MotifSites, a row for each stretch that could be named. If two stretches are the same site, only one row is
-        kept. The certificate's checks say how many stretches have no name.
+        MotifSites with a row for each seqlet that has a name. If two seqlets are the same site, only one row is kept.
+        The certificate's checks have the number of seqlets without a name.
 
     Raises:
-        ValueError, TypeError, FileNotFoundError: bad motifs or `q`.
+        ValueError, TypeError, FileNotFoundError: invalid motifs or `q`.
 
     Example:
         >>> import crossdna_interpret as cdi
@@ -83,8 +87,8 @@ def annotate(seqlets: Seqlets, motifs: MotifsLike = "jaspar-vertebrates", *, q: 
         matcher.ids[stretch.sequence][max(0, stretch.start - _AROUND) : stretch.end + _AROUND] for stretch in stretches
     ]
     learned = False
-    candidates: list[tuple[np.ndarray, np.ndarray]] = []  # of each stretch: motifs, best first, and their q values
-    alone = np.ones(len(stretches))  # q value of each stretch if there were no others
+    candidates: list[tuple[np.ndarray, np.ndarray]] = []  # for each seqlet: motifs, best first, and their q values
+    alone = np.ones(len(stretches))  # q value of each seqlet before the correction for the number of seqlets
     for at, (values, weights) in enumerate(zip(p_values, Prevalence(p_values, words).weights(), strict=True)):
         learned = learned or bool((weights != 1).any())
         row = np.where(values < 1, np.minimum(values / weights, 1), 1)
@@ -99,7 +103,7 @@ def annotate(seqlets: Seqlets, motifs: MotifsLike = "jaspar-vertebrates", *, q: 
         stretch, (order, own) = stretches[at], candidates[at]
         if not len(order):
             continue
-        # What is left of `q` for a single stretch after the correction for all.
+        # The limit for this seqlet after the correction for the number of seqlets.
         passes = own <= q * alone[at] / q_values[at]
         close = p_values[at, order] <= _CLOSE * p_values[at, order[0]]
         names = dict.fromkeys(known[motif].label for motif in order[passes | close])
@@ -131,7 +135,7 @@ def _stretch(seqlets: Seqlets, row: Any) -> Stretch:
 
 
 def _over_stretches(p_values: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """(n,) q values of p values, by Benjamini and Hochberg with weights (Genovese, Roeder and Wasserman 2006)."""
+    """q values (n,) from p values, by weighted Benjamini and Hochberg (Genovese, Roeder and Wasserman 2006)."""
     share = sizes / sizes.mean() if sizes.any() else np.ones(len(sizes))
     weights = _BY_SIZE * share + (1 - _BY_SIZE)
     return benjamini_hochberg(np.minimum(p_values / weights, 1))
@@ -144,25 +148,25 @@ def scan(
     p: float = 1e-4,
     q: float | None = None,
 ) -> MotifSites:
-    """Find where motifs match sequences, on either strand. No model is used.
+    """Find motif matches in sequences, on both strands. This uses no model.
 
-    By memelite's fimo: a p value is the share of all words of the motif's length, of even bases, that score as high or
-    higher, with each base's score rounded to a tenth of a bit. An N counts as the base that fits worst. q values are
-    those of Benjamini and Hochberg, for each motif over all its possible places; they are not corrected for the number
-    of motifs. A motif that is longer than a sequence
-    matches it nowhere.
+    The matches are from memelite's fimo. The p value is the fraction of all words of the motif's length that score at
+    least as high, with equal base frequencies. The score of each base is rounded to a tenth of a bit. An N counts as
+    the base that fits worst. q values are from Benjamini and Hochberg, for each motif over all its possible positions.
+    They are not corrected for the number of motifs. A motif longer than a sequence has no match there.
 
     Args:
-        seqs: one sequence, or N; or results of `ism` and its like, whose attribution the sites then have.
+        seqs: one sequence or N sequences, or attribution results such as those of `ism`. With results, the sites have
+            their attribution.
         motifs: as in `annotate`.
         p: largest p value of a site.
-        q: largest q value, if given.
+        q: largest q value of a site. By default there is no limit.
 
     Returns:
-        MotifSites, by sequence and start.
+        MotifSites, sorted by sequence and start.
 
     Raises:
-        ValueError, TypeError, FileNotFoundError: bad sequences, motifs, `p` or `q`.
+        ValueError, TypeError, FileNotFoundError: invalid sequences, motifs, `p` or `q`.
 
     Example:
         >>> found = scan("GGGGCTAATCCGGG", {"CRX": np.eye(4)[[1, 3, 0, 0, 3, 1, 1]].T}, p=1e-3)
@@ -201,13 +205,13 @@ def scan(
 
 
 def _fimo(sequences: list[str], examples: list[int], motifs: list[Motif], p: float) -> pd.DataFrame:
-    """Hits in sequences of one length: example, number of the motif, start, strand (1 if turned), p_value."""
+    """Hits in sequences of one length: example, index of the motif, start, strand (1 for "-"), p_value."""
     from memelite.fimo import fimo
 
     length = len(sequences[0])
     fitting = {str(number): _for_fimo(motif) for number, motif in enumerate(motifs) if motif.width <= length}
     channels = np.stack([alphabet.one_hot(alphabet.encode(each), np.float32)[:4] for each in sequences])
-    # A little more than p, because fimo wants less than the threshold.
+    # Slightly more than p, because fimo reports only p values below the threshold.
     with quiet_and_same_threads():
         result = fimo(fitting, channels, threshold=p * (1 + 1e-9), bin_size=_BIN, eps=_EPS) if fitting else []
     parts = [
@@ -230,10 +234,10 @@ def _fimo(sequences: list[str], examples: list[int], motifs: list[Motif], p: flo
 def _for_fimo(motif: Motif) -> np.ndarray:
     """The matrix (4, W) for which fimo's p values are exact.
 
-    It sums log odds as they are, but looks the sum up among sums of rounded ones, cut towards zero: a short motif's
-    perfect match may then have p = 0, and a match with a mismatch the p of a perfect one. So every entry is a whole
-    number of bins above the worst of its column, and the sum a quarter of a bin above one. An N, which adds nothing,
-    counts as the worst base.
+    fimo sums exact log odds, but finds the p value in a table of rounded sums, truncated towards zero. So a perfect
+    match of a short motif may have p = 0, and a match with one mismatch the p of a perfect match. In this matrix every
+    entry is a whole number of bins above the worst of its column, and the sum is a quarter of a bin above a bin edge.
+    An N adds nothing, so it counts as the worst base.
     """
     bins = np.round(motif.log_odds / _BIN)
     odds = _BIN * (bins - bins.min(axis=0) + 0.25 / motif.width)
@@ -242,7 +246,7 @@ def _for_fimo(motif: Motif) -> np.ndarray:
 
 
 def benjamini_hochberg(p_values: np.ndarray, tests: int | None = None) -> np.ndarray:
-    """q values along the last axis, of so many tests; those that are not given had larger p values."""
+    """q values along the last axis. `tests` is the total number of tests: missing ones have larger p values."""
     count = p_values.shape[-1]
     order = np.argsort(p_values, axis=-1)
     ordered = np.take_along_axis(p_values, order, -1) * (tests or count) / np.arange(1, count + 1)
@@ -253,12 +257,12 @@ def benjamini_hochberg(p_values: np.ndarray, tests: int | None = None) -> np.nda
 
 
 def _placed(sequence: str, motif: Motif, start: int, reverse: int) -> dict[str, Any]:
-    """A site's place, clipped to the sequence, its name, and its score there.
+    """Position of a site, clipped to the sequence, with its name and score.
 
-    What is no base of the sequence, an N or what lies beyond its ends, scores as the base that fits worst.
+    An N and positions outside the sequence score as the base that fits worst.
     """
     odds = motif.log_odds[::-1, ::-1] if reverse else motif.log_odds
-    odds = np.concatenate([odds, odds.min(axis=0, keepdims=True)])  # the last row is N's
+    odds = np.concatenate([odds, odds.min(axis=0, keepdims=True)])  # the last row is N
     first, last = max(0, int(start)), min(len(sequence), int(start) + motif.width)
     ids = np.full(motif.width, alphabet.N_ID)
     ids[first - int(start) : last - int(start)] = alphabet.encode(sequence[first:last])
@@ -288,7 +292,7 @@ def _table(rows: list[dict[str, Any]], importances: tuple[np.ndarray, ...] | Non
 
 
 def _without_repeats(table: pd.DataFrame) -> pd.DataFrame:
-    """Without stretches that are the same site as another one, with a better p value."""
+    """Remove seqlets that are the same site as another one with a better p value."""
     kept: list[int] = []
     seen: set[tuple[object, ...]] = set()
     for index in table["p_value"].sort_values(kind="stable").index:
@@ -306,7 +310,7 @@ def _described(motifs: MotifsLike, known: list[Motif]) -> str:
 def _to_scan(
     seqs: str | Sequence[str] | AttributionLike | Sequence[AttributionLike],
 ) -> tuple[list[str], tuple[np.ndarray, ...] | None, str, list[Certificate]]:
-    """Sequences, their attributions if they have any, of what target, and their certificates."""
+    """Sequences, and if `seqs` are results, their attributions, target and certificates."""
     of_results = isinstance(seqs, AttributionLike) or (
         isinstance(seqs, (list, tuple)) and len(seqs) > 0 and isinstance(seqs[0], AttributionLike)
     )

@@ -1,4 +1,4 @@
-"""Collections of motifs: JASPAR's, a file in MEME's or JASPAR's format, or matrices.
+"""Collections of motifs: JASPAR, a file in MEME or JASPAR format, or matrices.
 
 M  motifs    W  width of a motif
 """
@@ -34,19 +34,19 @@ __all__ = [
 
 RELEASE = "JASPAR2026"
 COLLECTIONS = {"jaspar-vertebrates": "vertebrates", "jaspar-insects": "insects", "jaspar-plants": "plants"}
-_SITES = 20.0  # that a matrix of probabilities counts for where nothing says how many it is made from, as in MEME
-_ROUNDING = 0.02  # by which a row of a file may fail to sum to 1
-_ROUGHLY = 0.05  # by which a column of a matrix may
+_SITES = 20.0  # assumed number of sites of a probability matrix if the number is unknown, as in MEME
+_ROUNDING = 0.02  # allowed deviation of a row sum in a file from 1
+_ROUGHLY = 0.05  # allowed deviation of a column sum in a matrix from 1
 
 
 @dataclass(frozen=True, eq=False)
 class Motif:
-    """What a factor binds.
+    """The binding motif of a transcription factor.
 
     Attributes:
-        id: of the collection, such as "MA0467.3".
-        name: of the factor, such as "Crx".
-        counts: (4, W) how often each of A, C, G, T was seen at each position of a site.
+        id: id in the collection, such as "MA0467.3".
+        name: name of the factor, such as "Crx".
+        counts: (4, W) counts of A, C, G, T at each position of the binding sites.
 
     Example:
         >>> motif = Motif("M1", "CRX", np.array([[0, 9, 9, 0], [0, 0, 0, 1], [1, 0, 0, 0], [8, 0, 0, 8]]))
@@ -68,22 +68,22 @@ class Motif:
 
     @property
     def width(self) -> int:
-        """W."""
+        """Width W in bases."""
         return int(self.counts.shape[1])
 
     @property
     def label(self) -> str:
-        """The name, or the id where there is none."""
+        """The name, or the id if there is no name."""
         return self.name or self.id
 
     @property
     def probabilities(self) -> np.ndarray:
-        """(4, W) share of each base at each position, with a pseudocount of one site."""
+        """(4, W) probability of each base at each position, with a pseudocount of one site."""
         return (self.counts + 0.25) / (self.counts.sum(axis=0) + 1)
 
     @property
     def log_odds(self) -> np.ndarray:
-        """(4, W) bits that a base speaks for a site, against a background of even bases."""
+        """(4, W) log odds in bits, relative to equal base frequencies."""
         return np.log2(self.probabilities * 4)
 
     @property
@@ -96,22 +96,22 @@ MotifsLike = str | os.PathLike[str] | Sequence[Motif] | Mapping[str, np.ndarray]
 
 
 def read_motifs(motifs: MotifsLike) -> list[Motif]:
-    """The motifs of an argument.
+    """Read the motifs of a `motifs=` argument.
 
     Args:
-        motifs: "jaspar-vertebrates", "jaspar-insects" or "jaspar-plants"; a file in MEME's or JASPAR's format; motifs;
-            or a mapping of names to probabilities or counts: an array (4, W), rows in the order ACGT, or a mapping of
-            A, C, G and T to W numbers each, such as the `counts` of Biopython's motifs.
+        motifs: one of: "jaspar-vertebrates", "jaspar-insects" or "jaspar-plants"; a file in MEME or JASPAR format; a
+            list of motifs; a mapping of names to probabilities or counts. The latter are an array (4, W) with rows in
+            the order ACGT, or a mapping of A, C, G and T to W numbers each, such as `counts` of a Biopython motif.
 
     Returns:
-        M of them, in their own order. JASPAR's are the newest version of each motif of the core collection. The first
-        time they take some seconds, since they are read out of a database; after that they are in the user's cache
-        folder, as MEME text.
+        M motifs in their original order. For JASPAR, they are the newest version of each motif of the core collection.
+        The first call takes some seconds, because it reads a database. Later calls read MEME text from the user's cache
+        folder.
 
     Raises:
-        ValueError: no such collection (near matches are listed), no motifs, a matrix whose columns neither are counts
-            nor sum to 1, or a file that is in neither format; the line is named.
-        FileNotFoundError: no such file.
+        ValueError: an unknown collection (the message lists near matches), no motifs, a matrix with neither counts nor
+            columns that sum to 1, or a file in another format (the message has the line).
+        FileNotFoundError: the file does not exist.
 
     Example:
         >>> [motif.name for motif in read_motifs({"TATA": np.eye(4)[[3, 0, 3, 0]].T})]
@@ -144,7 +144,7 @@ def read_motifs(motifs: MotifsLike) -> list[Motif]:
 
 
 def _from_matrix(identifier: str, name: str, matrix: object) -> Motif:
-    """A motif from counts, or from probabilities, which count as a site each for `_SITES`."""
+    """A motif from counts or probabilities. Probabilities are multiplied by `_SITES`."""
     bases = list(alphabet.BASES)
     if isinstance(matrix, Mapping) and set(bases) <= set(matrix):
         matrix = [matrix[base] for base in bases]
@@ -175,10 +175,10 @@ def _from_matrix(identifier: str, name: str, matrix: object) -> Motif:
 
 
 def find_motif(name: str, motifs: Sequence[Motif]) -> Motif:
-    """The motif with an id, or a name in whatever case; the first where several share a name.
+    """The motif with this id or name, in upper or lower case. If several share the name, the first.
 
     Raises:
-        ValueError: there is none; near matches are listed.
+        ValueError: there is no such motif. The message lists near matches.
     """
     lower = name.lower()
     for motif in motifs:
@@ -192,19 +192,19 @@ def find_motif(name: str, motifs: Sequence[Motif]) -> Motif:
 def jaspar(tax_group: str) -> list[Motif]:
     """JASPAR's core collection for a group of species, such as "vertebrates", sorted by id.
 
-    Source: JASPAR 2026, CC BY 4.0, through pyjaspar, which carries the database. Kept in the cache folder as MEME text;
-    where that cannot be written, it is read from the database each time.
+    Source: JASPAR 2026, CC BY 4.0, from the database in pyjaspar. The motifs are saved in the cache folder as MEME
+    text. If the folder is not writable, each call reads the database.
     """
     path = cache_folder() / f"{RELEASE}-core-{tax_group}.meme"
     try:
         return read_meme(path)
-    except (OSError, ValueError):  # not there yet, or damaged
+    except (OSError, ValueError):  # missing or damaged
         pass
     result = from_database(tax_group)
     try:
-        # The user's alone: kernels in a folder that others can write to are not loaded.
+        # Only the user may write here: compiled kernels in this folder are not loaded if others can write to it.
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:  # another process sees the whole file or none
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:  # other processes must not see an incomplete file
             written = Path(folder) / path.name
             write_meme(written, result, whole_sites=False)
             written.replace(path)
@@ -216,7 +216,7 @@ def jaspar(tax_group: str) -> list[Motif]:
 def from_database(tax_group: str, release: str = RELEASE) -> list[Motif]:
     """The newest version of every motif of a release of JASPAR's core collection, sorted by id, with its counts."""
     with quiet_and_same_threads():
-        from pyjaspar import jaspardb  # loads Biopython, which only this needs
+        from pyjaspar import jaspardb  # imports Biopython, which nothing else needs
 
         result = jaspardb(release=release).fetch_motifs(collection="CORE", tax_group=[tax_group])
     motifs = [Motif(m.matrix_id, m.name, np.array([m.counts[base] for base in "ACGT"], dtype=float)) for m in result]
@@ -224,19 +224,19 @@ def from_database(tax_group: str, release: str = RELEASE) -> list[Motif]:
 
 
 def _read(path: Path) -> list[Motif]:
-    """The motifs of a file: in JASPAR's format if its first line has a ">", else in MEME's."""
+    """The motifs of a file. The format is JASPAR if its first line has a ">", and MEME otherwise."""
     text = path.read_text(encoding="utf-8-sig", errors="replace")
     return read_jaspar(path) if text.lstrip().startswith(">") else read_meme(path)
 
 
 def read_jaspar(path: str | os.PathLike[str]) -> list[Motif]:
-    """The motifs of a file in JASPAR's format: a line ">id name", then counts of A, C, G and T, a row each.
+    """Read motifs in JASPAR format: a line ">id name", then a row of counts for each of A, C, G and T.
 
-    Rows may begin with their base and have brackets, as in "A [ 4 19 0 ]"; otherwise they are in the order ACGT.
+    Rows may begin with their base and have brackets, as in "A [ 4 19 0 ]". Otherwise they are in the order ACGT.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: no motif in it, or rows that are no counts; the line is named.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file has no motif, or rows that are not counts. The message has the line.
     """
     path = Path(path)
     result: list[Motif] = []
@@ -274,12 +274,14 @@ def _of_file(path: Path, number: int, identifier: str, name: str, rows: Mapping[
 
 
 def read_meme(path: str | os.PathLike[str]) -> list[Motif]:
-    """The motifs of a file in MEME's minimal format (https://meme-suite.org/meme/doc/meme-format.html), or of MEME's
-    text output. "nsites= 0" and "nsites= 1", which memelite and TF-MoDISco write for every motif, are read as not said.
+    """Read motifs in MEME's minimal format or text output.
+
+    Format: https://meme-suite.org/meme/doc/meme-format.html. "nsites= 0" and "nsites= 1" count as unknown, because
+    memelite and TF-MoDISco write them for every motif.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: no motif in it, another alphabet, or a matrix that is not one; the line is named.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file has no motif, another alphabet or an invalid matrix. The message has the line.
     """
     path = Path(path)
     lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
@@ -314,7 +316,7 @@ def read_meme(path: str | os.PathLike[str]) -> list[Motif]:
 
 
 def _matrix(path: Path, number: int, lines: list[str]) -> np.ndarray:
-    """(4, W) counts from the rows that follow a line of a file, which is numbered from 1."""
+    """Counts (4, W) from the rows after a line of a file. Line numbers start at 1."""
     header = lines[number - 1]
     said = re.search(r"\bw=\s*(\d+)(?!\S)", header)
     width = int(said[1]) if said else 0
@@ -340,7 +342,7 @@ def _matrix(path: Path, number: int, lines: list[str]) -> np.ndarray:
 
 
 def _numbers(row: str) -> list[float]:
-    """The numbers of a row; none where it has anything else."""
+    """The numbers of a row, or an empty list if it has anything else."""
     try:
         return [float(field) for field in row.split()]
     except ValueError:
@@ -348,7 +350,7 @@ def _numbers(row: str) -> list[float]:
 
 
 def _sites(path: Path, number: int, header: str) -> float:
-    """How many sites a matrix is made from."""
+    """Number of sites of a matrix."""
     said = re.search(r"\bnsites=\s*(\S*)", header)
     if said is None:
         return _SITES
@@ -361,10 +363,10 @@ def _sites(path: Path, number: int, header: str) -> float:
 
 
 def write_meme(path: str | os.PathLike[str], motifs: Sequence[Motif], *, whole_sites: bool = True) -> None:
-    """Write motifs in MEME's minimal format, in which ids have no spaces: these become "_".
+    """Write motifs in MEME's minimal format. Spaces in ids become "_", because the format does not allow them.
 
-    Numbers of sites are rounded to whole ones, since not every program reads others, unless `whole_sites` is False. A
-    motif of one site is read back as one of 20: programs that do not count sites write `nsites= 1`, too.
+    Numbers of sites are rounded to integers, because some programs read only these. `whole_sites` False prevents it. A
+    motif of one site is read back with 20 sites: programs that do not count sites also write `nsites= 1`.
     """
     parts = [
         "MEME version 4\n\nALPHABET= ACGT\n\nstrands: + -\n\n"

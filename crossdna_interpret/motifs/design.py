@@ -28,7 +28,7 @@ from crossdna_interpret.scoring.targets import resolve_target
 
 __all__ = ["design"]
 
-_SITE = 1e-4  # p value from which on a forbidden motif counts as being there
+_SITE = 1e-4  # largest p value of a site of a forbidden motif
 
 
 def design(
@@ -47,39 +47,39 @@ def design(
     batch_size: int | None = None,
     compile: Compile = "auto",
 ) -> Design:
-    """Change a sequence, edit by edit, towards a goal for a model's prediction.
+    """Change a sequence edit by edit, to bring a model's prediction to a goal.
 
-    At each step every substitution, and every motif in every place and orientation, is scored by the edit engine, and
-    the best is taken. With a beam, the best few sequences are kept and all of them are carried on. It stops when
-    nothing gets nearer to the goal.
+    Each step scores every substitution, and every motif at every position and in both orientations. The best edit is
+    applied. With a beam, each step keeps several of the best sequences. The search stops when no edit improves the
+    prediction.
 
     Args:
         seq: one sequence of length L.
-        model: a model, a name or path for `load_model`, or None for the bundled one.
-        goal: "increase", "decrease", or a value of the target to come near to.
-        max_edits: steps at most; a motif is one.
-        target: name or number of the target; may be left out when there is one.
+        model: a model, a name or path for `load_model`, or None for the bundled model.
+        goal: "increase", "decrease", or a value of the target to approach.
+        max_edits: largest number of edits. A motif is one edit.
+        target: name or number of the target. Optional if the model has one target.
         insert: motifs that may be put in the place of what is there: DNA, Motif, or names of those in `motifs`.
         substitute: whether single bases may be changed too.
-        protect: windows (start, end), 0-based half-open, that must stay as they are, such as sites of interest.
-        forbid: what must not come to be more often than it is in `seq`, on either strand: DNA, such as a restriction
-            site, in which N is any base; or motifs, by a match of p below 1e-4.
-        motifs: where names are looked up, as in `annotate`.
-        beam: sequences to carry on from each step; 1 is greedy.
+        protect: windows (start, end), 0-based half-open, that must not change, such as sites of interest.
+        forbid: patterns that must not become more frequent than in `seq`, on both strands: DNA, such as a restriction
+            site, in which N is any base, or motifs, with a match of p below 1e-4.
+        motifs: collection for the names, as in `annotate`.
+        beam: number of sequences kept after each step. 1 is a greedy search.
         batch_size, compile: as in `score_edits`.
 
     Returns:
-        Design: the path of edits, with the prediction after each.
+        Design: the edits, with the prediction after each.
 
     Raises:
-        ValueError, TypeError: a bad sequence, goal, window, motif, model, target or option; a motif that is longer than
+        ValueError, TypeError: an invalid sequence, goal, window, motif, model, target or option, or a motif longer than
             the sequence.
-        MemoryError: a sequence too long for the memory at hand, with the estimate.
+        MemoryError: a sequence is too long for the available memory. The message has the estimate.
 
     Warns:
-        OutsideTrainingWarning: a sequence is unlike what the model was trained on.
-        UnstableModelWarning: the model gives one sequence different scores.
-        ReuseWarning: the fast path was off, and everything was scored again by whole passes.
+        OutsideTrainingWarning: a sequence is unlike the training data of the model.
+        UnstableModelWarning: the model scores the same sequence differently in different calls.
+        ReuseWarning: scores with reuse were too inexact, so all edits were scored again by full passes.
 
     Example:
         >>> path = design("ACGTTGCAACGTTGCAACGT", max_edits=2, protect=[(0, 5)], forbid=["GAATTC"])
@@ -104,7 +104,7 @@ def design(
     runs: list[Certificate] = []
 
     def nearer(path: _Path) -> Iterator[_Path]:
-        """The sequence with each edit that gets nearer to the goal and is allowed, the nearest first."""
+        """The paths after each allowed edit that improves the prediction, best first."""
         present = path.sequences[-1]
         options = list(_substitutions(present, protected)) if substitute else []
         options += _plantings(present, inserted, protected)
@@ -162,7 +162,7 @@ class _Path:
 
 
 def _distance_to(goal: str | float) -> Callable[[float], float]:
-    """How far a score is from the goal: the smaller, the better."""
+    """Distance of a score from the goal. Smaller is better."""
     if goal == "increase":
         return lambda score: -score
     if goal == "decrease":
@@ -205,7 +205,7 @@ def _touches(edit: Edit, protected: list[tuple[int, int]]) -> bool:
 
 
 def _best_first(scores: np.ndarray, better: Callable[[float], float], than: float) -> list[int]:
-    """Numbers of those that are nearer to the goal, nearest first."""
+    """Indices of the scores that are nearer to the goal, nearest first."""
     distance = np.array([better(float(score)) for score in scores])
     order = np.argsort(distance, kind="stable")
     nearer: list[int] = order[distance[order] < than].tolist()
@@ -214,7 +214,7 @@ def _best_first(scores: np.ndarray, better: Callable[[float], float], than: floa
 
 @dataclass(frozen=True)
 class _Forbidden:
-    """What must not come to be more often than it was."""
+    """Patterns that must not become more frequent."""
 
     strings: dict[str, int]
     motifs: list[Motif]
@@ -249,7 +249,7 @@ def _motif_of(at: int, value: MotifLike, motifs: MotifsLike) -> Motif:
 
 
 def _count(sequence: str, string: str) -> int:
-    """Occurrences on both strands, overlapping ones included; an N of the string is any base."""
+    """Number of occurrences on both strands, with overlaps. An N in the string is any base."""
     ways = {string, reverse_complement(string)}
     return sum(len(re.findall(f"(?={way.replace('N', '.')})", sequence)) for way in ways)
 

@@ -24,14 +24,14 @@ __all__ = ["Patterns", "export_modisco", "run_modisco"]
 
 @dataclass(frozen=True, eq=False)
 class Patterns:
-    """What TF-MoDISco has found.
+    """Patterns from TF-MoDISco.
 
     Attributes:
-        motifs: P patterns as motifs, most seqlets first: for `annotate`, `scan`, or a MEME file.
-        contributions: for each, (4, W) mean contribution of each base at each position.
-        table: a row for each: pattern, sign (1 if it raises the prediction), seqlets (how many it is made of), width,
+        motifs: P patterns as motifs, most seqlets first, for `annotate`, `scan`, or a MEME file.
+        contributions: for each pattern, (4, W) mean contribution of each base at each position.
+        table: a row for each pattern: pattern, sign (1 if it increases the prediction), seqlets (their number), width,
             consensus, contribution (sum over the pattern).
-        certificate: of the attributions, with the settings of the run.
+        certificate: certificate of the attributions, with the settings of the run.
     """
 
     motifs: list[Motif]
@@ -48,22 +48,22 @@ class Patterns:
 
 
 def export_modisco(results: Sequence[AttributionLike], folder: str | os.PathLike[str]) -> tuple[Path, Path]:
-    """Write what `modisco motifs` (modisco-lite) reads: sequences, and what every base would contribute.
+    """Write the input files of `modisco motifs` (modisco-lite): sequences and hypothetical contributions of all bases.
 
-    For mutagenesis, a base's hypothetical contribution is its prediction less the mean of all four at its position. An
-    `Attribution` knows the bases of the sequence and of its baselines alone; others contribute nothing.
+    For mutagenesis, the hypothetical contribution of a base is its prediction minus the mean of the four bases at its
+    position. An `Attribution` has values only for the bases of the sequence and its baselines. The others are 0.
 
     Args:
         results: N results of `ism` over whole sequences of one length, or of `integrated_gradients`.
-        folder: where `sequences.npz` and `attributions.npz` go; it is made if need be.
+        folder: folder for `sequences.npz` and `attributions.npz`. It is created if it does not exist.
 
     Returns:
-        Both paths; arrays "arr_0" of shape (N, 4, L), float32. Then
-        ``modisco motifs -s sequences.npz -a attributions.npz -n 2000 -w L -o modisco.h5``, where `-w` takes an even
-        number: L, or L - 1 if L is odd.
+        Both paths. The arrays are "arr_0" of shape (N, 4, L), float32. Then run
+        ``modisco motifs -s sequences.npz -a attributions.npz -n 2000 -w L -o modisco.h5``. `-w` must be even: L, or
+        L - 1 if L is odd.
 
     Raises:
-        ValueError, TypeError: no results, several targets or lengths, or windows.
+        ValueError, TypeError: no results, several targets or lengths, or results of windows.
 
     Example:
         >>> import tempfile, crossdna_interpret as cdi
@@ -82,15 +82,15 @@ def export_modisco(results: Sequence[AttributionLike], folder: str | os.PathLike
 
 
 def run_modisco(results: Sequence[AttributionLike], *, max_seqlets: int = 2000, **options: Any) -> Patterns:
-    """Run TF-MoDISco (modisco-lite) on attributions of many sequences: what patterns does the model use?
+    """Find the sequence patterns that a model uses, with TF-MoDISco (modisco-lite) on attributions of many sequences.
 
     Args:
-        results: as in `export_modisco`; a hundred at least, for patterns need repetitions.
-        max_seqlets: of each sign, at most.
-        options: of ``modiscolite.tfmodisco.TFMoDISco``.
+        results: as in `export_modisco`. Use at least a hundred, because patterns must recur to be found.
+        max_seqlets: largest number of seqlets of each sign.
+        options: options of ``modiscolite.tfmodisco.TFMoDISco``.
 
     Returns:
-        Patterns, most seqlets first; there may be none.
+        Patterns, most seqlets first. There may be none.
 
     Raises:
         RuntimeError: modisco-lite is not installed.

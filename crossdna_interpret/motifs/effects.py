@@ -33,32 +33,32 @@ def site_effects(
     batch_size: int | None = None,
     compile: Compile = "auto",
 ) -> MotifSites:
-    """Measure how necessary and how sufficient each site is.
+    """Measure how necessary and how sufficient each motif site is.
 
-    Necessity is f(sequence) - f(sequence with the site replaced), where what replaces it is what stands there in
-    dinucleotide shuffles of the sequence. Sufficiency is f(shuffle with the site) - f(shuffle), with the site where it
-    is in the sequence. Both are means over the same shuffles, with their standard errors.
+    Necessity is f(sequence) - f(sequence with the site replaced). The replacement is the same span of a dinucleotide
+    shuffle of the sequence. Sufficiency is f(shuffle with the site) - f(shuffle), with the site at its original
+    position. Both are means over the same shuffles, with standard errors.
 
     Args:
         sites: from `annotate` or `scan`.
-        model: a model, a name or path for `load_model`, or None for the bundled one.
-        target: name or number of the target; the one that the sites are of if not given.
-        shuffles: of each sequence; at least 2.
-        seed: of the shuffles. The global random state is neither read nor changed.
+        model: a model, a name or path for `load_model`, or None for the bundled model.
+        target: name or number of the target. The default is the target of the sites.
+        shuffles: number of shuffles of each sequence, at least 2.
+        seed: seed of the shuffles. The global random state is not used.
         batch_size, compile: as in `score_edits`.
 
     Returns:
         The same sites, with necessity, sufficiency and their errors, in the units of the target.
 
     Raises:
-        ValueError, TypeError: bad sites, model, target, `shuffles` or `seed`.
-        MemoryError: a sequence too long for the memory at hand, with the estimate.
+        ValueError, TypeError: invalid sites, model, target, `shuffles` or `seed`.
+        MemoryError: a sequence is too long for the available memory. The message has the estimate.
 
     Warns:
-        OutsideTrainingWarning: a sequence is unlike what the model was trained on.
-        ShuffleWarning: a sequence has no other dinucleotide shuffle than itself.
-        UnstableModelWarning: the model gives one sequence different scores.
-        ReuseWarning: the fast path was off, and everything was scored again by whole passes.
+        OutsideTrainingWarning: a sequence is unlike the training data of the model.
+        ShuffleWarning: the only dinucleotide shuffle of a sequence is itself.
+        UnstableModelWarning: the model scores the same sequence differently in different calls.
+        ReuseWarning: scores with reuse were too inexact, so all edits were scored again by full passes.
 
     Example:
         >>> import crossdna_interpret as cdi
@@ -94,9 +94,9 @@ def site_effects(
 def certificate_of_sites(
     method: str, model: SequenceModel, sites: MotifSites, runs: list[Certificate], settings: Mapping[str, Any]
 ) -> Certificate:
-    """The certificate of effects of sites; its settings say how the sites were found.
+    """Certificate of the effects of sites. Its settings include the method that found the sites.
 
-    Checks of the attributions that the sites are from count if they are of the same model.
+    Checks of the attributions behind the sites are included if they are from the same model.
     """
     models = certify(model, method, settings={}, checks={})
     result = sites.certificate
@@ -108,7 +108,7 @@ def certificate_of_sites(
 
 
 def shuffled_edits(shuffles: np.ndarray, span: tuple[int, int]) -> list[Edit]:
-    """A stretch replaced by what stands there in each of (K, L) shuffles."""
+    """Edits that replace a span by the same span of each of (K, L) shuffles."""
     start, end = span
     return [Edit(start, end, alphabet.decode(ids[start:end])) for ids in shuffles]
 
@@ -116,7 +116,7 @@ def shuffled_edits(shuffles: np.ndarray, span: tuple[int, int]) -> list[Edit]:
 def _gained(
     sequence: str, drawn: np.ndarray, spans: list[tuple[int, int]], model: ModelLike, target: int, batch: int | None
 ) -> np.ndarray:
-    """(sites, K) what each site adds to each shuffle."""
+    """Effect (sites, K) of each site in each shuffle."""
     own = alphabet.encode(sequence)
     made = np.repeat(drawn[None], len(spans) + 1, axis=0)
     for row, (start, end) in enumerate(spans, start=1):

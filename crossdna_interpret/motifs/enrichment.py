@@ -23,23 +23,23 @@ def motif_enrichment(
     p: float = 1e-4,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Count in how many sequences each motif has a site, and in how many of a background, by Fisher's exact test.
+    """Test which motifs are enriched: compare the numbers of sequences with a site by Fisher's exact test.
 
     Args:
         seqs: N sequences, such as those that a model predicts to be active.
-        background: M others, such as those it predicts to be inactive; a dinucleotide shuffle of each if not given.
-            Longer sequences have more sites by chance, so that lengths should be alike.
+        background: M other sequences, such as those predicted to be inactive. The default is a dinucleotide shuffle of
+            each sequence. Use similar lengths, because longer sequences have more sites by chance.
         motifs: as in `annotate`.
         p: largest p value of a site, as in `scan`.
-        seed: of the shuffles.
+        seed: seed of the shuffles.
 
     Returns:
-        A row for each motif that has a site anywhere, most enriched first: motif, name, count and share in the
-        sequences, background_count and background_share, odds (ratio, with half a sequence added to each count),
-        p_value (two-sided), and q_value by Benjamini and Hochberg.
+        A row for each motif with at least one site, most enriched first: motif, name, count and share in the sequences,
+        background_count and background_share, odds (odds ratio, with half a sequence added to each count), p_value
+        (two-sided), and q_value by Benjamini and Hochberg.
 
     Raises:
-        ValueError, TypeError, FileNotFoundError: bad sequences, motifs or `p`.
+        ValueError, TypeError, FileNotFoundError: invalid sequences, motifs or `p`.
 
     Example:
         >>> import numpy as np

@@ -15,19 +15,19 @@ __all__ = ["MotifLike", "backgrounds_of", "insert_motif", "resolve_motif"]
 
 MotifLike = str | Motif
 
-_BACKGROUNDS = 48  # enough for an interval that is narrow beside most effects
+_BACKGROUNDS = 48  # enough for a confidence interval that is narrow compared with most effects
 
 
 def resolve_motif(name: str, motif: MotifLike, motifs: MotifsLike = "jaspar-vertebrates") -> tuple[str, str]:
-    """The label of a motif, and its DNA: itself, or its consensus.
+    """The label of a motif, and its DNA: the string itself or the consensus of the motif.
 
     Args:
-        name: of the argument, for errors.
-        motif: DNA, a Motif, or the name or id of one in `motifs`. What is spelled with bases alone is DNA.
-        motifs: where names are looked up.
+        name: name of the argument, for errors.
+        motif: DNA, a Motif, or the name or id of a motif in `motifs`. A string that has only bases is DNA.
+        motifs: collection for the names.
 
     Raises:
-        ValueError, TypeError: an unknown name (near matches are listed), or something else.
+        ValueError, TypeError: an unknown name (the message lists near matches), or another type.
     """
     if isinstance(motif, Motif):
         return motif.label, motif.consensus
@@ -46,10 +46,10 @@ def resolve_motif(name: str, motif: MotifLike, motifs: MotifsLike = "jaspar-vert
 
 
 def backgrounds_of(given: str | Sequence[str] | None, seed: int) -> list[str]:
-    """Background sequences of one length: the caller's, or shuffles of the example enhancers.
+    """Background sequences of one length: those of the caller, or by default shuffles of the example enhancers.
 
     Raises:
-        ValueError, TypeError: bad sequences, or of several lengths.
+        ValueError, TypeError: invalid sequences, or different lengths.
     """
     if given is None:
         names = example_names()
@@ -64,10 +64,10 @@ def backgrounds_of(given: str | Sequence[str] | None, seed: int) -> list[str]:
 
 
 def insert_motif(background: str, start: int, string: str) -> str:
-    """A background with a string inserted in place of its bases; at an N the background's base stays.
+    """Replace bases of a background by a string. At an N of the string, the base of the background stays.
 
     Raises:
-        ValueError: it does not fit there.
+        ValueError: the string does not fit there.
     """
     if len(string) > len(background):
         raise ValueError(f"`motif` has {len(string)} bases, more than the {len(background)} of the backgrounds.")

@@ -38,37 +38,37 @@ def motif_interactions(
     batch_size: int | None = None,
     compile: Compile = "auto",
 ) -> MotifInteractions:
-    """Predict a sequence without each of its sites and without each pair, and tell what pairs do together.
+    """Predict a sequence without each of its motif sites and without each pair, to measure interactions.
 
-    A site is taken out by putting in its place what stands there in dinucleotide shuffles of the sequence; numbers are
-    means over these. For a model with a bridge the same is done without messages between the strands, which tells the
-    part of an interaction that flows through them.
+    A site is replaced by the same span of dinucleotide shuffles of the sequence. The results are means over the
+    shuffles. For a model with a bridge, the predictions are repeated without messages between the strands. This shows
+    which part of an interaction goes through the messages.
 
     Args:
-        result: sites, from `annotate` or `scan`; or a result of `ism` and its like, whose stretches are then found and
-            named as by default.
-        model: a model, a name or path for `load_model`, or None for the bundled one.
-        example: which sequence, if `result` is of several.
-        target: name or number of the target; the one that the sites are of if not given.
-        motifs: for names, where `result` is not sites yet.
-        shuffles: that take a site's place; at least 2.
-        seed: of the shuffles. The global random state is neither read nor changed.
-        tolerance: share of what both do together below which a pair counts as additive.
+        result: sites from `annotate` or `scan`, or an attribution result such as that of `ism`. For the latter, sites
+            are found with `find_seqlets` and `annotate`, with their default settings.
+        model: a model, a name or path for `load_model`, or None for the bundled model.
+        example: index of the sequence, if `result` has several.
+        target: name or number of the target. The default is the target of the sites.
+        motifs: motifs for `annotate`, if `result` does not have sites yet.
+        shuffles: number of shuffles that replace a site, at least 2.
+        seed: seed of the shuffles. The global random state is not used.
+        tolerance: a pair is additive if its interaction is below this fraction of the joint effect.
         batch_size, compile: as in `score_edits`.
 
     Returns:
-        MotifInteractions, of all pairs of sites that do not overlap, with `interaction` (P,) in the units of the
-        target, and `kinds`.
+        MotifInteractions of all pairs of sites without overlap, with `interaction` (P,) in the units of the target, and
+        `kinds`.
 
     Raises:
-        ValueError, TypeError: bad sites, model, target or option.
-        MemoryError: a sequence too long for the memory at hand, with the estimate.
+        ValueError, TypeError: invalid sites, model, target or option.
+        MemoryError: a sequence is too long for the available memory. The message has the estimate.
 
     Warns:
-        OutsideTrainingWarning: a sequence is unlike what the model was trained on.
-        ShuffleWarning: a sequence has no other dinucleotide shuffle than itself.
-        UnstableModelWarning: the model gives one sequence different scores.
-        ReuseWarning: the fast path was off, and everything was scored again by whole passes.
+        OutsideTrainingWarning: a sequence is unlike the training data of the model.
+        ShuffleWarning: the only dinucleotide shuffle of a sequence is itself.
+        UnstableModelWarning: the model scores the same sequence differently in different calls.
+        ReuseWarning: scores with reuse were too inexact, so all edits were scored again by full passes.
 
     Example:
         >>> import crossdna_interpret as cdi
@@ -102,7 +102,7 @@ def motif_interactions(
 
     def scored(models: SequenceModel) -> tuple[float, np.ndarray, np.ndarray]:
         computed = score_edits(sequence, edits, models, target=index, batch_size=batch_size, compile=compile)
-        # The model without messages has other weights in its bridge; its certificate names this model.
+        # The bridge of the model without messages has other weights. Its certificate must name the original model.
         runs.append(replace(computed.certificate, model_hash=own_hash))
         scores = computed.predictions[:, index].astype(np.float64)
         cut = len(spans) * shuffles
@@ -128,6 +128,6 @@ def motif_interactions(
 
 
 def _together(sequence: str, one: Edit, other: Edit) -> Edit:
-    """Two edits that keep the length as one."""
+    """Combine two edits that keep the length into one."""
     first, second = sorted((one, other), key=lambda edit: edit.start)
     return Edit(first.start, second.end, first.string + sequence[first.end : second.start] + second.string)

@@ -29,32 +29,32 @@ def marginalize(
     seed: int = 0,
     batch_size: int | None = None,
 ) -> Marginalization:
-    """Predict backgrounds without and with a motif, in either orientation; the difference is what it does by itself.
+    """Predict backgrounds without and with a motif, in both orientations. The difference is the effect of the motif.
 
-    The same experiment as tangermeme's `marginalize`.
+    This is the same experiment as `marginalize` of tangermeme.
 
     Args:
-        motif: DNA, in which N keeps the background's base; a Motif, of which the consensus is taken; or the name or id
-            of one in `motifs`.
-        model: a model, a name or path for `load_model`, or None for the bundled one.
-        target: name or number of the target that `delta` is about; may be left out when there is one.
-        backgrounds: N sequences of one length; dinucleotide shuffles of the example enhancers if not given.
-        start: where the motif begins; in the middle if not given.
-        motifs: where a name is looked up, as in `annotate`.
-        seed: of the shuffles.
-        batch_size: sequences at once; chosen from their length if not given.
+        motif: DNA, in which N keeps the base of the background; a Motif, which is replaced by its consensus; or the
+            name or id of a motif in `motifs`.
+        model: a model, a name or path for `load_model`, or None for the bundled model.
+        target: name or number of the target that `delta` is about; optional if the model has one.
+        backgrounds: N sequences of one length. The default is dinucleotide shuffles of the example enhancers.
+        start: position of the first base of the motif. The default is in the middle.
+        motifs: collection for a name, as in `annotate`.
+        seed: seed of the shuffles.
+        batch_size: sequences in a batch. By default it is chosen from their length.
 
     Returns:
         Marginalization with `delta` (2, N) by strand, in the units of the target.
 
     Raises:
-        ValueError, TypeError: an unknown name, a motif that is longer than the backgrounds or lies outside, bad
-            backgrounds, model or target.
+        ValueError, TypeError: an unknown name, a motif that does not fit in the backgrounds, or invalid backgrounds,
+            model or target.
 
     Warns:
-        OutsideTrainingWarning: a sequence is unlike what the model was trained on.
-        ShuffleWarning: a sequence has no other dinucleotide shuffle than itself.
-        UnstableModelWarning: the model gives one sequence different scores.
+        OutsideTrainingWarning: a sequence is unlike the training data of the model.
+        ShuffleWarning: the only dinucleotide shuffle of a sequence is itself.
+        UnstableModelWarning: the model scores the same sequence differently in different calls.
 
     Example:
         >>> marginalize("TAATCC").delta.shape

@@ -1,4 +1,4 @@
-"""P values of motif matches in and around a stretch.
+"""P values of motif matches in and around a seqlet (here called stretch).
 
 n stretches    M motifs, in groups of m of one width W    S sequences    P placements of a motif    B scores
 """
@@ -15,18 +15,18 @@ from crossdna_interpret.motifs.collection import Motif
 
 __all__ = ["RAREST", "Matcher", "Stretch"]
 
-RAREST = 1e-3  # largest share of random words that may match as well as a word that gives a name
-_BIN = 0.1  # bits to which the score of each base is rounded
-_PRIOR = 20.0  # bases, and pairs of bases, by which the composition of a sequence is drawn towards an even one
-_PLACEMENTS = 4096  # scored at once
-# Placements have weights, which do not depend on the bases, so that p values are valid whatever the weights are.
-# _SHARPNESS: a weight falls by a factor of e for each 1/60 by which the cosine similarity between the importance of the
-# bases and the information of the motif's columns falls. _ALIKE: the share of the error rate that goes, in equal parts,
-# to all placements that cover half of what matters in the stretch. A stretch may be part of a long site; then its shape
-# says little, and the word alone may be rare enough.
+RAREST = 1e-3  # a name needs a word that at most this fraction of random words matches as well
+_BIN = 0.1  # rounding of the score of each base, in bits
+_PRIOR = 20.0  # pseudocounts of bases and of pairs of bases, for an even composition
+_PLACEMENTS = 4096  # placements that are scored at once
+# Placements have weights. The weights do not depend on the bases, so p values are valid for any weights.
+# _SHARPNESS: a weight depends on the cosine similarity between the importance of the bases and the information of the
+# motif's columns. It falls by a factor of e when the similarity falls by 1/60.
+# _ALIKE: this fraction of the error rate is divided equally among all placements that cover half of the importance in
+# the stretch. It is for a stretch that is part of a long site: its shape says little, but the word may be rare enough.
 _SHARPNESS, _ALIKE = 60.0, 0.05
-# The power of importance and information before they are compared. In a saturated model one base of a site can outweigh
-# the others a hundredfold; square roots keep the others in the comparison.
+# Exponent of importance and information before they are compared. In a saturated model, one base of a site can have a
+# hundred times the importance of the others. The square root reduces its influence.
 _EVENNESS = 0.5
 
 
@@ -35,9 +35,9 @@ class Stretch:
     """A stretch of a sequence.
 
     Attributes:
-        sequence: number of its sequence.
+        sequence: index of its sequence.
         start, end: 0-based half-open.
-        importance: (end - start,) of each base; positive where it has the sign of the stretch as a whole.
+        importance: (end - start,) importance of each base. It is positive if it has the sign of the whole stretch.
     """
 
     sequence: int
@@ -47,12 +47,12 @@ class Stretch:
 
     @property
     def size(self) -> float:
-        """Sum of the importance of the bases that have the sign of the stretch."""
+        """Sum of the positive importance."""
         return float(np.clip(self.importance, 0, None).sum(dtype=np.float64))
 
     @property
     def profile(self) -> np.ndarray:
-        """(end - start,) how much each base matters, as a vector of length 1; all 0 where none does."""
+        """Importance (end - start,) of each base, scaled to a unit vector, or all 0 if no base is important."""
         values = np.clip(self.importance, 0, None).astype(np.float64)
         return _unit((values / (values.max() or 1.0)) ** _EVENNESS)
 
@@ -60,14 +60,14 @@ class Stretch:
 class Matcher:
     """Compares stretches with motifs, in every placement that overlaps a stretch, on both strands.
 
-    The p value of a word is the share of random words of its sequence's dinucleotide composition that score as high or
-    higher. It is exact for scores in tenths of a bit. An N, or a base beyond the ends of the sequence, counts as the
-    base that fits worst. A word has p = 1 if its score is not above 0, or if more than `RAREST` of random words score
-    as high, either of that composition or of even bases.
+    The p value of a word is the fraction of random words that score at least as high. Random words have the
+    dinucleotide composition of the sequence. The p value is exact for scores in tenths of a bit. An N or a position
+    outside the sequence counts as the base that fits worst. A word has p = 1 if its score is 0 or less. It also has
+    p = 1 if more than `RAREST` of random words score as high, with either this composition or even bases.
 
     Args:
-        motifs: M of them.
-        sequences: S of them.
+        motifs: M motifs.
+        sequences: S sequences.
     """
 
     def __init__(self, motifs: Sequence[Motif], sequences: Sequence[str]) -> None:
@@ -79,12 +79,12 @@ class Matcher:
     def p_values(self, stretches: Sequence[Stretch]) -> tuple[np.ndarray, np.ndarray]:
         """The p value of each motif's best placement, corrected for the number of placements.
 
-        The correction is Bonferroni's with weights: a placement has the more weight, the better the information of the
-        motif's columns follows the importance of the bases. The sums of weights average 1 over motifs, so that motifs
-        of the shape of a stretch have more weight than others.
+        The correction is a weighted Bonferroni correction. A placement has more weight if the information of the
+        motif's columns is similar to the importance of the bases. The sums of weights average 1 over motifs. So motifs
+        with the shape of the stretch have more weight than others.
 
         Returns:
-            (n, M) p values; (n,) mean over motifs of the sum of their weights before these were made to average 1.
+            p values (n, M), and normalizations (n,): the mean over motifs of the sum of weights before scaling.
         """
         shape = len(stretches), len(self.motifs)
         lowest, lowest_alike, total = np.full(shape, np.inf), np.full(shape, np.inf), np.zeros(shape[0])
@@ -111,12 +111,12 @@ class Matcher:
         """The best placement of one motif.
 
         Args:
-            stretch: which.
-            motif: number of the motif.
-            mean: the stretch's second number from `p_values`.
+            stretch: the stretch.
+            motif: index of the motif.
+            mean: normalization of the stretch, the second result of `p_values`.
 
         Returns:
-            start, negative where the motif begins before the sequence; 1 for the "-" strand, else 0; p value of the
+            Start (negative if the motif begins before the sequence), strand (1 for "-", 0 for "+") and p value of the
             word.
         """
         group = _Group.of(self.motifs, np.array([motif]))
@@ -133,8 +133,8 @@ class Matcher:
         """All placements of a group's motifs, `_PLACEMENTS` at a time.
 
         Yields:
-            owners (P,) number of the stretch, ascending; starts (P,); log_p (P, 2 m) of the words; log_weights
-            (P, 2 m); covers (P,) whether the placement covers half of what matters in the stretch.
+            owners (P,) index of the stretch, ascending; starts (P,); log_p (P, 2 m) of the words; log_weights
+            (P, 2 m); covers (P,) whether the placement covers half of the importance in the stretch.
         """
         sequences = sorted({stretch.sequence for stretch in stretches})
         log_tails = group.log_tails(_Composition.of([self.ids[number] for number in sequences]))
@@ -163,9 +163,9 @@ class _Group:
 
     Attributes:
         width: W.
-        members: (m,) their numbers in the collection.
-        table: (2 m, W, 5) score of each base, and of N, in units of `_BIN`.
-        information: (2 m, W) how much each column says, as a vector of length 1.
+        members: (m,) indices of the motifs in the collection.
+        table: (2 m, W, 5) score of each base and of N, in units of `_BIN`.
+        information: (2 m, W) information of each column, scaled to a unit vector.
     """
 
     width: int
@@ -185,23 +185,23 @@ class _Group:
 
     @property
     def rows(self) -> np.ndarray:
-        """(2 m,) row of `log_tails` for each row of `table`: both strands of a motif have one."""
+        """Row of `log_tails` for each row of `table` (2 m,). Both strands of a motif share a row."""
         return np.tile(np.arange(len(self.members)), 2)
 
     def scores(self, words: np.ndarray) -> np.ndarray:
-        """(P, 2 m) score of each of (P, W) words, at least 0."""
+        """Scores (P, 2 m) of words (P, W), at least 0."""
         channels = alphabet.one_hot(words, np.float32).transpose(0, 2, 1).reshape(len(words), -1)
         scores = channels @ self.table.reshape(len(self.table), -1).T.astype(np.float32)  # whole numbers, exactly
         result: np.ndarray = np.maximum(np.rint(scores).astype(np.int64), 0)
         return result
 
     def log_tails(self, composition: _Composition) -> np.ndarray:
-        """(S, m, B) log of the share of random words that score at least 0, 1, ...; 0 where that gives no name."""
+        """Log of the fraction of random words that score at least 0, 1, ... (S, m, B). It is 0 for scores too low."""
         tails = [_tails(table, composition) for table in self.table[: len(self.members), :, :4]]
         result = np.zeros((len(composition.first) - 1, len(tails), max(tail.shape[1] for tail in tails)))
         for row, tail in enumerate(tails):
             even, shares = tail[0], tail[1:]
-            # Rounding may have lifted a score by half a unit for each base.
+            # Rounding may have increased a score by half a unit for each base.
             too_low = np.arange(tail.shape[1]) <= self.width / 2
             shares[(np.maximum(shares, even) > RAREST) | too_low] = 1
             result[:, row, : tail.shape[1]] = np.log(shares)
@@ -210,7 +210,7 @@ class _Group:
 
 @dataclass(frozen=True)
 class _Composition:
-    """Markov chains that make random words: one of even bases, and one like each of S - 1 sequences.
+    """Markov chains that generate random words: one with even bases, and one for each of S - 1 sequences.
 
     Attributes:
         first: (S, 4) probability of the first base.
@@ -222,7 +222,7 @@ class _Composition:
 
     @classmethod
     def of(cls, sequences: Sequence[np.ndarray]) -> _Composition:
-        """Of sequences as ids; each together with its reverse complement, so that both strands are alike."""
+        """Estimate from ids. Each sequence is combined with its reverse complement, so that both strands are equal."""
         first, then = [np.full(4, 0.25)], [np.full((4, 4), 0.25)]
         for ids in sequences:
             bases = np.bincount(ids, minlength=5)[:4].astype(float)
@@ -237,13 +237,13 @@ class _Composition:
 
 
 def _tails(table: np.ndarray, composition: _Composition) -> np.ndarray:
-    """(S, B) share of random words that score at least 0, 1, ..., the best score, by a motif's table (W, 4)."""
+    """Fraction (S, B) of random words that score at least 0, 1, ... up to the best score, for a motif table (W, 4)."""
     best = table.max(axis=1)
-    ahead = best.sum() - np.cumsum(best)  # what the columns after each can add at most
-    low, shares = 0, composition.first[:, :, None]  # of beginnings that score low, low + 1, ...; by the next base
+    ahead = best.sum() - np.cumsum(best)  # largest sum of scores in the columns after each
+    low, shares = 0, composition.first[:, :, None]  # fraction of word starts with score low, low + 1, ..., by next base
     for column, rest in zip(table, ahead, strict=True):
         high = low + shares.shape[2] - 1 + column.max()
-        longer = np.zeros((len(shares), 4, high + rest + 1))  # from -rest on: below it no word reaches 0 any more
+        longer = np.zeros((len(shares), 4, high + rest + 1))  # from -rest on: words with a lower score cannot reach 0
         for base, score in enumerate(column):
             skip = low + score + rest
             part = shares[:, base, max(0, -skip) :]
@@ -256,14 +256,14 @@ def _tails(table: np.ndarray, composition: _Composition) -> np.ndarray:
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
-    """Vectors (..., W) of length 1; those of length 0 stay."""
+    """Scale vectors (..., W) to length 1. Zero vectors stay zero."""
     lengths = np.sqrt((vectors**2).sum(axis=-1, keepdims=True))
     result: np.ndarray = vectors / np.where(lengths > 0, lengths, 1)
     return result
 
 
 def _windows(values: np.ndarray, starts: np.ndarray, width: int, missing: float) -> np.ndarray:
-    """(P, width) values from each start on, with something else beyond the ends."""
+    """Windows (P, width) of values from each start on, with `missing` outside the ends."""
     at = starts[:, None] + np.arange(width)
     result: np.ndarray = np.where((at >= 0) & (at < len(values)), values[np.clip(at, 0, len(values) - 1)], missing)
     return result

@@ -1,4 +1,4 @@
-"""Motif weights learned from how often each motif matches beyond chance.
+"""Motif weights, learned from how often each motif matches more than by chance.
 
 n stretches    M motifs    K words
 """
@@ -13,27 +13,27 @@ from crossdna_interpret.dna import alphabet
 
 __all__ = ["Prevalence"]
 
-_WORD = 8  # stretches that share a word of so many bases are not independent
-_ENOUGH, _MOST = 30, 3000  # independent stretches to learn from; with fewer, all motifs weigh the same
+_WORD = 8  # stretches that share a word of this length are not independent
+_ENOUGH, _MOST = 30, 3000  # smallest and largest number of stretches to learn from. With fewer, all weights are equal
 _BLOCK = 256  # stretches whose weights are computed at once
-_EQUAL_SHARE = 0.5  # of the weight, in equal parts to all motifs, so that a rare one is hardly harder to find
-# A p value that something is behind has the density _EXPONENT * p ** (_EXPONENT - 1): 50 at p = 0.001 and 0.1 at 1.
+_EQUAL_SHARE = 0.5  # fraction of the weight divided equally among all motifs, so that rare motifs can still be found
+# Assumed density of p values of true matches: _EXPONENT * p ** (_EXPONENT - 1). It is 50 at p = 0.001 and 0.1 at 1.
 _EXPONENT = 0.1
 _SMALLEST = 1e-37
 
 
 class Prevalence:
-    """Weights of motifs for each stretch, with mean 1, by how often they match unlike stretches.
+    """Weights of motifs for each stretch, with mean 1, from how often the motifs match other stretches.
 
-    Weights that do not depend on the p values that they divide leave these valid (Genovese, Roeder and Wasserman 2006).
-    So the weights for a stretch are learned from those that share no word of eight bases with it: a word that recurs
-    says nothing about itself, for if it matches a motif by chance, it does so each time. For the same reason stretches
-    that share words with one another count as one. What stands behind a stretch is shared out over the motifs, and
-    chance, by how well each explains its p values.
+    P values stay valid after division by weights, if the weights do not depend on them (Genovese, Roeder and Wasserman
+    2006). So the weights for a stretch are learned only from stretches that share no word of eight bases with it. A
+    frequent word that matches a motif by chance does so each time. For the same reason, stretches that share words
+    count as one. Each stretch is attributed to the motifs, and to chance, in proportion to how well they explain its p
+    values.
 
     Args:
-        p_values: (n, M) of each motif for each stretch.
-        stretches: ids of each stretch, n of them.
+        p_values: (n, M) p value of each motif for each stretch.
+        stretches: ids of each of the n stretches.
     """
 
     def __init__(self, p_values: np.ndarray, stretches: Sequence[np.ndarray]) -> None:
@@ -48,13 +48,14 @@ class Prevalence:
         if len(everyone) > _MOST:
             everyone = np.sort(np.random.default_rng(0).choice(everyone, _MOST, replace=False))
         self._teachers = everyone
-        self._counts = 1 / np.maximum(self._alike(everyone).sum(axis=1), 1)  # of each teacher among the others
+        # Weights of the training stretches. Similar stretches together count as one.
+        self._counts = 1 / np.maximum(self._alike(everyone).sum(axis=1), 1)
         evidence = _EXPONENT * np.maximum(p_values[everyone], _SMALLEST) ** (_EXPONENT - 1)
-        # Chance is as likely beforehand as all motifs together.
+        # The prior probability of chance equals that of all motifs together.
         self._explained = evidence / (evidence.sum(axis=1, keepdims=True) + evidence.shape[1])
 
     def weights(self) -> Iterator[np.ndarray]:
-        """(M,) weights for each stretch in turn; all 1 where there are too few others to learn from."""
+        """Yield weights (M,) for each stretch. They are all 1 if there are too few stretches to learn from."""
         for first in range(0, len(self.p_values), _BLOCK):
             rows = np.arange(first, min(first + _BLOCK, len(self.p_values)))
             counts = np.where(self._alike(rows) | (rows[:, None] == self._teachers), 0, self._counts)
@@ -66,13 +67,13 @@ class Prevalence:
             yield from weights
 
     def _alike(self, rows: np.ndarray) -> np.ndarray:
-        """(len(rows), teachers) whether two stretches share a word."""
+        """Whether two stretches share a word (len(rows), training stretches)."""
         result: np.ndarray = (self._words[rows] @ self._words[self._teachers].T).toarray() > 0
         return result
 
 
 def _words(ids: np.ndarray) -> np.ndarray:
-    """The words of a stretch as numbers; a word and its reverse complement have the same."""
+    """The words of a stretch as numbers. A word and its reverse complement have the same number."""
     if len(ids) < _WORD:
         return np.empty(0, dtype=np.int64)
     windows = np.lib.stride_tricks.sliding_window_view(ids, _WORD).astype(np.int64)

@@ -1,4 +1,4 @@
-"""Stretches of high attribution."""
+"""Seqlets: spans of high attribution."""
 
 from __future__ import annotations
 
@@ -25,25 +25,26 @@ def find_seqlets(
     flank: int = 0,
     sign: int | None = None,
 ) -> Seqlets:
-    """Find stretches whose attributions stand out, such as the binding sites that a model uses.
+    """Find seqlets: spans of high attribution, such as the binding sites that a model uses.
 
-    By tangermeme's recursive seqlets: a stretch counts if it and every stretch inside of it sum to more than chance
-    allows, where chance is positions drawn independently from all attributions given. So sequences of one length, in
-    one call, are judged by the same measure. Negative stretches are found in the negated attributions; one that
-    overlaps a positive one is left out.
+    The method is tangermeme's recursive seqlets. A span is a seqlet if its sum, and the sum of every span inside it,
+    are larger than expected by chance. Chance means positions drawn independently from all attributions of the call. So
+    sequences of one length in one call have the same criterion. Negative seqlets are found in the negated attributions.
+    They are removed if they overlap a positive seqlet.
 
     Args:
-        result: of `ism`, `integrated_gradients`, `input_gradient` or `exchange_ism`; or a list of them, for one target.
-        threshold: largest p value of a stretch.
-        min_length, max_length: of a stretch, in bases.
-        flank: bases to add on either side.
-        sign: 1 or -1 for stretches that raise, or lower, the prediction; both if not given.
+        result: a result of `ism`, `integrated_gradients`, `input_gradient` or `exchange_ism`, or a list of results for
+            one target.
+        threshold: largest p value of a seqlet.
+        min_length, max_length: limits for the length of a seqlet, in bases.
+        flank: bases to add on each side.
+        sign: 1 for seqlets that increase the prediction, -1 for those that decrease it. The default is both.
 
     Returns:
-        Seqlets, by sequence and start.
+        Seqlets, sorted by sequence and start.
 
     Raises:
-        ValueError, TypeError: no result, results of several targets or models, or a bad option.
+        ValueError, TypeError: no result, results of several targets or models, or an invalid option.
 
     Example:
         >>> import crossdna_interpret as cdi
@@ -87,7 +88,7 @@ def find_seqlets(
 
 
 def checked_results(result: AttributionLike | Sequence[AttributionLike]) -> list[AttributionLike]:
-    """Results as a list, all of one target and one model."""
+    """Results as a list. All must have the same target and model."""
     results = [result] if isinstance(result, AttributionLike) else list(result)
     for index, each in enumerate(results):
         if not isinstance(each, AttributionLike):
@@ -112,7 +113,7 @@ def _window(result: AttributionLike) -> tuple[int, int]:
 
 
 def whole_importance(result: AttributionLike) -> np.ndarray:
-    """(L,) importance; 0 outside the window."""
+    """Importance (L,), with 0 outside the window."""
     start, end = _window(result)
     values = np.zeros(len(result.sequence), dtype=result.importance.dtype)
     values[start:end] = result.importance
@@ -120,7 +121,7 @@ def whole_importance(result: AttributionLike) -> np.ndarray:
 
 
 def _recursive(results: list[AttributionLike], way: int, threshold: float, shortest: int, longest: int) -> pd.DataFrame:
-    """Stretches of one sign, of windows of each length by themselves: filling up shorter ones would change chance."""
+    """Seqlets of one sign. Windows of each length are processed separately, as padding would change the statistics."""
     widths: dict[int, list[int]] = {}
     for row, each in enumerate(results):
         widths.setdefault(len(each.importance), []).append(row)
@@ -132,7 +133,7 @@ def _of_one_width(
     results: list[AttributionLike], rows: list[int], way: int, threshold: float, shortest: int, longest: int
 ) -> pd.DataFrame:
     values = np.stack([way * results[row].importance for row in rows]).astype(np.float64)
-    # A stretch with a value this low cannot sum to more than 0. Lower ones would only take up bins of the histogram.
+    # A span with a value this low cannot have a positive sum. Lower values would only use up histogram bins.
     values = np.maximum(values, -longest * max(values.max(), 0.0))
     columns = {"example": int, "start": int, "end": int, "attribution": float, "p_value": float}
     if longest < shortest or not values.any():
@@ -158,7 +159,7 @@ def _of_one_width(
 
 
 def _without_overlaps(result: pd.DataFrame) -> pd.DataFrame:
-    """Without negative stretches that overlap a positive one."""
+    """Remove negative seqlets that overlap a positive one."""
     example, start, end = (result[name].to_numpy() for name in ("example", "start", "end"))
     positive = result["attribution"].to_numpy() > 0
     overlaps = (example[:, None] == example) & (start[:, None] < end) & (end[:, None] > start)

@@ -21,12 +21,12 @@ from crossdna_interpret.scoring.targets import resolve_target
 
 __all__ = ["spacing"]
 
-Places = tuple[tuple[int, str], ...]  # where, and what
+Places = tuple[tuple[int, str], ...]  # (position, string) of each insertion
 
 
 @dataclass(frozen=True)
 class _Arrangement:
-    """The insertions for one distance: order by order, and within that strand of b by strand of b."""
+    """The insertions for one distance, sorted by order of the motifs and then by strand of b."""
 
     both: list[Places]
     only_a: list[Places]
@@ -58,18 +58,17 @@ def spacing(
     batch_size: int | None = None,
     compile: Compile = "auto",
 ) -> Spacing:
-    """Predict two motifs at every distance, in either order and relative orientation, and each of them alone.
+    """Predict two motifs at each distance, in both orders and relative orientations, and each motif alone.
 
-    The pair is in the middle of the background, as in tangermeme's `space`. Each alone is where it stands in the pair,
-    so that what a motif's place does by itself is not taken for an interaction.
+    The pair is in the middle of the background, as in `space` of tangermeme. A single motif is at its position in the
+    pair, so that an effect of its position does not count as an interaction.
 
     Args:
-        motif_a, motif_b: DNA, a Motif, or the name or id of one in `motifs`. The first always reads along the "+"
-            strand.
-        model: a model, a name or path for `load_model`, or None for the bundled one.
-        distances: bases between the two.
-        target: name or number of the target; may be left out when there is one.
-        backgrounds: N sequences of one length; dinucleotide shuffles of the example enhancers if not given.
+        motif_a, motif_b: DNA, a Motif, or the name or id of a motif in `motifs`. The first is always on the "+" strand.
+        model: a model, a name or path for `load_model`, or None for the bundled model.
+        distances: numbers of bases between the two motifs.
+        target: name or number of the target. Optional if the model has one target.
+        backgrounds: N sequences of one length. The default is dinucleotide shuffles of the example enhancers.
         motifs, seed: as in `marginalize`.
         batch_size, compile: as in `score_edits`.
 
@@ -77,14 +76,14 @@ def spacing(
         Spacing with `delta` and `interaction` (2, 2, D, N), in the units of the target.
 
     Raises:
-        ValueError, TypeError: an unknown name, a pair that does not fit in the backgrounds, or another bad argument.
-        MemoryError: a sequence too long for the memory at hand, with the estimate.
+        ValueError, TypeError: an unknown name, a pair that does not fit in the backgrounds, or an invalid argument.
+        MemoryError: a sequence is too long for the available memory. The message has the estimate.
 
     Warns:
-        OutsideTrainingWarning: a sequence is unlike what the model was trained on.
-        ShuffleWarning: a sequence has no other dinucleotide shuffle than itself.
-        UnstableModelWarning: the model gives one sequence different scores.
-        ReuseWarning: the fast path was off, and everything was scored again by whole passes.
+        OutsideTrainingWarning: a sequence is unlike the training data of the model.
+        ShuffleWarning: the only dinucleotide shuffle of a sequence is itself.
+        UnstableModelWarning: the model scores the same sequence differently in different calls.
+        ReuseWarning: scores with reuse were too inexact, so all edits were scored again by full passes.
 
     Example:
         >>> found = spacing("TAATCC", "CAGATGG", distances=[0, 10], backgrounds=["ACGT" * 20] * 2)
@@ -137,7 +136,7 @@ def spacing(
 
 
 def _as_edit(background: str, places: Places) -> Edit:
-    """The insertions as one edit, from the first base that they change to the last."""
+    """Combine the insertions into one edit, from the first to the last changed base."""
     made = background
     for start, string in places:
         made = insert_motif(made, start, string)

@@ -34,7 +34,7 @@ __all__ = [
 
 Palette = Literal["colorblind", "classic"]
 
-# "colorblind" is from Okabe and Ito's palette; "classic" is what most logo software has drawn since 1990.
+# "colorblind" is from the palette of Okabe and Ito. "classic" is the palette of most logo software since 1990.
 PALETTES: dict[str, dict[str, str]] = {
     "colorblind": {"A": "#009E73", "C": "#0072B2", "G": "#E69F00", "T": "#D55E00", "N": "#9A9A9A"},
     "classic": {"A": "#109648", "C": "#255C99", "G": "#F7B32B", "T": "#D62839", "N": "#9A9A9A"},
@@ -46,23 +46,23 @@ INK = "#333333"
 def _glyph(letter: str) -> Path:
     """Outline of a letter, stretched to the unit square."""
     outline = TextPath((0, 0), letter, size=1, prop=FontProperties(family="DejaVu Sans", weight="bold"))
-    box = outline.get_extents()  # of the curves: control points and closing vertices may lie outside
+    box = outline.get_extents()  # extents of the curves. Control points and closing vertices may be outside
     return Path((np.asarray(outline.vertices) - box.min) / box.size, outline.codes)
 
 
 def draw_letters(
     ax: Axes, letters: str, heights: np.ndarray, *, x: np.ndarray, baseline: float, palette: Palette
 ) -> None:
-    """Draw one letter for each position, standing on (or hanging from) a baseline.
+    """Draw one letter for each position, above or below a baseline.
 
-    All letters of one base are a single compound path: a thousand letters take milliseconds.
+    All letters of one base are a single compound path, so a thousand letters take only milliseconds.
 
     Args:
-        ax: where to draw.
+        ax: Axes to draw on.
         letters: L letters.
-        heights: (L,) in data units; a negative one hangs upside down.
+        heights: (L,) in data units. Letters with a negative height are upside down below the baseline.
         x: (L,) centre of each letter.
-        baseline: of the letters, in data units.
+        baseline: position of the baseline, in data units.
         palette: name of a palette.
     """
     colors = colors_of(palette)
@@ -79,14 +79,14 @@ def draw_letters(
 
 
 def colors_of(palette: str) -> dict[str, str]:
-    """Colour of each base in a palette given by name."""
+    """Colour of each base in a palette."""
     if palette not in PALETTES:
         raise ValueError(f"`palette` must be one of {list(PALETTES)}, but got {palette!r}.")
     return PALETTES[palette]
 
 
 def axes_of(ax: Axes | None, width: float, height: float) -> Axes:
-    """Where to draw: `ax`, or a new figure of so many inches."""
+    """`ax`, or the Axes of a new figure of this size in inches."""
     if ax is not None:
         return ax
     import matplotlib.pyplot as plt
@@ -96,23 +96,23 @@ def axes_of(ax: Axes | None, width: float, height: float) -> Axes:
 
 
 def new_axes(ax: Axes | None, positions: int, height: float) -> Axes:
-    """Where to draw: `ax`, or a new figure as wide as so many positions need, with its height in inches."""
+    """`ax`, or the Axes of a new figure. Its width depends on the number of positions. The height is in inches."""
     return axes_of(ax, min(max(6.0, 0.085 * positions + 1.5), 60.0), height)
 
 
 def shortened(name: str, width: int = 40) -> str:
-    """A name cut to so many letters, for a title that has other words too."""
+    """Shorten a name to `width` letters, for a title."""
     return name if len(name) <= width else f"{name[: width - 1]}…"
 
 
 def open_frame(ax: Axes) -> None:
-    """Leave the frame's top and right side out."""
+    """Remove the top and right side of the frame."""
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)
 
 
 def part_of(length: int, start: int, end: int | None) -> slice:
-    """A part of a sequence, 0-based half-open; to its end if `end` is None."""
+    """Slice of a part of a sequence, 0-based half-open. `end` None means the end of the sequence."""
     stop = length if end is None else end
     if not 0 <= start < stop <= length:
         raise ValueError(f"`start` and `end` must satisfy 0 <= start < end <= {length}, but got {start} and {stop}.")
@@ -120,7 +120,7 @@ def part_of(length: int, start: int, end: int | None) -> slice:
 
 
 def dress(ax: Axes, first: int, last: int) -> None:
-    """Give an Axes the limits, ticks and label of positions."""
+    """Set the limits, ticks and label of an x axis of positions."""
     ax.set_xlim(first - 0.6, last - 0.4)
     ax.xaxis.set_major_locator(MaxNLocator(nbins=18, integer=True, steps=[1, 2, 5, 10]))
     ax.set_xlabel("position (bp; the first base is 0)")
@@ -128,10 +128,10 @@ def dress(ax: Axes, first: int, last: int) -> None:
 
 
 def bound_of(values: np.ndarray, limit: float | None) -> float:
-    """Value at the ends of a diverging colour scale: `limit`, or the largest size among `values`.
+    """Value at the ends of a diverging colour scale: `limit`, or the largest absolute value.
 
     Raises:
-        ValueError: `limit` not above 0.
+        ValueError: `limit` is not above 0.
     """
     if limit is not None and not limit > 0:
         raise ValueError(f"`limit` must be above 0, but got {limit!r}.")
@@ -148,7 +148,7 @@ def two_strands(
     ylabel: str,
     palette: Palette,
 ) -> Axes:
-    """Draw both strands of a part of a sequence as two tracks of letters of one scale, heights (L,) each."""
+    """Draw both strands of a part of a sequence as two tracks of letters. Heights (L,) have the same scale."""
     letters = sequence[part]
     opposite = alphabet.decode(alphabet.complement_ids(alphabet.encode(letters)))
     forward, reverse = forward[part], reverse[part]
@@ -170,7 +170,7 @@ def two_strands(
     ax.set_yticklabels([f"{value:.3g}" for _ in baselines for value in values])
     y_label(ax, ylabel)
     ends = {"forward": ("5′", "3′"), "reverse": ("3′", "5′")}
-    margin = 0.018 * len(letters)  # room for 5′ and 3′ inside the frame, clear of the tick labels
+    margin = 0.018 * len(letters)  # room for 5′ and 3′ inside the frame, away from the tick labels
     ax.set_xlim(part.start - 0.6 - margin, part.stop - 0.4 + margin)
     for strand, baseline in baselines.items():
         for place, text in zip((part.start - 0.6, part.stop - 0.4), ends[strand], strict=True):

@@ -24,21 +24,21 @@ def mutagenesis_map(
     limit: float | None = None,
     colorbar: bool = True,
 ) -> Axes:
-    """Draw a heat map of every substitution: one row for each base, colour for the change in prediction.
+    """Draw a heat map of every substitution. Rows are bases, and colours are changes in prediction.
 
     Args:
-        result: in-silico mutagenesis, of the prediction or of what exchange adds to it; its `delta` gives the colours,
-            in the units of the target.
-        ax: where to draw; a new figure if not given.
+        result: mutagenesis of the prediction or of the effect of exchange. The colours are its `delta`, in the units of
+            the target.
+        ax: Axes to draw on. The default is a new figure.
         cmap: a diverging colour map.
-        limit: value at the ends of the colour scale; the largest absolute change if not given.
-        colorbar: whether to add the scale.
+        limit: value at the ends of the colour scale. The default is the largest absolute change.
+        colorbar: whether to add the colour scale.
 
     Returns:
-        The Axes. Dots mark the sequence's own bases.
+        The Axes. Dots mark the bases of the sequence.
 
     Raises:
-        ValueError: `limit` not above 0.
+        ValueError: `limit` is not above 0.
     """
     delta = result.delta
     bound = bound_of(delta, limit)
@@ -61,12 +61,12 @@ def mutagenesis_map(
 
 @draws(EditScan, EditScores)
 def edit_effects(result: EditScores | EditScan, ax: Axes | None = None, *, color: str = "#0072B2") -> Axes:
-    """Draw the change that each edit makes, at the middle of the stretch that it replaces.
+    """Draw the change that each edit causes, at the middle of the replaced span.
 
     Args:
-        result: scores of edits, or a scan; its `delta` gives the heights, in the units of the target.
-        ax: where to draw; a new figure if not given.
-        color: of the stems, or of a scan's line.
+        result: scores of edits, or a scan. The heights are its `delta`, in the units of the target.
+        ax: Axes to draw on. The default is a new figure.
+        color: colour of the stems, or of the line for a scan.
 
     Returns:
         The Axes.
@@ -106,17 +106,17 @@ def interaction_map(
     """Draw a heat map of the strongest interaction of each pair of positions.
 
     Args:
-        result: pairs of substitutions; `strongest` gives the colours, in the units of the target.
-        ax: where to draw; a new figure if not given.
+        result: pairs of substitutions. The colours are `strongest`, in the units of the target.
+        ax: Axes to draw on. The default is a new figure.
         cmap: a diverging colour map.
-        limit: value at the ends of the colour scale; the largest size if not given.
-        colorbar: whether to add the scale.
+        limit: value at the ends of the colour scale. The default is the largest absolute value.
+        colorbar: whether to add the colour scale.
 
     Returns:
-        The Axes: the first position of a pair along x, the second along y. Pairs that were not scored are blank.
+        The Axes. x is the first position of a pair, y the second. Pairs that were not scored are blank.
 
     Raises:
-        ValueError: `limit` not above 0.
+        ValueError: `limit` is not above 0.
     """
     first, second = (np.unique(result.pairs[:, side]) for side in (0, 1))
     shown = result.matrix[np.ix_(second, first)]

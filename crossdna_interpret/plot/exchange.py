@@ -29,15 +29,15 @@ from crossdna_interpret.results.pictures import draws
 
 __all__ = ["exchange_arcs", "exchange_effects", "exchange_logo", "exchange_map", "gate_track"]
 
-# Okabe and Ito's vermillion and blue: what raises the prediction, and what lowers it.
+# Vermillion and blue of Okabe and Ito: increase and decrease of the prediction.
 _RAISES, _LOWERS = "#D55E00", "#0072B2"
 _NAMES = {"reverse_to_forward": "reverse → forward", "forward_to_reverse": "forward → reverse"}
-_MOST_ARCS = 300  # more are a thicket
-_WIDEST = 260  # positions that a new figure gives room to; longer ladders are drawn closer
+_MOST_ARCS = 300  # more arcs are not readable
+_WIDEST = 260  # positions up to which a new figure gets wider. Longer ladders are drawn closer
 
 
 def _terms(result: StrandExchange, source: str | None) -> np.ndarray:
-    """(2, L, L) of one source, or of all."""
+    """Contributions (2, L, L) of one source, or of all."""
     if source is None:
         return result.contributions
     if source not in result.sources:
@@ -66,23 +66,23 @@ def exchange_arcs(
 ) -> Axes:
     """Draw the two strands as a ladder, with an arc from each sender to its receiver on the other strand.
 
-    Each direction has a ladder of its own: the sender's strand is the one that arcs leave with a dot. Arcs are wide
-    where much is contributed, orange where that raises the prediction and blue where it lowers it.
+    Each direction has its own ladder. An arc has a dot at its sender. Wide arcs are large contributions. Orange
+    contributions increase the prediction, blue ones decrease it.
 
     Args:
         result: strand exchange.
-        ax: where to draw; a new figure if not given.
+        ax: Axes to draw on. The default is a new figure.
         direction: "reverse_to_forward", "forward_to_reverse" or "both".
-        source: one of `result.sources`; all together if not given.
-        share: the largest terms are drawn until they make up this share of the sum of sizes, or are 300.
-        start, end: part of the sequence to draw, 0-based half-open; arcs that leave it are not drawn.
+        source: one of `result.sources`. The default is their sum.
+        share: the largest terms are drawn until they reach this fraction of the sum of absolute values, or 300 terms.
+        start, end: part of the sequence to draw, 0-based half-open. Arcs that leave it are not drawn.
         palette: "colorblind" (default) or "classic".
 
     Returns:
-        The Axes. The title says how many terms are drawn.
+        The Axes. The title has the number of terms.
 
     Raises:
-        ValueError: an unknown direction, source or palette, an outlying part, or a share outside of 0 to 1.
+        ValueError: an unknown direction, source or palette, a part outside the sequence, or a share outside 0 to 1.
     """
     if not 0 < share <= 1:
         raise ValueError(f"`share` must be above 0 and at most 1, but got {share!r}.")
@@ -129,7 +129,7 @@ def exchange_arcs(
 
 
 def _rails(row: int, count: int) -> tuple[float, float]:
-    """Heights of the lower and the upper rail of a ladder; the first is on top."""
+    """Heights of the lower and the upper rail of a ladder. The first ladder is on top."""
     base = 1.6 * (count - 1 - row)
     return base, base + 1.0
 
@@ -177,23 +177,23 @@ def exchange_map(
     limit: float | None = None,
     colorbar: bool = True,
 ) -> Axes:
-    """Draw a heat map of one direction: who sends along x, who receives along y.
+    """Draw a heat map of one direction. x is the sending position, y the receiving position.
 
     Args:
         result: strand exchange.
-        ax: where to draw; a new figure if not given.
-        direction: which.
-        source: one of `result.sources`; all together if not given.
+        ax: Axes to draw on. The default is a new figure.
+        direction: "reverse_to_forward" or "forward_to_reverse".
+        source: one of `result.sources`. The default is their sum.
         cmap: a diverging colour map.
-        limit: value at the ends of the colour scale; the 99.9th percentile of sizes if not given, so that a single term
-            does not hide the others.
-        colorbar: whether to add the scale.
+        limit: value at the ends of the colour scale. The default is the 99.9th percentile of absolute values, so that a
+            single term does not hide the others.
+        colorbar: whether to add the colour scale.
 
     Returns:
         The Axes. The map is square, with position 0 in the upper left corner.
 
     Raises:
-        ValueError: an unknown direction or source, or `limit` not above 0.
+        ValueError: an unknown direction or source, or `limit` is not above 0.
     """
     if direction not in DIRECTIONS:
         raise ValueError(f"`direction` must be one of {DIRECTIONS}, but got {direction!r}.")
@@ -221,20 +221,20 @@ def exchange_logo(
     end: int | None = None,
     palette: Palette = "colorblind",
 ) -> Axes:
-    """Draw both strands as letters as tall as what each position receives from the other strand, or sends to it.
+    """Draw both strands as logos of the contributions that each position receives from the other strand or sends to it.
 
     Args:
         result: strand exchange.
-        ax: where to draw; a new figure if not given.
-        what: "received" (adds up to the effect of exchange) or "sent" (to that without the bias).
-        start, end: part of the sequence to draw, 0-based half-open.
+        ax: Axes to draw on. The default is a new figure.
+        what: "received" (the sum is the effect of exchange) or "sent" (the sum is this effect without the bias).
+        start, end: part of the sequence to draw, 0-based half-open. The default is all.
         palette: "colorblind" (default) or "classic".
 
     Returns:
         The Axes.
 
     Raises:
-        ValueError: neither of the two, an empty or outlying part, or an unknown palette.
+        ValueError: another `what`, an empty part or a part outside the sequence, or an unknown palette.
     """
     if what not in ("received", "sent"):
         raise ValueError(f"`what` must be 'received' or 'sent', but got {what!r}.")
@@ -246,11 +246,11 @@ def exchange_logo(
 
 
 def gate_track(result: StrandExchange, ax: Axes | None = None) -> Axes:
-    """Draw how far each strand's gate is open along the sequence, and the weight of the forward strand in the fusion.
+    """Draw the gate of each strand along the sequence, and the weight of the forward strand in the fusion.
 
     Args:
-        result: strand exchange; gates are means over channels.
-        ax: where to draw; a new figure if not given.
+        result: strand exchange. Gates are means over channels.
+        ax: Axes to draw on. The default is a new figure.
 
     Returns:
         The Axes.
@@ -268,15 +268,15 @@ def gate_track(result: StrandExchange, ax: Axes | None = None) -> Axes:
 
 
 def exchange_effects(result: StrandExchange, ax: Axes | None = None, *, color: str = "#0072B2") -> Axes:
-    """Draw the prediction without messages, with those of each direction, and with both.
+    """Draw the prediction without messages, with the messages of each direction, and with both.
 
     Args:
-        result: strand exchange; its `effects` are drawn, in the units of the target.
-        ax: where to draw; a new figure if not given.
-        color: of the bars.
+        result: strand exchange. Its `effects` are drawn, in the units of the target.
+        ax: Axes to draw on. The default is a new figure.
+        color: colour of the bars.
 
     Returns:
-        The Axes. The dashed mark is where both directions would be if each added what it adds alone.
+        The Axes. The dashed mark is the sum of the single effects of both directions.
     """
     effects = result.effects
     ax = axes_of(ax, 5.0, 3.0)

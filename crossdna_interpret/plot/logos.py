@@ -21,21 +21,21 @@ def logo(
     end: int | None = None,
     palette: Palette = "colorblind",
 ) -> Axes:
-    """Draw the sequence with each base as tall as it matters: above the line it raises the prediction.
+    """Draw the sequence as a logo. Letters above the line increase the prediction.
 
-    Where a result is the mean over both orientations, thin bars reach from what one says to what the other does.
+    If the result is a mean over both orientations, thin bars connect the values of the two.
 
     Args:
-        result: its `importance` gives the heights, in the units of the target.
-        ax: where to draw; a new figure if not given.
-        start, end: part of the sequence to draw, 0-based half-open.
+        result: a result whose `importance` gives the heights, in the units of the target.
+        ax: Axes to draw on. The default is a new figure.
+        start, end: part of the sequence to draw, 0-based half-open. The default is all.
         palette: "colorblind" (default) or "classic".
 
     Returns:
         The Axes.
 
     Raises:
-        ValueError: an empty or outlying part, or an unknown palette.
+        ValueError: an empty part or a part outside the sequence, or an unknown palette.
     """
     offset, stop = (0, len(result.sequence)) if isinstance(result, Attribution) else (result.start, result.end)
     part = part_of(len(result.sequence), max(start, offset), stop if end is None else min(end, stop))
@@ -68,22 +68,22 @@ def strand_logo(
     end: int | None = None,
     palette: Palette = "colorblind",
 ) -> Axes:
-    """Draw both strands as two tracks: what each base adds by the forward path, and its complement by the other.
+    """Draw both strands as two tracks: contributions through the forward path, and of complements through the reverse.
 
     The upper track reads 5' to 3' from left to right, the lower one from right to left. Both have the same scale. An
-    attribution that is not split by strand is drawn as one track, by `logo`.
+    attribution that is not split by strand is drawn by `logo` as one track.
 
     Args:
         result: an attribution.
-        ax: where to draw; a new figure if not given.
-        start, end: part of the sequence to draw, 0-based half-open.
+        ax: Axes to draw on. The default is a new figure.
+        start, end: part of the sequence to draw, 0-based half-open. The default is all.
         palette: "colorblind" (default) or "classic".
 
     Returns:
         The Axes.
 
     Raises:
-        ValueError: an empty or outlying part, or an unknown palette.
+        ValueError: an empty part or a part outside the sequence, or an unknown palette.
     """
     if not result.by_strand:
         return logo(result, ax, start=start, end=end, palette=palette)

@@ -20,13 +20,13 @@ def measured_scatter(
     """Draw the measured effect of each edit against the predicted one.
 
     Args:
-        result: of `compare_with_measured`.
-        ax: where to draw; a new figure if not given.
-        color: of the points.
-        labels: how many edits to name, those with the largest measured effects.
+        result: a result of `compare_with_measured`.
+        ax: Axes to draw on. The default is a new figure.
+        color: colour of the points.
+        labels: number of edits to name, those with the largest measured effects.
 
     Returns:
-        The Axes. Both axes have their own scale: an effect may be measured in other units than it is predicted in.
+        The Axes. Each axis has its own scale, because the units can differ.
     """
     ax = axes_of(ax, 4.2, 3.8)
     x, y = result.table["predicted"].to_numpy(), result.table["measured"].to_numpy()

@@ -35,7 +35,7 @@ __all__ = [
     "spacing_curves",
 ]
 
-_LETTER = 1.3  # positions that a letter of a name takes in a logo as wide as it is by default, roughly
+_LETTER = 1.3  # approximate width of a letter of a name, in positions of a logo with default width
 _FORWARD, _REVERSE = "#0072B2", "#D55E00"
 
 
@@ -49,20 +49,20 @@ def annotated_logo(
     end: int | None = None,
     palette: Palette = "colorblind",
 ) -> Axes:
-    """Draw a sequence with each base as tall as it matters, and brackets with the names of sites above.
+    """Draw a sequence as a logo of its attributions, with brackets and names above its sites.
 
     Args:
-        result: sites, or stretches without names; where attributions are not known, all letters are as tall.
-        ax: where to draw; a new figure if not given.
-        example: number of the sequence.
-        start, end: part of the sequence to draw, 0-based half-open.
+        result: motif sites or seqlets. Without attributions, all letters have the same height.
+        ax: Axes to draw on. The default is a new figure.
+        example: index of the sequence.
+        start, end: part of the sequence to draw, 0-based half-open. The default is all.
         palette: "colorblind" (default) or "classic".
 
     Returns:
-        The Axes. An arrow at a name shows along which strand its motif reads.
+        The Axes. An arrow at a name shows the strand of the motif.
 
     Raises:
-        ValueError: no such example, an empty or outlying part, or an unknown palette.
+        ValueError: no such example, an empty part or a part outside the sequence, or an unknown palette.
     """
     shown = result.of(example)
     sequence = shown.sequences[0]
@@ -100,7 +100,7 @@ def annotated_logo(
 
 
 def _lanes(brackets: list[tuple[int, int, str]]) -> list[int]:
-    """The lowest lane for each bracket in which neither it nor its name meets another's."""
+    """The lowest lane for each bracket in which the bracket and its name do not overlap others."""
     taken: list[list[tuple[float, float]]] = []
     lanes = []
     for first, last, name in brackets:
@@ -120,19 +120,19 @@ def _lanes(brackets: list[tuple[int, int, str]]) -> list[int]:
 def interaction_graph(
     result: MotifInteractions, ax: Axes | None = None, *, cmap: str = "PuOr_r", limit: float | None = None
 ) -> Axes:
-    """Draw the sites along the sequence, with an arc between each two that interact.
+    """Draw the sites along the sequence, with an arc between each pair of sites that interact.
 
     Args:
-        result: of `motif_interactions`; its `interaction` gives the colours, in the units of the target.
-        ax: where to draw; a new figure if not given.
+        result: a result of `motif_interactions`. The colours are its `interaction`, in the units of the target.
+        ax: Axes to draw on. The default is a new figure.
         cmap: a diverging colour map.
-        limit: value at the ends of the colour scale; the largest size if not given.
+        limit: value at the ends of the colour scale. The default is the largest absolute value.
 
     Returns:
-        The Axes. Pairs that are additive have no arc. A site is as tall as it is necessary.
+        The Axes. Additive pairs have no arc. The height of a site is its necessity.
 
     Raises:
-        ValueError: `limit` not above 0.
+        ValueError: `limit` is not above 0.
     """
     length = len(result.sequence)
     ax = new_axes(ax, length, 3.2)
@@ -146,7 +146,7 @@ def interaction_graph(
         height = 0.35 * value / (tallest or 1.0)
         color = _FORWARD if row.strand == "+" else _REVERSE
         ax.add_patch(Rectangle((row.start - 0.5, 0), row.end - row.start, height, facecolor=color, alpha=0.85))
-        # The place of a site that is not necessary is to be seen, too.
+        # Show the position of sites with a necessity of almost 0, too.
         ax.plot([row.start - 0.5, row.end - 0.5], [0, 0], color=color, linewidth=3, solid_capstyle="butt")
     names = [(row.start, row.end, f"{row.name} {'→' if row.strand == '+' else '←'}") for row in rows]
     lanes = _lanes(names)
@@ -187,20 +187,20 @@ def interaction_matrix(
     cmap: str = "PuOr_r",
     limit: float | None = None,
 ) -> Axes:
-    """Draw a heat map of what each two sites do beyond the sum of both.
+    """Draw a heat map of the interaction of each pair of sites.
 
     Args:
-        result: of `motif_interactions`, in the units of the target.
-        ax: where to draw; a new figure if not given.
-        through_exchange: whether to show the part that flows through messages between the strands.
+        result: a result of `motif_interactions`, in the units of the target.
+        ax: Axes to draw on. The default is a new figure.
+        through_exchange: whether to show the part that goes through messages between the strands.
         cmap: a diverging colour map.
-        limit: value at the ends of the colour scale; the largest size if not given.
+        limit: value at the ends of the colour scale. The default is the largest absolute value.
 
     Returns:
-        The Axes. Sites that overlap, and a site with itself, are blank.
+        The Axes. The diagonal and pairs that overlap are blank.
 
     Raises:
-        ValueError: `limit` not above 0, or no exchange to show.
+        ValueError: `limit` is not above 0, or the model has no exchange.
     """
     shown = result.matrix
     if through_exchange:
@@ -227,19 +227,19 @@ def interaction_matrix(
 def spacing_curves(
     result: Spacing, ax: Axes | None = None, *, show: str = "effect", colors: tuple[str, str] = (_FORWARD, _REVERSE)
 ) -> Axes:
-    """Draw what two motifs do against the distance between them: a curve for each order and relative orientation.
+    """Draw the effect of two motifs against their distance, with a curve for each order and relative orientation.
 
     Args:
-        result: of `spacing`, in the units of the target.
-        ax: where to draw; a new figure if not given.
-        show: "effect" of both on the backgrounds, or "interaction", what they do beyond the sum of each alone.
-        colors: for b along the same strand as a, and along the other.
+        result: a result of `spacing`, in the units of the target.
+        ax: Axes to draw on. The default is a new figure.
+        show: "effect" of both motifs, or "interaction", the effect of both minus the single effects.
+        colors: colours for b on the same strand as a, and on the other strand.
 
     Returns:
         The Axes. Bands are 95 % intervals of the mean over backgrounds.
 
     Raises:
-        ValueError: `show` is neither.
+        ValueError: another value of `show`.
     """
     if show not in ("effect", "interaction"):
         raise ValueError(f"`show` must be 'effect' or 'interaction', but got {show!r}.")
@@ -269,18 +269,18 @@ def spacing_curves(
 
 @draws(Marginalization)
 def marginal_effects(result: Marginalization, ax: Axes | None = None, *, color: str = _FORWARD) -> Axes:
-    """Draw what a motif does in each background, by strand, with the mean.
+    """Draw the effect of a motif in each background, by strand, with the mean.
 
     Args:
-        result: of `marginalize`, in the units of the target.
-        ax: where to draw; a new figure if not given.
-        color: of the points.
+        result: a result of `marginalize`, in the units of the target.
+        ax: Axes to draw on. The default is a new figure.
+        color: colour of the points.
 
     Returns:
         The Axes.
     """
     ax = axes_of(ax, 3.2, 3.0)
-    spread = (np.arange(result.delta.shape[1]) * 0.618) % 1 - 0.5  # side by side, in no order
+    spread = (np.arange(result.delta.shape[1]) * 0.618) % 1 - 0.5  # spread the points without visible order
     for at, values in enumerate(result.delta):
         ax.plot(at + 0.5 * spread, values, linestyle="", marker="o", markersize=3, alpha=0.5, color=color)
         ax.plot([at - 0.3, at + 0.3], [values.mean()] * 2, color=INK, linewidth=2)
@@ -294,18 +294,18 @@ def marginal_effects(result: Marginalization, ax: Axes | None = None, *, color: 
 
 
 def necessity_sufficiency(result: MotifSites, ax: Axes | None = None, *, labels: int = 12) -> Axes:
-    """Draw for each site what it brings by itself against what is lost without it.
+    """Draw the sufficiency of each site against its necessity.
 
     Args:
-        result: sites that `site_effects` has measured, in the units of the target.
-        ax: where to draw; a new figure if not given.
-        labels: how many sites to name, those with the largest effects.
+        result: sites from `site_effects`, in the units of the target.
+        ax: Axes to draw on. The default is a new figure.
+        labels: number of sites to name, those with the largest effects.
 
     Returns:
-        The Axes. Bars are standard errors; on the line both are the same, as they are where sites act independently.
+        The Axes. Bars are standard errors. On the line both are equal, as expected for independent sites.
 
     Raises:
-        ValueError: not measured yet.
+        ValueError: necessity and sufficiency are not measured yet.
     """
     if not result.measured:
         raise ValueError("`result` has no necessity and sufficiency yet: call site_effects first.")
@@ -335,9 +335,9 @@ def design_path(result: Design, ax: Axes | None = None, *, color: str = _FORWARD
     """Draw the prediction after each edit of a design.
 
     Args:
-        result: of `design`, in the units of the target.
-        ax: where to draw; a new figure if not given.
-        color: of the line.
+        result: a result of `design`, in the units of the target.
+        ax: Axes to draw on. The default is a new figure.
+        color: colour of the line.
 
     Returns:
         The Axes.

@@ -14,15 +14,15 @@ __all__ = ["orientation_scatter"]
 
 @draws(Orientation)
 def orientation_scatter(result: Orientation, ax: Axes | None = None, *, color: str = "#0072B2") -> Axes:
-    """Draw the prediction for each reverse complement against that for the sequence as given.
+    """Draw the prediction for each reverse complement against the prediction for the sequence.
 
     Args:
         result: predictions of both orientations, in the units of the target.
-        ax: where to draw; a new figure if not given.
-        color: of the points.
+        ax: Axes to draw on. The default is a new figure.
+        color: colour of the points.
 
     Returns:
-        The Axes. The line is where a model lies that treats both alike.
+        The Axes. On the line, both predictions are equal.
     """
     ax = axes_of(ax, 4.2, 4.2)
     low = float(min(result.forward.min(), result.reverse.min()))

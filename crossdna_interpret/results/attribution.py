@@ -22,22 +22,22 @@ __all__ = ["Attribution"]
 
 @dataclass(frozen=True, eq=False)
 class Attribution(RcAveraged):
-    """A prediction shared out over the bases, and, where the model reads both strands apart, over strand paths.
+    """Contributions of the bases to a prediction, split by strand path if the model reads the strands separately.
 
     Attributes:
-        sequence: length L.
-        target: what is explained.
+        sequence: sequence of length L.
+        target: the explained target.
         forward: (L, 4) contribution through the forward-strand path, order ACGT.
-        reverse: (L, 4) through the reverse-strand path, in the same coordinates and bases of `sequence` (not
-            complemented): ``reverse[i, b]`` is what base b at position i does by way of its complement. All zeros where
-            the model has no strand paths.
-        prediction: of the sequence.
-        baseline_prediction: mean over the baselines.
+        reverse: (L, 4) contribution through the reverse-strand path, in coordinates and bases of `sequence` (not
+            complemented): ``reverse[i, b]`` is the contribution of base b at position i through its complement. It is
+            all zeros if the model has no strand paths.
+        prediction: prediction for the sequence.
+        baseline_prediction: mean prediction for the baselines.
         baseline: name of the baseline, or "array".
         certificate: how it was computed.
-        orientations: where both were averaged, the result of the sequence as given and that of its reverse complement,
-            both in the coordinates of `sequence`.
-        by_strand: whether the model reads each strand by a path of its own. If not, `forward` holds everything.
+        orientations: if both orientations were averaged, the results of the sequence and of its reverse complement,
+            both in coordinates of `sequence`. Otherwise None.
+        by_strand: whether the model has a separate path for each strand. If not, `forward` has everything.
 
     Example:
         >>> import crossdna_interpret as cdi
@@ -71,12 +71,12 @@ class Attribution(RcAveraged):
 
     @property
     def values(self) -> np.ndarray:
-        """(L, 4) forward + reverse. With dinucleotide-shuffled baselines other bases than the own one count too."""
+        """(L, 4) forward + reverse. With shuffled baselines, bases that are not in the sequence have values too."""
         return self.forward + self.reverse
 
     @property
     def importance(self) -> np.ndarray:
-        """(L,) sum of `values` over bases: what position i adds to the prediction."""
+        """(L,) sum of `values` over bases: contribution of position i to the prediction."""
         return self.values.sum(axis=1)
 
     @property
@@ -88,7 +88,7 @@ class Attribution(RcAveraged):
     def to_dataframe(self) -> pd.DataFrame:
         """One row for each position: position, ref, importance, forward, reverse, and `values` as A, C, G, T.
 
-        Without `forward` and `reverse` where the attribution is not split by strand.
+        If the attribution is not split by strand, there are no columns `forward` and `reverse`.
         """
         import pandas as pd
 
@@ -104,7 +104,7 @@ class Attribution(RcAveraged):
     def to_xarray(self) -> xr.Dataset:
         """`values` (strand, position, base), with coordinates and the certificate.
 
-        The strands are "forward" and "reverse", or "both" alone where the attribution is not split by strand.
+        The strands are "forward" and "reverse", or only "both" if the attribution is not split by strand.
         """
         import xarray as xr
 
@@ -128,5 +128,5 @@ class Attribution(RcAveraged):
         )
 
     def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
-        """Logo, of both strands where the model reads them apart; see `plot.strand_logo`."""
+        """Logo, with a track for each strand if split by strand. See `plot.strand_logo`."""
         return draw(self, ax=ax, **options)

@@ -17,9 +17,9 @@ class RcAveraged:
     """A result that may be the mean over both orientations of a sequence.
 
     Attributes:
-        AVERAGED: names of the numbers of which the mean is taken.
+        AVERAGED: names of the averaged arrays and numbers.
         MAIN: name of the result's main array.
-        orientations: both results in coordinates of the sequence as given, or None if they were not averaged.
+        orientations: both results in coordinates of the original sequence, or None if there was no averaging.
     """
 
     AVERAGED: ClassVar[tuple[str, ...]] = ("reference", "predictions")
@@ -28,9 +28,9 @@ class RcAveraged:
 
     @property
     def orientation_gap(self) -> np.ndarray | None:
-        """What the reverse complement gives minus what the sequence as given does; None if they were not averaged.
+        """Main array of the reverse complement minus that of the sequence, or None if there was no averaging.
 
-        Of the result's main array: an error bar that comes from the model's own disagreement with itself.
+        The two describe the same DNA, so the gap is an error bar of the model.
         """
         if self.orientations is None:
             return None
@@ -40,20 +40,20 @@ class RcAveraged:
 
 
 class MultiTarget(RcAveraged):
-    """A result with predictions of all targets, of which one is shown."""
+    """A result with predictions for all targets. One target is selected."""
 
     def with_target(self: Own, target: str) -> Own:
-        """The same result, showing another target."""
+        """The same result with another selected target."""
         of_both = None if self.orientations is None else tuple(one.with_target(target) for one in self.orientations)
         return dataclasses.replace(self, target=target, orientations=of_both)  # type: ignore[type-var]
 
 
 def average_orientations(forward: Result, reverse: Result) -> Result:
-    """The mean of a result and of that of the reverse-complemented model, which carries both as its `orientations`.
+    """Mean of a result and that of the reverse-complemented model. It has both in `orientations`.
 
     Args:
-        forward: of the sequence as given.
-        reverse: of the `ReverseComplemented` model, in coordinates of the sequence as given.
+        forward: result of the original model.
+        reverse: result of the `ReverseComplemented` model, in coordinates of the original sequence.
     """
     assert dataclasses.is_dataclass(forward)
     assert not isinstance(forward, type)

@@ -14,28 +14,28 @@ __all__ = ["Certificate", "CompletenessWarning", "freeze"]
 
 
 class CompletenessWarning(UserWarning):
-    """Contributions do not add up to the change in prediction as closely as they should.
+    """The sum of the contributions differs too much from the change in prediction.
 
     Example:
         >>> import warnings, crossdna_interpret as cdi
         >>> with warnings.catch_warnings():
-        ...     warnings.simplefilter("error", cdi.CompletenessWarning)  # stop, rather than go on with a rough answer
+        ...     warnings.simplefilter("error", cdi.CompletenessWarning)  # stop instead of using an inexact result
         ...     a = cdi.integrated_gradients("ACGTACGTACGT", baseline="zeros")
     """
 
 
 @dataclass(frozen=True)
 class Certificate:
-    """How a result was computed, and what was checked on the way.
+    """How a result was computed and checked.
 
     Attributes:
-        method: name of the analysis and of the path that computed it.
+        method: name of the analysis and of the computation path.
         model: name of the model.
-        model_hash: SHA-256, hexadecimal, of its weights, and of the attributes and code that change its scores.
-        device, dtype: where, and in which floating-point type.
-        versions: of this package, torch and numpy.
-        settings: the arguments that matter for the numbers, such as the seed.
-        checks: name of a check -> its figure.
+        model_hash: SHA-256, hexadecimal, of its weights, and of the attributes and code that affect its scores.
+        device, dtype: device and floating-point type of the computation.
+        versions: versions of this package, torch and numpy.
+        settings: arguments that affect the result, such as the seed.
+        checks: name of a check -> its value.
 
     Example:
         >>> import crossdna_interpret as cdi
@@ -62,16 +62,15 @@ class Certificate:
         settings: Mapping[str, Any] | None = None,
         checks: Mapping[str, float] | None = None,
     ) -> Certificate:
-        """The certificate of an analysis that consists of several runs of one model.
+        """Combine the certificates of several runs of one model.
 
-        Each check is the worst, which is the largest figure, among those of the parts that have it; numbers of what was
-        checked (names that end in "checked") add up. Settings are those of all parts; where parts differ in one, it is
-        the tuple of their values.
+        Each check has the largest (worst) value of the parts. Counts (names that end in "checked") are summed. Settings
+        of all parts are combined. If parts differ in a setting, it is the tuple of their values.
 
         Args:
             parts: certificates of the runs, at least one.
             method: name of the analysis.
-            settings, checks: further ones, of the analysis itself; they replace those of the parts.
+            settings, checks: additional values of the analysis itself. They replace those of the parts.
 
         Raises:
             ValueError: no parts, or parts of different models.
@@ -109,7 +108,7 @@ class Certificate:
         return dataclasses.asdict(self)
 
     def to_json(self) -> str:
-        """The same as text, for attributes of datasets."""
+        """JSON text, for attributes of datasets."""
         return json.dumps(self.to_dict())
 
 
@@ -118,7 +117,7 @@ class _Several(tuple[Any, ...]):
 
 
 def _union(mappings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """All names; with the values where they differ, which may come from an earlier union."""
+    """Union of mappings. If values differ, all of them are kept. They may come from an earlier union."""
     values: dict[str, list[Any]] = {}
     for mapping in mappings:
         for name, value in mapping.items():
@@ -128,7 +127,7 @@ def _union(mappings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def freeze(result: object, name: str, shape: tuple[int, ...]) -> None:
-    """Check an array of a result, and keep a read-only view of it; the caller's own array stays as it was."""
+    """Check an array of a result and replace it by a read-only view. The caller's array does not change."""
     array = getattr(result, name)
     if not isinstance(array, np.ndarray) or array.shape != shape:
         raise ValueError(f"`{name}` must be an array of shape {shape}, but got {np.shape(array)}.")

@@ -21,16 +21,16 @@ __all__ = ["Design"]
 
 @dataclass(frozen=True, eq=False)
 class Design:
-    """A sequence that was changed, edit by edit, towards a goal.
+    """A sequence that was changed edit by edit towards a goal.
 
     Attributes:
-        sequences: S + 1 of them: what it began with, and what it was after each of S edits.
-        edits: S of them, each in coordinates of the sequence before it.
-        labels: what each edit was, such as "A12G" or "CRX at 40, - strand".
-        target: what was predicted.
-        predictions: (S + 1,) for each of `sequences`.
-        goal: "increase", "decrease" or the value aimed at.
-        reason: why it stopped.
+        sequences: S + 1 sequences: the start, and the sequence after each of S edits.
+        edits: S edits, each in coordinates of the sequence before it.
+        labels: description of each edit, such as "A12G" or "CRX at 40, - strand".
+        target: the predicted target.
+        predictions: (S + 1,) prediction for each of `sequences`.
+        goal: "increase", "decrease" or the target value.
+        reason: reason why the search stopped.
         certificate: how it was computed.
 
     Example:
@@ -56,17 +56,17 @@ class Design:
 
     @property
     def start(self) -> str:
-        """What it began with."""
+        """The first sequence."""
         return self.sequences[0]
 
     @property
     def sequence(self) -> str:
-        """What came out."""
+        """The final sequence."""
         return self.sequences[-1]
 
     @property
     def change(self) -> float:
-        """By how much the prediction has changed, in the units of the target."""
+        """Total change in prediction, in the units of the target."""
         return float(self.predictions[-1] - self.predictions[0])
 
     def to_dataframe(self) -> pd.DataFrame:
@@ -104,5 +104,5 @@ class Design:
         )
 
     def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
-        """The prediction after each edit; see `plot.design_path`."""
+        """The prediction after each edit. See `plot.design_path`."""
         return draw(self, ax=ax, **options)

@@ -25,20 +25,20 @@ __all__ = ["EditScan", "EditScores"]
 
 @dataclass(frozen=True, eq=False)
 class EditScores(MultiTarget):
-    """Predictions for a list of edits, in the order in which they were given.
+    """Predictions for a list of edits, in the order of the list.
 
     Attributes:
-        sequence: the sequence that is edited, length L.
-        edits: n of them.
+        sequence: sequence before the edits, length L.
+        edits: n edits.
         targets: the model's T targets.
-        target: the one that `delta` is about.
+        target: the target for `delta`.
         reference: (T,) prediction for the sequence itself.
         predictions: (n, T) prediction for each edited sequence.
-        lengths: (n,) bases of what was scored: L for all where flanks have kept the window.
-        flanks: what was pulled in where the length changed, or None where the changed length was scored.
+        lengths: (n,) lengths of the scored sequences. They are all L if flanks kept the window.
+        flanks: bases beside the sequence that keep the window, or None if the length could change.
         certificate: how it was computed.
-        orientations: where both were averaged, the result of the sequence as given and that of its reverse complement,
-            both in the coordinates of `sequence`.
+        orientations: if both orientations were averaged, the results of the sequence and of its reverse complement,
+            both in coordinates of `sequence`. Otherwise None.
 
     Example:
         >>> import crossdna_interpret as cdi
@@ -67,7 +67,7 @@ class EditScores(MultiTarget):
 
     @property
     def window(self) -> Literal["kept", "changed"]:
-        """Whether every edited sequence that was scored has the length of the sequence itself."""
+        """ "kept" if every scored sequence has the original length, otherwise "changed"."""
         return "kept" if bool((self.lengths == len(self.sequence)).all()) else "changed"
 
     @property
@@ -80,11 +80,11 @@ class EditScores(MultiTarget):
         """One row for each edit and target: start, end, ref, alt, length, target, prediction, delta.
 
         Args:
-            targets: names of those to tell of; all if not given.
+            targets: names of the targets to include. The default is all.
 
         Raises:
             ValueError: an unknown target.
-            MemoryError: a table of more rows than there is memory for.
+            MemoryError: the table does not fit in memory.
         """
         columns = {
             "start": [edit.start for edit in self.edits],
@@ -115,19 +115,19 @@ class EditScores(MultiTarget):
         )
 
     def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
-        """The change that each edit makes, where it is made; see `plot.edit_effects`."""
+        """The change that each edit causes, at its position. See `plot.edit_effects`."""
         return draw(self, ax=ax, **options)
 
 
 @dataclass(frozen=True, eq=False)
 class EditScan:
-    """One kind of edit, moved along a sequence.
+    """One kind of edit, at successive positions of a sequence.
 
     Attributes:
         scores: the edits and their predictions.
         kind: "deletion" of `width` bases, or "insertion" of `insert`.
-        width: bases that are deleted, or inserted.
-        insert: what is inserted; empty for a deletion.
+        width: number of bases that are deleted or inserted.
+        insert: the inserted string. It is empty for a deletion.
 
     Example:
         >>> import crossdna_interpret as cdi
@@ -143,12 +143,12 @@ class EditScan:
 
     @property
     def sequence(self) -> str:
-        """The sequence that is edited."""
+        """The sequence before the edits."""
         return self.scores.sequence
 
     @property
     def target(self) -> str:
-        """The target that `delta` is about."""
+        """The target for `delta`."""
         return self.scores.target
 
     @property
@@ -168,17 +168,17 @@ class EditScan:
 
     @property
     def predictions(self) -> np.ndarray:
-        """(n, T) prediction for each place."""
+        """(n, T) prediction for each position."""
         return self.scores.predictions
 
     @property
     def window(self) -> Literal["kept", "changed"]:
-        """Whether flanks kept the length of what was scored."""
+        """ "kept" if flanks kept the length, otherwise "changed"."""
         return self.scores.window
 
     @property
     def positions(self) -> np.ndarray:
-        """(n,) first base that is deleted, or the base before which is inserted."""
+        """(n,) first deleted base, or the base after the insertion."""
         return np.array([edit.start for edit in self.scores.edits])
 
     @property
@@ -187,11 +187,11 @@ class EditScan:
         return self.scores.delta
 
     def with_target(self, target: str) -> EditScan:
-        """The same predictions, seen for another target."""
+        """The same predictions with another selected target."""
         return dataclasses.replace(self, scores=self.scores.with_target(target))
 
     def to_dataframe(self, targets: Sequence[str] | str | None = None) -> pd.DataFrame:
-        """One row for each place and target; columns and `targets` as in `EditScores.to_dataframe`."""
+        """One row for each position and target. Columns and `targets` as in `EditScores.to_dataframe`."""
         return self.scores.to_dataframe(targets)
 
     def to_xarray(self) -> xr.Dataset:
@@ -199,5 +199,5 @@ class EditScan:
         return self.scores.to_xarray().assign_attrs(kind=self.kind, width=self.width, insert=self.insert)
 
     def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
-        """The change at each place; see `plot.edit_effects`."""
+        """The change at each position. See `plot.edit_effects`."""
         return draw(self, ax=ax, **options)

@@ -1,6 +1,6 @@
 """Results of strand exchange.
 
-Directions are in the order of `DIRECTIONS`. What belongs to a message lies at the position that receives it.
+Directions are in the order of `DIRECTIONS`. The values of a message are stored at the receiving position.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ class ExchangeEffects:
     """The prediction with and without messages, in the units of the target.
 
     Attributes:
-        both: with messages in both directions, as the model computes it.
-        reverse_to_forward: with the messages to the forward strand alone.
-        forward_to_reverse: with the messages to the reverse strand alone.
-        none: without any.
+        both: with messages in both directions, as in the model.
+        reverse_to_forward: with only the messages to the forward strand.
+        forward_to_reverse: with only the messages to the reverse strand.
+        none: without messages.
 
     Example:
         >>> import crossdna_interpret as cdi
@@ -65,38 +65,39 @@ class ExchangeEffects:
 
     @property
     def total(self) -> float:
-        """both - none: what exchange adds to the prediction."""
+        """both - none: effect of the exchange on the prediction."""
         return self.both - self.none
 
     @property
     def interaction(self) -> float:
-        """What both directions do together beyond the sum of what each does alone."""
+        """Effect of both directions together minus the sum of their single effects."""
         return self.both - self.reverse_to_forward - self.forward_to_reverse + self.none
 
 
 @dataclass(frozen=True, eq=False)
 class StrandExchange(RcAveraged):
-    """The effect of exchange between the strands, shared out over who sends what to whom.
+    """The effect of strand exchange, split by source, direction, receiver and sender.
 
-    A message is a sum of terms, each sent by one position of the other strand through one source, and of a bias. While
-    all messages are scaled from 0 to 1 the prediction goes from `effects.none` to `effects.both`; each term gets its
-    part of that way's integrated gradient (exact to `completeness_error`).
+    A message is a sum of terms and a bias. Each term comes from one position of the other strand through one source.
+    When all messages are scaled from 0 to 1, the prediction goes from `effects.none` to `effects.both`. The
+    contribution of a term is its part of the integrated gradient along this path (exact to `completeness_error`).
 
     Attributes:
-        sequence: length L.
-        target: whose prediction it is.
+        sequence: sequence of length L.
+        target: the predicted target.
         sources: names of the S sources: the same position, the bridge's dilated convolutions, the mean of a block.
         by_source: (S, 2, L, L) contributions by source, direction, receiving position and sending position. Positions
             are those of `sequence` on either strand.
         bias: (2, L) contribution of the bias, by direction and receiving position.
-        gate_channels: (2, L, H) the gate of each channel in 0 to 1, by direction and receiving position.
-        fusion_gate: (L,) weight of the forward strand where the strands are fused afterwards, in 0 to 1.
-        partner: (L,) the position of the reverse strand that each position of the forward strand meets: itself, but for
-            models of several blocks paired "mirrored", where the sender of the "same position" is the mirror locus.
+        gate_channels: (2, L, H) gate of each channel, 0 to 1, by direction and receiving position.
+        fusion_gate: (L,) weight of the forward strand in the fusion, 0 to 1.
+        partner: (L,) for each position of the forward strand, the reverse-strand position that it is paired with. It is
+            the same position, except for models with several "mirrored" blocks. There the sender of the source "same
+            position" is the mirror locus.
         effects: predictions with and without messages.
         certificate: how it was computed.
-        orientations: where both were averaged, the result of the sequence as given and that of its reverse complement,
-            both in the coordinates and strands of `sequence`.
+        orientations: if both orientations were averaged, the results of the sequence and of its reverse complement,
+            both in coordinates and strands of `sequence`. Otherwise None.
 
     Example:
         >>> import crossdna_interpret as cdi
@@ -130,7 +131,7 @@ class StrandExchange(RcAveraged):
 
     @cached_property
     def contributions(self) -> np.ndarray:
-        """(2, L, L) by direction, receiving position and sending position: all sources together."""
+        """(2, L, L) sum over sources, by direction, receiving position and sending position."""
         total = self.by_source.sum(axis=0)
         total.flags.writeable = False
         return total
@@ -143,13 +144,13 @@ class StrandExchange(RcAveraged):
 
     @property
     def received(self) -> np.ndarray:
-        """(2, L) what the message that a position receives adds, the bias included; sums up to `effects.total`."""
+        """(2, L) contribution of the message that a position receives, with the bias. Its sum is `effects.total`."""
         received: np.ndarray = self.contributions.sum(axis=2) + self.bias
         return received
 
     @property
     def sent(self) -> np.ndarray:
-        """(2, L) what a position adds by what it sends."""
+        """(2, L) contribution of the messages that a position sends."""
         sent: np.ndarray = self.contributions.sum(axis=1)
         return sent
 
@@ -161,13 +162,13 @@ class StrandExchange(RcAveraged):
 
     @property
     def mirrored(self) -> bool:
-        """Whether the bridge joins positions that do not pair in the duplex, as published models do beyond a block."""
+        """Whether the bridge joins positions that are not base pairs, as in published models with several blocks."""
         return bool((self.partner != np.arange(len(self.sequence))).any())
 
     def to_dataframe(self) -> pd.DataFrame:
         """One row for each direction and position: direction, position, ref, received, sent, bias, gate, and sources.
 
-        A source's column is what its part of the message received there adds.
+        The column of a source is the contribution of its part of the message received at the position.
         """
         import pandas as pd
 
@@ -189,7 +190,7 @@ class StrandExchange(RcAveraged):
         return pd.concat(frames, ignore_index=True)
 
     def to_xarray(self) -> xr.Dataset:
-        """Everything, with coordinates, effects and the certificate."""
+        """All arrays, with coordinates, effects and the certificate."""
         import xarray as xr
 
         positions = np.arange(len(self.sequence))
@@ -217,18 +218,18 @@ class StrandExchange(RcAveraged):
         )
 
     def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
-        """Arcs between the two strands; see `plot.exchange_arcs`."""
+        """Arcs between the two strands. See `plot.exchange_arcs`."""
         return draw(self, ax=ax, **options)
 
 
 @dataclass(frozen=True, eq=False)
 class ExchangeMutagenesis:
-    """How every substitution in a window changes what exchange between the strands adds to the prediction.
+    """Change of the effect of strand exchange by every substitution in a window.
 
     Attributes:
-        with_exchange: mutagenesis of the model as it is.
-        without_exchange: the same where no message crosses.
-        received: (L', 4, L) change of what exchange adds at each position, or None if it was not computed; its sum
+        with_exchange: mutagenesis of the original model.
+        without_exchange: mutagenesis of the model without messages.
+        received: (L', 4, L) change of the effect of exchange at each position, or None if it was not computed. Its sum
             over positions is `delta`.
         certificate: how it was computed.
 
@@ -249,12 +250,12 @@ class ExchangeMutagenesis:
 
     @property
     def sequence(self) -> str:
-        """The whole sequence, length L."""
+        """The full sequence, length L."""
         return self.with_exchange.sequence
 
     @property
     def target(self) -> str:
-        """Whose prediction it is."""
+        """The predicted target."""
         return self.with_exchange.target
 
     @property
@@ -269,22 +270,22 @@ class ExchangeMutagenesis:
 
     @property
     def reference(self) -> float:
-        """What exchange adds to the prediction of the sequence itself."""
+        """Effect of the exchange on the prediction for the sequence itself."""
         index = self.with_exchange.targets.index(self.target)
         return float(self.with_exchange.reference[index] - self.without_exchange.reference[index])
 
     @property
     def delta(self) -> np.ndarray:
-        """(L', 4) change of what exchange adds, order ACGT; 0 at the sequence's own base."""
+        """(L', 4) change of the effect of exchange, order ACGT. It is 0 at the sequence's own base."""
         return self.with_exchange.delta - self.without_exchange.delta
 
     @property
     def importance(self) -> np.ndarray:
-        """(L',) minus the mean change: positive where the base helps by exchange. As in `Mutagenesis.importance`."""
+        """(L',) minus the mean change: positive if the base increases the effect. As in `Mutagenesis.importance`."""
         return self.with_exchange.importance - self.without_exchange.importance
 
     def to_dataframe(self) -> pd.DataFrame:
-        """One row for each substitution: position, ref, alt, delta, and how much of it goes through exchange."""
+        """One row for each substitution: position, ref, alt, delta, and the part of it that goes through exchange."""
         table = self.with_exchange.to_dataframe()
         table = table[table["target"] == self.target].drop(columns=["target"]).reset_index(drop=True)
         bases = [alphabet.BASES.index(base) for base in table["alt"]]
@@ -309,5 +310,5 @@ class ExchangeMutagenesis:
         return xr.Dataset(values, coords=coords, attrs=attrs)
 
     def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
-        """Heat map of `delta`; see `plot.mutagenesis_map`."""
+        """Heat map of `delta`. See `plot.mutagenesis_map`."""
         return draw(self, ax=ax, **options)

@@ -50,7 +50,7 @@ class _Intervention:
         }
 
     def to_dataframe(self) -> pd.DataFrame:
-        """One row: what was changed, the predictions, and the numbers that follow from them."""
+        """One row: the changed messages, the predictions, and the values computed from them."""
         import pandas as pd
 
         return pd.DataFrame([self._row()])
@@ -58,19 +58,19 @@ class _Intervention:
 
 @dataclass(frozen=True, eq=False)
 class ExchangeAblation(_Intervention):
-    """What the prediction is without some of the messages, and with these alone.
+    """Predictions without some of the messages, and with only these messages.
 
     Attributes:
-        sequence, target: what was scored.
-        direction: of the messages that were ablated.
-        positions: where they are received, or sent from.
-        side: which of the two `positions` are.
-        sources: the parts of a message that were ablated.
+        sequence, target: the scored sequence and target.
+        direction: direction of the selected messages.
+        positions: positions that receive or send them.
+        side: whether `positions` are receivers or senders.
+        sources: selected parts of the messages.
         reference: prediction with all messages.
-        prediction: without those chosen.
-        replacement: what stood in their place.
-        only: prediction with those chosen, and all others ablated.
-        none: prediction with all messages ablated in the same way.
+        prediction: prediction without the selected messages.
+        replacement: values that replace them.
+        only: prediction with only the selected messages.
+        none: prediction with all messages replaced.
         certificate: how it was computed.
 
     Example:
@@ -86,12 +86,12 @@ class ExchangeAblation(_Intervention):
 
     @property
     def necessity(self) -> float:
-        """reference - prediction: positive where the messages help, as `Mutagenesis.importance` is."""
+        """reference - prediction: positive if the messages increase the prediction, as in `Mutagenesis.importance`."""
         return self.reference - self.prediction
 
     @property
     def sufficiency(self) -> float:
-        """only - none: what the messages add by themselves."""
+        """only - none: the effect of the selected messages alone."""
         return self.only - self.none
 
     def _row(self) -> dict[str, Any]:
@@ -101,15 +101,15 @@ class ExchangeAblation(_Intervention):
 
 @dataclass(frozen=True, eq=False)
 class ExchangePatch(_Intervention):
-    """What the prediction is with messages of another sequence.
+    """Prediction with messages from another sequence.
 
     Attributes:
-        sequence: the one that received them.
-        target, direction, positions, side, sources: as in `ExchangeAblation`, of the messages that were replaced.
-        reference: prediction of `sequence` as it is.
-        prediction: with the other's messages.
-        source_sequence: where they are from.
-        source_prediction: its own prediction.
+        sequence: the sequence that received the messages.
+        target, direction, positions, side, sources: as in `ExchangeAblation`, for the replaced messages.
+        reference: prediction for `sequence` with its own messages.
+        prediction: prediction with the messages of the other sequence.
+        source_sequence: the sequence that the messages come from.
+        source_prediction: prediction for `source_sequence`.
         certificate: how it was computed.
 
     Example:
@@ -124,7 +124,7 @@ class ExchangePatch(_Intervention):
 
     @property
     def recovered(self) -> float:
-        """Share of the difference between both sequences that the messages alone carry over; NaN if there is none."""
+        """Fraction of the difference between both sequences that the messages recover. NaN without a difference."""
         difference = self.source_prediction - self.reference
         return self.delta / difference if difference else float("nan")
 

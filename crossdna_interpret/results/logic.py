@@ -25,7 +25,7 @@ _NORMAL_95 = 1.959964
 
 
 def _interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean over the last axis, with its 95 % interval; NaN for the interval of one."""
+    """Mean over the last axis, with its 95 % interval. The interval of a single value is NaN."""
     mean = values.mean(axis=-1)
     if values.shape[-1] < 2:
         return mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan)
@@ -35,17 +35,17 @@ def _interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True, eq=False)
 class Marginalization:
-    """What a motif does where nothing else is: predictions for backgrounds without and with it.
+    """The effect of a motif alone: predictions for backgrounds without and with the motif.
 
     Attributes:
-        motif: how it is called.
-        string: what was put in, as it reads on the "+" strand.
-        start: where.
+        motif: name of the motif.
+        string: the inserted bases, on the "+" strand.
+        start: position of the first base.
         backgrounds: N sequences.
         targets: the model's T targets.
-        target: the one that `delta` is about.
+        target: the target for `delta`.
         before: (N, T) predictions for the backgrounds.
-        after: (2, N, T) with the motif, and with its reverse complement.
+        after: (2, N, T) predictions with the motif and with its reverse complement.
         certificate: how it was computed.
 
     Example:
@@ -101,26 +101,26 @@ class Marginalization:
         )
 
     def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
-        """The effect in each background, by strand; see `plot.marginal_effects`."""
+        """The effect in each background, by strand. See `plot.marginal_effects`."""
         return draw(self, ax=ax, **options)
 
 
 @dataclass(frozen=True, eq=False)
 class Spacing:
-    """What two motifs do at each distance, in either order and relative orientation.
+    """The effect of two motifs at each distance, in both orders and relative orientations.
 
-    Motif a always reads along the "+" strand; what both do the other way round is what the reverse complement shows.
+    Motif a is always on the "+" strand. The other arrangements are the reverse complements of these.
 
     Attributes:
         motifs: names of a and b.
-        strings: what was put in for each, as it reads on the "+" strand.
-        distances: (D,) bases between the two.
+        strings: the inserted bases of each, on the "+" strand.
+        distances: (D,) numbers of bases between the two.
         backgrounds: N sequences.
-        target: what was predicted.
+        target: the predicted target.
         background: (N,) predictions for the backgrounds.
-        both: (2, 2, D, N) with both motifs: axes order (a first, b first), strand of b, distance, background.
-        only_a: (2, D, N) with a alone, where it stands in each arrangement.
-        only_b: (2, 2, D, N) with b alone.
+        both: (2, 2, D, N) predictions with both motifs: order (a first, b first), strand of b, distance, background.
+        only_a: (2, D, N) predictions with only a, at its position in each arrangement.
+        only_b: (2, 2, D, N) predictions with only b.
         certificate: how it was computed.
 
     Example:
@@ -151,17 +151,19 @@ class Spacing:
 
     @property
     def delta(self) -> np.ndarray:
-        """(2, 2, D, N) what both do to each background."""
+        """(2, 2, D, N) effect of both motifs in each background."""
         return self.both - self.background
 
     @property
     def interaction(self) -> np.ndarray:
-        """(2, 2, D, N) f(ab) - f(a) - f(b) + f(0): what both do beyond the sum of each alone in the same place."""
+        """(2, 2, D, N) f(ab) - f(a) - f(b) + f(0): joint effect minus the single effects at the same positions."""
         return self.both - self.only_a[:, None] - self.only_b + self.background
 
     def to_dataframe(self) -> pd.DataFrame:
-        """A row for each arrangement: order, strand of b, distance, effect and interaction (means over backgrounds),
-        each with the low and high end of its 95 % interval."""
+        """A row for each arrangement: order, strand of b, distance, effect and interaction.
+
+        Effect and interaction are means over backgrounds, each with the low and high end of its 95 % interval.
+        """
         import pandas as pd
 
         order, strand, at = np.indices(self.both.shape[:3]).reshape(3, -1)
@@ -177,7 +179,7 @@ class Spacing:
 
     @property
     def best(self) -> dict[str, Any]:
-        """The row of `to_dataframe` with the largest effect, as a dict of Python's own types."""
+        """The row of `to_dataframe` with the largest effect, as a dict of plain Python types."""
         (row,) = self.to_dataframe().nlargest(1, "effect").to_dict("records")
         return {str(name): value for name, value in row.items()}
 
@@ -202,23 +204,23 @@ class Spacing:
         )
 
     def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
-        """A curve for each arrangement; see `plot.spacing_curves`."""
+        """A curve for each arrangement. See `plot.spacing_curves`."""
         return draw(self, ax=ax, **options)
 
 
 @dataclass(frozen=True, eq=False)
 class MotifInteractions:
-    """What pairs of sites of a sequence do together beyond what each does alone.
+    """Interactions between pairs of motif sites of a sequence.
 
     Attributes:
         sites: S sites of one sequence.
-        pairs: (P, 2) numbers of sites; pairs that overlap are not among them.
+        pairs: (P, 2) indices of sites. Pairs that overlap are left out.
         reference: prediction for the sequence itself.
-        without: (S, K) with each site replaced by what stands there in each of K shuffles.
-        without_both: (P, K) with both replaced.
-        without_exchange: `reference`, `without` and `without_both` without messages between the strands; None for a
+        without: (S, K) predictions with each site replaced by the same span of each of K shuffles.
+        without_both: (P, K) predictions with both sites replaced.
+        without_exchange: `reference`, `without` and `without_both` without messages between the strands. None for a
             model without a bridge.
-        tolerance: share of what both do together that counts as an interaction.
+        tolerance: a pair is additive if its interaction is below this fraction of the joint effect.
         certificate: how it was computed.
 
     Example:
@@ -246,12 +248,12 @@ class MotifInteractions:
 
     @property
     def sequence(self) -> str:
-        """The sequence whose sites they are."""
+        """The sequence that has the sites."""
         return self.sites.sequences[0]
 
     @property
     def target(self) -> str:
-        """What was predicted."""
+        """The predicted target."""
         return self.sites.target
 
     def _over_shuffles(self, reference: float, without: np.ndarray, without_both: np.ndarray) -> np.ndarray:
@@ -272,21 +274,25 @@ class MotifInteractions:
 
     @property
     def through_exchange(self) -> np.ndarray | None:
-        """(P,) the part of `interaction` that is not there without messages between the strands; None without any."""
+        """(P,) the part of `interaction` that needs messages between the strands. None for models without a bridge."""
         if self.without_exchange is None:
             return None
         return self.interaction - self._over_shuffles(*self.without_exchange).mean(axis=1)
 
     @property
     def together(self) -> np.ndarray:
-        """(P,) what the prediction loses without both sites."""
+        """(P,) joint effect: decrease of the prediction without both sites."""
         return self.reference - self.without_both.mean(axis=1)
 
     @property
     def kinds(self) -> list[Interaction]:
-        """For each pair: "synergistic" where the interaction has the sign of what both do together, so that each needs
-        the other; "redundant" where it has the other sign, so that each makes the other superfluous; "additive" where
-        it is below `tolerance` of that, or of either site's own effect, or within two standard errors of zero."""
+        """The kind of each pair.
+
+        - "synergistic": the interaction has the sign of the joint effect, so the sites amplify each other.
+        - "redundant": it has the opposite sign, so one site can replace the other.
+        - "additive": its size is below `tolerance` of the joint effect or of the effect of either site, or it is
+          within two standard errors of zero.
+        """
         own = np.abs(self.reference - self.without.mean(axis=1))
         scale = np.maximum.reduce([np.abs(self.together), own[self.pairs[:, 0]], own[self.pairs[:, 1]]])
         result: list[Interaction] = []
@@ -300,15 +306,18 @@ class MotifInteractions:
 
     @property
     def matrix(self) -> np.ndarray:
-        """(S, S) `interaction`, symmetric; NaN for a site with itself, and for sites that overlap."""
+        """(S, S) `interaction`, symmetric. NaN on the diagonal and for sites that overlap."""
         result = np.full((len(self.sites), len(self.sites)), np.nan)
         first, second = self.pairs.T
         result[first, second] = result[second, first] = self.interaction
         return result
 
     def to_dataframe(self) -> pd.DataFrame:
-        """A row for each pair: site_1, start_1, site_2, start_2, distance (bases between them), together, interaction,
-        error, kind and, for models with a bridge, through_exchange."""
+        """A row for each pair of sites.
+
+        Columns: site_1, start_1, site_2, start_2, distance (bases between them), together, interaction, error, kind
+        and, for models with a bridge, through_exchange.
+        """
         import pandas as pd
 
         table = self.sites.table
@@ -335,8 +344,10 @@ class MotifInteractions:
         return result
 
     def plot(self, ax: Axes | None = None, *, kind: Literal["graph", "matrix"] = "graph", **options: Any) -> Axes:
-        """Sites along the sequence with arcs between those that interact, or as a matrix; see `plot.interaction_graph`
-        and `plot.interaction_matrix`."""
+        """Arcs between interacting sites along the sequence, or a matrix.
+
+        See `plot.interaction_graph` and `plot.interaction_matrix`.
+        """
         if kind not in ("graph", "matrix"):
             raise ValueError(f"`kind` must be 'graph' or 'matrix', but got {kind!r}.")
         return draw(self, kind, ax=ax, **options)

@@ -18,16 +18,16 @@ __all__ = ["MeasuredComparison"]
 
 @dataclass(frozen=True, eq=False)
 class MeasuredComparison:
-    """What a model predicts of edits, and what was measured of them.
+    """Predicted and measured effects of edits.
 
     Attributes:
-        sequence: the sequence that was edited.
-        target: what was predicted.
+        sequence: the sequence before the edits.
+        target: the predicted target.
         table: a row for each edit that was both predicted and measured: start, end, ref, alt, predicted, measured.
-        r: Pearson correlation of both, with `low` and `high` ends of its 95 % interval; NaN below four rows.
-        rho: Spearman's.
-        same_sign: share of edits whose effects have the same sign, of those where neither is 0.
-        left_out: rows of the measured table for which there is no prediction.
+        r: Pearson correlation, with `low` and `high` ends of its 95 % interval. NaN below four rows.
+        rho: Spearman correlation.
+        same_sign: fraction of edits whose effects have the same sign, without edits that have an effect of 0.
+        left_out: number of rows of the measured table without a prediction.
         certificate: how the predictions were computed.
 
     Example:
@@ -85,5 +85,5 @@ class MeasuredComparison:
         return result
 
     def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
-        """Measured against predicted effects; see `plot.measured_scatter`."""
+        """Measured against predicted effects. See `plot.measured_scatter`."""
         return draw(self, ax=ax, **options)

@@ -23,9 +23,9 @@ Own = TypeVar("Own", bound="_Stretches")
 
 @dataclass(frozen=True, eq=False)
 class _Stretches:
-    """Stretches of sequences, as rows of a table.
+    """Spans of sequences, as rows of a table.
 
-    `table` is never changed; `to_dataframe` gives a copy.
+    `table` is never changed. `to_dataframe` returns a copy.
     """
 
     sequences: tuple[str, ...]
@@ -69,12 +69,12 @@ class _Stretches:
         return len(self.table)
 
     def __iter__(self) -> Iterator[Any]:
-        """The rows of `table`, as tuples with the columns as names."""
+        """The rows of `table`, as named tuples."""
         rows: Any = self.table
         return iter(rows.itertuples(index=False))
 
     def of(self: Own, example: int) -> Own:
-        """Those of one sequence, by its number, which is the only one of the result."""
+        """The rows of one sequence, given by its index. The result has only this sequence."""
         if not 0 <= example < len(self.sequences):
             raise ValueError(f"`example` must be from 0 to {len(self.sequences) - 1}, but got {example}.")
         table = self.table[self.table["example"] == example].assign(example=0)
@@ -82,14 +82,14 @@ class _Stretches:
         return replace(self, sequences=(self.sequences[example],), table=table, importances=importances)
 
     def where(self: Own, chosen: Any) -> Own:
-        """Those of the rows for which a mask (one value for each row of `table`) is true."""
+        """The rows where a mask is true. The mask has one value for each row of `table`."""
         mask = np.asarray(chosen, dtype=bool)
         if mask.shape != (len(self),):
             raise ValueError(f"`chosen` must be a mask of {len(self)} rows, but is of shape {mask.shape}.")
         return replace(self, table=self.table[mask])
 
     def to_dataframe(self) -> pd.DataFrame:
-        """One row for each stretch."""
+        """One row for each span."""
         return self.table.copy()
 
     def to_xarray(self) -> xr.Dataset:
@@ -101,17 +101,16 @@ class _Stretches:
 
 @dataclass(frozen=True, eq=False)
 class Seqlets(_Stretches):
-    """Stretches of high attribution, either way.
+    """Seqlets: spans of high attribution, positive or negative.
 
     Attributes:
-        sequences: N of them, which the stretches are of.
-        target: what the attributions explain.
-        importances: for each sequence, (L,) the attributions in which they were found; 0 outside of the window that was
-            looked at.
-        table: a row for each: example (number of its sequence), start, end (0-based half-open), attribution (sum over
-            it), p_value (how often a stretch as long sums to as much if positions were independent: a ranking, not an
-            error rate).
-        certificate: how they were found, and how the attributions were computed.
+        sequences: N sequences that have the seqlets.
+        target: the target of the attributions.
+        importances: for each sequence, (L,) its attributions, with 0 outside the window.
+        table: a row for each seqlet: example (index of its sequence), start, end (0-based half-open), attribution (sum
+            over the span), p_value. The p value is the probability of such a sum in a span of this length if positions
+            were independent. Use it as a ranking, not as an error rate.
+        certificate: how the seqlets were found, and how the attributions were computed.
 
     Example:
         >>> import crossdna_interpret as cdi
@@ -125,7 +124,7 @@ class Seqlets(_Stretches):
     _COLUMNS: ClassVar[tuple[str, ...]] = ("example", "start", "end", "attribution", "p_value")
 
     def plot(self, ax: Axes | None = None, *, example: int = 0, **options: Any) -> Axes:
-        """A sequence with its stretches marked; see `plot.annotated_logo`."""
+        """A sequence with its seqlets marked. See `plot.annotated_logo`."""
         return draw(self, ax=ax, example=example, **options)
 
 
@@ -134,26 +133,25 @@ class MotifSites(_Stretches):
     """Sites of named motifs.
 
     Attributes:
-        sequences: N of them, in which the sites are.
-        target: whose attribution, necessity and sufficiency they have.
-        importances: for each sequence, (L,) attributions, or None where the sites are of sequences alone.
-        table: a row for each site, by example and start:
+        sequences: N sequences that have the sites.
+        target: the target of attribution, necessity and sufficiency.
+        importances: for each sequence, (L,) attributions, or None if the sites are from sequences without attributions.
+        table: a row for each site, sorted by example and start:
 
-            - example, start, end: number of its sequence, and where in it the motif lies, 0-based half-open.
-            - strand: "+" if the motif reads along the sequence, "-" if along its reverse complement.
+            - example, start, end: index of its sequence, and position of the motif, 0-based half-open.
+            - strand: "+" or "-" strand of the sequence.
             - motif, name: id and name of the motif.
-            - score: bits that the bases speak for a site, against even bases. An N, or a place beyond the ends of the
-              sequence, counts as the base that fits worst.
-            - p_value: share of random words that score as high (see `annotate` and `scan` for which words).
-            - q_value: false discovery rate: of `annotate` over all motifs, places and stretches; of `scan` over all
-              places of one motif.
-            - attribution: sum over the site; NaN where it is not known.
-            - necessity: what the prediction loses when the site is replaced; sufficiency: what a shuffled sequence
-              gains when the site is put in. Both in units of the target, with the standard error of each over shuffles;
-              NaN until `site_effects` has measured them.
-            - also: further motifs that would give the stretch a name, or match nearly as well, best first, separated by
-              commas.
-        certificate: how they were found.
+            - score: log odds of the site in bits, relative to equal base frequencies. An N or a position outside the
+              sequence counts as the base that fits worst.
+            - p_value: fraction of random words that score as high. `annotate` and `scan` say which words.
+            - q_value: false discovery rate. In `annotate` it is over all motifs, placements and seqlets. In `scan` it
+              is over all positions of one motif.
+            - attribution: sum over the site, or NaN if unknown.
+            - necessity: decrease of the prediction if the site is replaced. sufficiency: increase of the prediction for
+              a shuffled sequence if the site is inserted. Both are in units of the target, with standard errors over
+              shuffles. They are NaN until `site_effects` measures them.
+            - also: other motifs that pass for this seqlet or match nearly as well, best first, separated by commas.
+        certificate: how the sites were found.
 
     Example:
         >>> import crossdna_interpret as cdi
@@ -169,9 +167,9 @@ class MotifSites(_Stretches):
 
     @property
     def measured(self) -> bool:
-        """Whether necessity and sufficiency are known of all sites."""
+        """Whether necessity and sufficiency of all sites are known."""
         return not bool(self.table["necessity"].isna().any())
 
     def plot(self, ax: Axes | None = None, *, example: int = 0, **options: Any) -> Axes:
-        """A sequence with its sites in brackets; see `plot.annotated_logo`."""
+        """A sequence with brackets above its sites. See `plot.annotated_logo`."""
         return draw(self, ax=ax, example=example, **options)

@@ -27,16 +27,16 @@ class Mutagenesis(MultiTarget):
     """In-silico mutagenesis: the prediction for every single-base substitution in a window.
 
     Attributes:
-        sequence: the whole sequence, length L.
+        sequence: the full sequence, length L.
         start: first position of the window of L' positions.
         targets: the model's T targets.
-        target: the one that `delta` and `importance` are about.
+        target: the target for `delta` and `importance`.
         reference: (T,) prediction for the sequence itself.
-        predictions: (L', 4, T) prediction with base b at position start + i; the sequence's own base repeats
-            `reference`. At an N all four bases are substitutions.
+        predictions: (L', 4, T) prediction with base b at position start + i. The sequence's own base repeats
+            `reference`. At an N, all four bases are substitutions.
         certificate: how it was computed.
-        orientations: where both were averaged, the result of the sequence as given and that of its reverse complement,
-            both in the coordinates of `sequence`.
+        orientations: if both orientations were averaged, the results of the sequence and of its reverse complement,
+            both in coordinates of `sequence`. Otherwise None.
 
     Example:
         >>> import crossdna_interpret as cdi
@@ -64,7 +64,7 @@ class Mutagenesis(MultiTarget):
         freeze(self, "predictions", (width, 4, len(self.targets)))
 
     def __len__(self) -> int:
-        """Positions of the window."""
+        """Number of positions in the window."""
         return len(self.predictions)
 
     @property
@@ -74,13 +74,16 @@ class Mutagenesis(MultiTarget):
 
     @property
     def delta(self) -> np.ndarray:
-        """(L', 4) predictions - reference for `target`, order ACGT; 0 at the sequence's own base."""
+        """(L', 4) predictions - reference for `target`, order ACGT. It is 0 at the sequence's own base."""
         index = self.targets.index(self.target)
         return self.predictions[..., index] - self.reference[index]
 
     @property
     def importance(self) -> np.ndarray:
-        """(L',) minus the mean delta of the substitutions (three; four at an N): positive where the base helps."""
+        """(L',) minus the mean delta of the three substitutions (four at an N).
+
+        It is positive if the base increases the prediction.
+        """
         ids = alphabet.encode(self.sequence)[self.start : self.end]
         return -self.delta.sum(axis=1) / np.where(ids == alphabet.N_ID, 4, 3).astype(self.predictions.dtype)
 
@@ -88,11 +91,11 @@ class Mutagenesis(MultiTarget):
         """One row for each substitution and target: position, ref, alt, target, prediction, delta.
 
         Args:
-            targets: names of those to tell of; all if not given.
+            targets: names of the targets to include. The default is all.
 
         Raises:
             ValueError: an unknown target.
-            MemoryError: a table of more rows than there is memory for.
+            MemoryError: the table does not fit in memory.
         """
         ids = alphabet.encode(self.sequence)[self.start : self.end]
         row, base = np.nonzero(ids[:, None] != np.arange(4))
@@ -119,5 +122,5 @@ class Mutagenesis(MultiTarget):
         )
 
     def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
-        """Heat map of `delta`; see `plot.mutagenesis_map`."""
+        """Heat map of `delta`. See `plot.mutagenesis_map`."""
         return draw(self, ax=ax, **options)

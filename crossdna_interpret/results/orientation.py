@@ -1,4 +1,4 @@
-"""Results of comparing both orientations."""
+"""Results of the comparison of both orientations."""
 
 from __future__ import annotations
 
@@ -20,23 +20,20 @@ __all__ = ["Orientation"]
 
 @dataclass(frozen=True, eq=False)
 class Orientation:
-    """Predictions and attributions of N sequences in both orientations, and with parts of the model exchanged.
+    """Predictions and attributions of N sequences in both orientations, and with other arbitrary choices in the model.
 
     Attributes:
-        sequences: N of them.
-        target: whose predictions they are.
-        forward: (N,) prediction for each sequence as given.
-        reverse: (N,) for its reverse complement.
-        attribution_r: (N,) correlation of each position's attribution between both orientations; NaN where one is
-            constant.
+        sequences: N sequences.
+        target: the predicted target.
+        forward: (N,) prediction for each sequence.
+        reverse: (N,) prediction for its reverse complement.
+        attribution_r: (N,) correlation of the attributions between both orientations. NaN if one of them is constant.
         attribution_worst: (N,) largest difference between them at a base.
-        exchanged: (N,) prediction with each branch reading the strand that is the other's, or None if the model has no
-            branches.
-        shifts: by how many positions block boundaries were moved, ascending; empty if no sequence is longer than a
-            block.
-        shifted: (N, len(shifts)) predictions with boundaries moved.
-        table: one row for each question: what was compared, the statistic, its value, a 95 % interval and the number of
-            sequences; NaN where there are too few.
+        exchanged: (N,) prediction if each branch reads the other strand, or None if the model has no branches.
+        shifts: shifts of the block boundaries in positions, ascending. Empty if no sequence is longer than a block.
+        shifted: (N, len(shifts)) predictions with shifted boundaries.
+        table: one row for each comparison: what was compared, the statistic, its value, a 95 % interval and the number
+            of sequences. NaN if there are too few.
         certificate: how it was computed.
 
     Example:
@@ -67,7 +64,7 @@ class Orientation:
             freeze(self, "exchanged", (count,))
 
     def to_dataframe(self) -> pd.DataFrame:
-        """One row for each sequence: its predictions, and how its attributions agree."""
+        """One row for each sequence: its predictions and the agreement of its attributions."""
         import pandas as pd
 
         columns: dict[str, Any] = {
@@ -90,5 +87,5 @@ class Orientation:
         return result
 
     def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
-        """Both orientations against each other; see `plot.orientation_scatter`."""
+        """Scatter plot of both orientations. See `plot.orientation_scatter`."""
         return draw(self, ax=ax, **options)

@@ -25,18 +25,18 @@ class PairwiseMutagenesis(MultiTarget):
     """Predictions for pairs of substitutions.
 
     Attributes:
-        sequence: length L.
-        positions: (m,) the positions that take part, ascending.
-        pairs: (P, 2) index into `positions` of each pair, the first before the second.
+        sequence: sequence of length L.
+        positions: (m,) all positions in the pairs, ascending.
+        pairs: (P, 2) indices into `positions`, the smaller first.
         targets: the model's T targets.
-        target: the one that `interaction` is about.
+        target: the target for `interaction`.
         reference: (T,) prediction for the sequence itself.
-        singles: (m, 4, T) prediction for each substitution alone; the sequence's own base repeats `reference`.
-        predictions: (P, 4, 4, T) prediction with base a at the first position and base b at the second; where one is
-            the sequence's own, it repeats `singles`.
+        singles: (m, 4, T) prediction for each single substitution. The sequence's own base repeats `reference`.
+        predictions: (P, 4, 4, T) prediction with base a at the first position and base b at the second. If one of them
+            is the sequence's own base, it repeats `singles`.
         certificate: how it was computed.
-        orientations: where both were averaged, the result of the sequence as given and that of its reverse complement,
-            both in the coordinates of `sequence`.
+        orientations: if both orientations were averaged, the results of the sequence and of its reverse complement,
+            both in coordinates of `sequence`. Otherwise None.
 
     Example:
         >>> import crossdna_interpret as cdi
@@ -71,7 +71,7 @@ class PairwiseMutagenesis(MultiTarget):
 
     @property
     def interaction(self) -> np.ndarray:
-        """(P, 4, 4) f(ab) - f(a) - f(b) + f(0) for `target`: 0 where the two act additively, and at own bases."""
+        """(P, 4, 4) f(ab) - f(a) - f(b) + f(0) for `target`. It is 0 for additive effects and at own bases."""
         index = self.targets.index(self.target)
         first, second = (self.singles[self.pairs[:, side], :, index] for side in (0, 1))
         both, none = self.predictions[..., index], self.reference[index]
@@ -82,21 +82,23 @@ class PairwiseMutagenesis(MultiTarget):
 
     @property
     def strongest(self) -> np.ndarray:
-        """(P,) the interaction of largest size of each pair, with its sign."""
+        """(P,) interaction with the largest absolute value in each pair, with its sign."""
         flat = self.interaction.reshape(len(self.pairs), 16)
         return flat[np.arange(len(flat)), np.abs(flat).argmax(axis=1)]
 
     @property
     def matrix(self) -> np.ndarray:
-        """(m, m) `strongest`, symmetric; NaN for pairs that were not scored."""
+        """(m, m) `strongest`, symmetric. NaN for pairs that were not scored."""
         result = np.full((len(self.positions), len(self.positions)), np.nan, dtype=self.predictions.dtype)
         first, second = self.pairs.T
         result[first, second] = result[second, first] = self.strongest
         return result
 
     def to_dataframe(self) -> pd.DataFrame:
-        """One row for each pair of substitutions, for `target`: position_1, ref_1, alt_1, position_2, ref_2, alt_2,
-        prediction, delta, interaction."""
+        """One row for each pair of substitutions, for `target`.
+
+        Columns: position_1, ref_1, alt_1, position_2, ref_2, alt_2, prediction, delta, interaction.
+        """
         import pandas as pd
 
         ids = alphabet.encode(self.sequence)[self.positions]
@@ -144,5 +146,5 @@ class PairwiseMutagenesis(MultiTarget):
         )
 
     def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
-        """Heat map of the strongest interaction of each pair; see `plot.interaction_map`."""
+        """Heat map of the strongest interaction of each pair. See `plot.interaction_map`."""
         return draw(self, ax=ax, **options)

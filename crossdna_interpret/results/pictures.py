@@ -19,7 +19,7 @@ def draws(*results: type, kind: str = "") -> Callable[[Function], Function]:
 
     Args:
         results: classes of results.
-        kind: name of the picture, where there are several of one result.
+        kind: name of the picture, if a result has several.
     """
 
     def register(function: Function) -> Function:
@@ -31,7 +31,7 @@ def draws(*results: type, kind: str = "") -> Callable[[Function], Function]:
 
 
 def load_pictures_from(module: str) -> None:
-    """Name the module that is imported when the first picture is wanted, and that registers what it can draw."""
+    """Set the module to import for the first picture. It registers its plot functions."""
     _modules.append(module)
 
 
@@ -39,12 +39,12 @@ def draw(result: object, kind: str = "", **options: Any) -> Any:
     """Draw a result.
 
     Args:
-        result: to be drawn.
-        kind: of the picture.
-        options: of the function that draws it.
+        result: the result to draw.
+        kind: name of the picture.
+        options: options of the plot function.
 
     Returns:
-        What that function returns: matplotlib Axes.
+        The result of the plot function: matplotlib Axes.
     """
     for module in _modules:
         importlib.import_module(module)

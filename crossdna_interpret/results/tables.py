@@ -1,4 +1,4 @@
-"""Long tables of many targets with little memory."""
+"""Long tables of many targets that need little memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["target_table"]
 
-_BYTES = 64  # of a row, with what is needed to make it
+_BYTES = 64  # memory for each row, with temporary arrays
 
 
 def target_table(
@@ -23,18 +23,18 @@ def target_table(
     predictions: np.ndarray,
     reference: np.ndarray,
 ) -> pd.DataFrame:
-    """A row for each item and target: the item's columns, target, prediction, and delta from the reference.
+    """Table with a row for each item and target: the item's columns, target, prediction, and delta from the reference.
 
     Args:
-        columns: of the n items.
+        columns: columns of the n items.
         targets: names of the T targets.
-        chosen: names of the targets to include; all if not given.
+        chosen: names of the targets to include. The default is all.
         predictions: (n, T).
         reference: (T,).
 
     Raises:
-        ValueError: an unknown target, or a name that several have.
-        MemoryError: the table does not fit in memory; the message says how many targets would.
+        ValueError: an unknown target, or a name of several targets.
+        MemoryError: the table does not fit in memory. The message says how many targets would fit.
     """
     import pandas as pd
 
@@ -57,7 +57,7 @@ def target_table(
     table: dict[str, Any] = {}
     for name, values in columns.items():
         array = np.asarray(values)
-        if array.dtype.kind in "UO":  # objects, so that rows with the same text share it
+        if array.dtype.kind in "UO":  # object dtype, so that equal texts are stored once
             codes, levels = pd.factorize(array.astype(object))
             array = np.asarray(levels, dtype=object)[codes]
         table[name] = np.tile(array, len(names))

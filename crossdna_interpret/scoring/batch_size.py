@@ -9,11 +9,11 @@ __all__ = ["BatchSizeTuner"]
 
 
 class BatchSizeTuner:
-    """Cuts work into batches, of a size that was given or that turns out to be the fastest of some.
+    """Splits work into batches of a fixed size, or of the fastest of several sizes.
 
     Args:
-        size: of a batch.
-        trials: sizes to try first, in this order.
+        size: items in a batch.
+        trials: sizes to try first, in this order. The fastest of them replaces `size`.
     """
 
     def __init__(self, size: int, trials: Iterable[int] = ()) -> None:
@@ -22,11 +22,11 @@ class BatchSizeTuner:
         self._tried = set(self.trials)
 
     def batches(self, order: list[int], shape: Callable[[int], int]) -> Iterator[list[int]]:
-        """Items in batches of one shape.
+        """Yield batches in which all items have the same shape.
 
         Args:
-            order: numbers of the items, those of one shape one behind the other.
-            shape: of an item.
+            order: indices of the items. Items of the same shape must be adjacent.
+            shape: returns the shape of an item.
         """
         for _, group in itertools.groupby(order, key=shape):
             rest = list(group)
@@ -36,11 +36,13 @@ class BatchSizeTuner:
                 yield batch
 
     def record(self, count: int, seconds: float) -> None:
-        """Note how long a batch took. Only full batches of a size on trial count; the last of a group may be smaller.
+        """Record how long a batch took.
+
+        Only full batches of a trial size count. The last batch of a group may be smaller.
 
         Args:
             count: items in the batch.
-            seconds: that it took.
+            seconds: time for the batch.
         """
         if count not in self._tried:
             return

@@ -24,13 +24,16 @@ __all__ = [
     "threads_for",
 ]
 
-# Positions in one batch. Larger batches fall out of the processor's caches and are slower.
+# Positions in one batch. Larger batches do not fit the processor's caches and are slower.
 POSITIONS = {"cpu": 4096, "cuda": 262144}
 Result = TypeVar("Result")
 
 
 def resolve_batch_size(model: SequenceModel, length: int, batch_size: int | None, *, gradients: bool = False) -> int:
-    """The number of sequences of `length` in a batch: `batch_size`, or one chosen for speed within half the memory."""
+    """Number of sequences of `length` in a batch.
+
+    This is `batch_size`, or if that is None, a fast size that needs at most half the available memory.
+    """
     if batch_size is None:
         size = max(1, POSITIONS.get(model.device.type, 4096) // length)
         memory = capability(model, Memory)
@@ -43,18 +46,19 @@ def resolve_batch_size(model: SequenceModel, length: int, batch_size: int | None
 
 
 def available_memory(device: torch.device) -> int:
-    """Bytes that a computation on `device` may take now."""
+    """Bytes of memory that are free on `device` now."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     return psutil.virtual_memory().available
 
 
 def require_memory(model: SequenceModel, n: int, length: int, *, gradients: bool = False) -> None:
-    """Refuse a computation that would not fit, or of a length that the model does not take, before it starts.
+    """Check before a computation that the model accepts the length and that the memory suffices.
 
     Raises:
-        ValueError: the length.
-        MemoryError: with the estimate, what is available, and the longest sequence that would fit.
+        ValueError: the model does not accept this length.
+        MemoryError: not enough memory. The message states the estimate, the available memory and the longest
+            sequence that would fit.
     """
     expected = inputs_of(model).expected(length)
     if expected is not None:
@@ -65,10 +69,10 @@ def require_memory(model: SequenceModel, n: int, length: int, *, gradients: bool
     need, have = memory.needed(n, length, gradients=gradients), available_memory(model.device)
     if need > have:
 
-        def need_of(shorter: int) -> int:
+        def bytes_for(shorter: int) -> int:
             return memory.needed(n, shorter, gradients=gradients)
 
-        fitting = bisect.bisect_right(range(length), have, key=need_of) - 1
+        fitting = bisect.bisect_right(range(length), have, key=bytes_for) - 1
         raise MemoryError(
             f"A sequence of {length:,} bases in batches of {n} needs about {need / 1e9:.1f} GB, and "
             f"{have / 1e9:.1f} GB is available. About {max(fitting, 0):,} bases would fit; "
@@ -77,12 +81,12 @@ def require_memory(model: SequenceModel, n: int, length: int, *, gradients: bool
 
 
 def in_one_thread(model: SequenceModel, compute: Callable[[], Result]) -> Result:
-    """Compute something with a model, with one thread of PyTorch if the model runs in threads at all."""
+    """Run `compute`, with a single PyTorch thread if the model can run in threads."""
     return alone(compute) if runs_in_threads(model) else compute()
 
 
 def threads_for(model: SequenceModel, n: int, length: int, *, gradients: bool = False) -> int:
-    """How many batches of `n` sequences can be computed at once: 1 for a model that does not run in threads."""
+    """Number of batches of `n` sequences to compute in parallel. It is 1 for a model that cannot run in threads."""
     if not runs_in_threads(model):
         return 1
     memory = capability(model, Memory)
@@ -93,6 +97,6 @@ def threads_for(model: SequenceModel, n: int, length: int, *, gradients: bool = 
 
 
 def runs_in_threads(model: SequenceModel) -> bool:
-    """Whether several threads may compute with the model at once; only what says so of itself, on the CPU."""
+    """Whether several threads may use the model at once: it must declare `Concurrency` and be on the CPU."""
     concurrency = capability(model, Concurrency)
     return model.device.type == "cpu" and concurrency is not None and concurrency.problem() is None

@@ -21,18 +21,18 @@ __all__ = ["CacheWarning", "cache_key", "cache_problem", "key_of_rows"]
 
 
 class CacheWarning(UserWarning):
-    """No scores were saved in the folder, because a later run could mistake them for those of another model.
+    """No scores were saved, because the model cannot be identified reliably in a later run.
 
     Example:
         >>> import warnings, crossdna_interpret as cdi
         >>> with warnings.catch_warnings():
-        ...     warnings.simplefilter("error", cdi.CacheWarning)  # stop, rather than compute everything again next time
+        ...     warnings.simplefilter("error", cdi.CacheWarning)  # stop instead of computing without a cache
         ...     r = cdi.ism("ACGTACGTACGT", end=2)
     """
 
 
 def cache_problem(model: SequenceModel) -> str | None:
-    """Why scores of a model cannot be kept, in words, or None.
+    """Reason why scores of a model cannot be cached, as text, or None if they can.
 
     Warns:
         CacheWarning: a part of the model cannot be hashed.
@@ -51,15 +51,15 @@ def cache_problem(model: SequenceModel) -> str | None:
 def cache_key(
     model: SequenceModel, editor: Editor, edits: list[Edit], path: str, *, kernels: bool, batch_size: int | None
 ) -> tuple[object, ...]:
-    """Everything that the scores of a job depend on.
+    """Cache key: everything that the scores of a job depend on.
 
     Args:
-        model: in evaluation mode.
-        editor: with the sequence and its flanks.
-        edits: of the sequence, in order.
+        model: a model in evaluation mode.
+        editor: holds the sequence and its flanks.
+        edits: edits of the sequence, in order.
         path: "reuse", "plain" or "trusted".
         kernels: whether compiled kernels are active.
-        batch_size: as the caller gave it. Scores of some models depend on what else is in a batch.
+        batch_size: the caller's value. Scores of some models depend on the other sequences in a batch.
     """
     of_model = _of_model(model, path, kernels, batch_size)
     return *of_model, editor.sequence, editor.flanks, [(edit.start, edit.end, edit.string) for edit in edits]
@@ -73,7 +73,7 @@ def key_of_rows(
     kernels: bool,
     batch_size: int | None,
 ) -> tuple[object, ...]:
-    """The same for edits of several sequences, each by a whole pass."""
+    """Cache key for edits of several sequences, each scored by a full forward pass."""
     content = hashlib.sha256()
     for editor, own in zip(editors, edits, strict=True):
         each = editor.sequence, editor.flanks, [(edit.start, edit.end, edit.string) for edit in own]

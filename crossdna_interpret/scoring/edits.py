@@ -63,44 +63,44 @@ def score_edits(
     cache: str | Path | None = None,
     rc_average: bool = False,
 ) -> EditScores | list[EditScores]:
-    """Predict each of a list of edited sequences: substitutions, deletions, insertions, or any mixture.
+    """Score edited sequences. An edit is a substitution, a deletion or an insertion.
 
-    A list of sequences with a list of edits for each, such as many variants with a sequence of their own, is scored in
-    batches across sequences; the results share one certificate. A sequence with more than three edits is scored by
-    itself, as follows.
+    CrossDNA models compute only what an edit changes and reuse the rest exactly. Other models score each edit by a
+    full forward pass. A random sample of edits, with the first and the last, is scored both ways. The certificate
+    holds the largest difference. If it is too large, all edits are scored by full forward passes.
 
-    A CrossDNA scores them exactly without computing again what they share with the sequence; other models score each
-    by a whole forward pass. On a random sample of edits, the first and the last among them, both are compared; the
-    certificate holds the worst difference, and where it is too large, everything is scored by the plain path.
+    With a list of sequences, each needs its own list of edits. They are scored in batches across sequences, and the
+    results share one certificate. A sequence with more than three edits is scored by itself, as above.
 
     Args:
-        seq: one sequence of length L, or a list of them.
-        edits: n `Edit`, or tuples (start, end, string); for a list of sequences a list of such lists.
-        model: a model, a name or path for `load_model`, or None for the bundled one.
-        target: name or number of the target that `delta` is about; may be left out when there is one.
-        flanks: bases (left, right) of `seq`, 5' to 3'. Where they are given, an edit that changes the length keeps the
-            window: bases are pulled in or pushed out at the nearer end (see `edits.Editor`). Otherwise the sequence is
-            scored at its changed length. For a list of sequences one pair for all, or a list of pairs.
-        batch_size: edits at once; chosen from memory, and by trying, if not given.
-        compile: whether to compute on compiled kernels: "auto" where they are at hand, or the job is long enough to pay
-            for compiling them and there is a compiler; True or False to insist.
-        cache: a folder in which scores are kept as they come. The same call, after an interruption or later, takes up
-            what is there. While hooks are active nothing is kept.
-        rc_average: whether to give the mean over both orientations, which the model may score differently. The result
-            then carries each as its `orientations`, and what is between them as its `orientation_gap`.
+        seq: one sequence of length L, or a list of sequences.
+        edits: n `Edit` objects or tuples (start, end, string). For a list of sequences, a list of such lists.
+        model: a model, a name or path for `load_model`, or None for the bundled model.
+        target: name or number of the target for `delta`. Optional if the model has one target.
+        flanks: bases (left, right) beside `seq`, 5' to 3'. With flanks, an edit that changes the length keeps the
+            window: bases enter or leave it at the nearer end (see `edits.Editor`). Without flanks, the length of the
+            scored sequence changes. For a list of sequences, one pair for all or a list of pairs.
+        batch_size: edits in a batch. By default it is chosen from the available memory and from timings.
+        compile: whether to use compiled kernels. "auto" uses them if they are already compiled, or if there is a
+            compiler and the job is long enough to repay compilation. True requires them, False never uses them.
+        cache: a folder where scores are saved during the computation. The same call later continues from the saved
+            scores. While hooks are active, nothing is saved.
+        rc_average: whether to average over both orientations, which the model may score differently. The result then
+            has the score of each in `orientations` and their difference in `orientation_gap`.
 
     Returns:
-        EditScores with `predictions` (n, T) in the units of the targets, in the order of `edits`; a list for a list.
+        EditScores with `predictions` (n, T) in the units of the targets, in the order of `edits`. A list of them for
+        a list of sequences.
 
     Raises:
-        ValueError, TypeError: a bad sequence, edit (named by its index), target, model or option.
-        MemoryError: a sequence too long for the memory at hand, with the estimate.
-        RuntimeError: `compile=True` where that cannot be done; the message says why.
+        ValueError, TypeError: an invalid sequence, edit (the message has its index), target, model or option.
+        MemoryError: the sequence is too long for the available memory. The message has the estimate.
+        RuntimeError: `compile=True`, but compilation is impossible. The message says why.
 
     Warns:
-        OutsideTrainingWarning: the sequence is unlike what the model was trained on.
-        UnstableModelWarning: the model gives one sequence different scores.
-        ReuseWarning: the fast path was off, and everything was scored again by whole passes.
+        OutsideTrainingWarning: the sequence is unlike the training data of the model.
+        UnstableModelWarning: the model scores the same sequence differently in different calls.
+        ReuseWarning: scores with reuse were too inexact, so all edits were scored again by full passes.
         CacheWarning: `cache` has no effect, because a part of the model cannot be hashed.
 
     Example:
@@ -126,7 +126,7 @@ def score_edits(
         for at, (editor, each) in enumerate(zip(editors, of_each, strict=True))
     ]
     warn_outside_training(resolved, sequences, level_of_caller())
-    edited: dict[int, list[int]] = {}  # lengths after edits, by the length before
+    edited: dict[int, list[int]] = {}  # length before the edits -> lengths after
     for editor, own in zip(editors, checked, strict=True):
         if editor.flanks is None:
             length = len(editor.ids)
@@ -135,7 +135,7 @@ def score_edits(
         warn_of_lengths(resolved, length, lengths, level_of_caller())
     options: dict[str, Any] = {"batch_size": batch_size, "compile": compile, "cache": cache}
     models: list[SequenceModel] = [resolved, ReverseComplemented(resolved)] if rc_average else [resolved]
-    with shown_elsewhere():  # it has been
+    with shown_elsewhere():  # the warnings were already shown above
         if single:
             runs = [[run_edits(each, editors[0], checked[0], "score_edits", **options)] for each in models]
         else:
@@ -162,7 +162,7 @@ def _scores(model: SequenceModel, target: int, editor: Editor, edits: list[Edit]
 
 
 def _of_each(name: str, values: Any, count: int) -> list[Any]:
-    """A value for each sequence."""
+    """Check that there is one value for each sequence."""
     if isinstance(values, (str, Edit)) or not isinstance(values, Iterable):
         raise TypeError(f"`{name}` must be a list with an entry for each sequence, but got {type(values).__name__}.")
     listed = list(values)

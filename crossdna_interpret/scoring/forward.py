@@ -37,9 +37,10 @@ Model = TypeVar("Model", bound=SequenceModel)
 
 @contextmanager
 def evaluation_mode(model: Model) -> Iterator[Model]:
-    """A view of the model in evaluation mode, in the body computed with in its own dtype, with gradients to be had.
+    """Context that yields a view of the model in evaluation mode.
 
-    So neither the caller's autocast nor inference mode changes a result. The model itself stays as it is.
+    It disables the caller's autocast and inference mode, so they cannot change a result. The model itself does not
+    change.
     """
     assert isinstance(model, nn.Module)
     with ExitStack() as stack:
@@ -50,17 +51,19 @@ def evaluation_mode(model: Model) -> Iterator[Model]:
 
 
 def score_ids(model: SequenceModel, ids: np.ndarray) -> np.ndarray:
-    """Scores (N, T) of ids (N, L) in one batch, without gradients: float64 of float64 and wide integers, or float32.
+    """Scores (N, T) of ids (N, L), computed in one batch without gradients.
+
+    The dtype is float64 for models that return float64 or integers of 32 bits or more, and float32 otherwise.
 
     Raises:
-        ValueError: the model returned another shape, or scores that are complex or not finite.
+        ValueError: the model returned a wrong shape, or scores that are complex or not finite.
     """
     batch = inputs_of(model).batch(ids, device=model.device, dtype=model.dtype)
     return _score(model, lambda: model(*batch), len(ids), ids.size).cpu().numpy()
 
 
 def _score(model: SequenceModel, compute: Callable[[], Tensor], n: int, positions: int) -> Tensor:
-    """Scores (n, T), computed without gradients: in one thread for few positions, or spread over several."""
+    """Scores (n, T), computed without gradients: in one thread for few positions, in several threads otherwise."""
 
     def forward() -> Tensor:
         with torch.no_grad():
@@ -77,15 +80,18 @@ def _score(model: SequenceModel, compute: Callable[[], Tensor], n: int, position
 
 
 def score_points(model: SequenceModel, leaf: Leaf, points: Tensor, length: int) -> Tensor:
-    """Scores (n, T) of points (n, ...) of a leaf of sequences of a length, without gradients; as in `score_ids`."""
+    """Scores (n, T) of points (n, ...) of a leaf, without gradients. Dtype and errors as in `score_ids`.
+
+    `length` is the length of the sequences.
+    """
     return _score(model, lambda: leaf.scores(points), len(points), len(points) * length)
 
 
 def checked_scores(model: SequenceModel, scores: Any, n: int) -> Tensor:
-    """Scores that a model has returned for `n` sequences, as float32 or float64.
+    """Check the scores of `n` sequences and convert them to float32 or float64.
 
     Raises:
-        ValueError: they have another shape, or are complex or not finite.
+        ValueError: a wrong shape, or scores that are complex or not finite.
     """
     expected = (n, len(model.targets))
     if not isinstance(scores, Tensor) or tuple(scores.shape) != expected:
@@ -99,22 +105,23 @@ def checked_scores(model: SequenceModel, scores: Any, n: int) -> Tensor:
     return scores
 
 
-_watched: weakref.WeakKeyDictionary[nn.Module, set[int]] = weakref.WeakKeyDictionary()  # models, at lengths
+_watched: weakref.WeakKeyDictionary[nn.Module, set[int]] = weakref.WeakKeyDictionary()  # model -> lengths
 
 
 def stability(model: SequenceModel, ids: np.ndarray, size: int) -> dict[str, float]:
-    """Checks of `check_stability` in batches of `size`, for a model that is not known to be stable.
+    """Run `check_stability` with batches of `size`, unless the model is known to be stable.
 
-    Nothing is checked while hooks watch.
+    Nothing is checked while hooks are active.
     """
     assert isinstance(model, nn.Module)
     concurrency = capability(model, Concurrency)
     if isinstance(model, ReverseComplemented) or hooked(model) or (concurrency and concurrency.problem() is None):
         return {}
     watched = _watched.setdefault(model, set())
-    if len(ids) not in watched:  # before the hash is taken, which is of what was there before a forward pass
+    # Find the attributes that a forward pass changes. The fingerprint below must leave them out.
+    if len(ids) not in watched:
         before = attributes_of(model), attributes_of(model)
-        # Of another sequence: what is written may already be that of this one.
+        # Score a different sequence: for the same one, the attributes might already hold their new values.
         score_ids(model, np.random.default_rng(1).integers(0, 4, (1, len(ids))))
         note_what_changes(model, before)
         watched.add(len(ids))
@@ -131,12 +138,14 @@ def stability(model: SequenceModel, ids: np.ndarray, size: int) -> dict[str, flo
 
 
 def rounding_unit(dtype: torch.dtype) -> float:
-    """Of numbers that a model computes with; of float32 where its weights are no floating-point numbers."""
+    """Machine epsilon of `dtype`, or of float32 if `dtype` is not a floating-point type."""
     return torch.finfo(dtype if dtype.is_floating_point else torch.float32).eps
 
 
 def real_scores(scores: Tensor, name: str) -> Tensor:
-    """Scores as float32, or as float64 where float32 would round them. Differences of unsigned ones would wrap around.
+    """Scores as float32, or as float64 if float32 would round them.
+
+    The conversion is needed because differences of unsigned integers would wrap around.
 
     Raises:
         ValueError: complex scores.

@@ -37,7 +37,7 @@ from crossdna_interpret.stores.scores import ScoreCache
 
 __all__ = ["run_edits_of_many"]
 
-_SEQUENCE = Edit(0, 0, "")  # the edit that leaves a sequence as it is
+_SEQUENCE = Edit(0, 0, "")  # an edit that changes nothing
 
 
 def run_edits_of_many(
@@ -50,13 +50,15 @@ def run_edits_of_many(
     compile: Compile,
     cache: str | Path | None,
 ) -> list[EditRun]:
-    """Score checked edits of N sequences. Sequences with many edits are scored one by one, by reuse if that is offered.
+    """Score edits of N sequences. The edits must already be checked.
+
+    If the model supports reuse, sequences with many edits are scored one by one with reuse.
 
     Args:
-        model: of the scores.
-        editors: of the N sequences.
-        edits: of each sequence.
-        method: for the certificate, which all N results share.
+        model: the model to score with.
+        editors: one for each of the N sequences.
+        edits: a list of edits for each sequence.
+        method: name of the method for the certificate, which all N results share.
         batch_size, compile, cache: as in `score_edits`.
     """
     check_compile(compile)
@@ -81,7 +83,7 @@ def _methods(certificates: object) -> list[str]:
 
 
 class _Rows:
-    """The rows of all sequences: of each first the sequence itself, then its edits."""
+    """One row for each sequence itself, followed by one row for each of its edits."""
 
     def __init__(self, editors: list[Editor], edits: list[list[Edit]]) -> None:
         self.editors, self.edits = editors, edits
@@ -179,7 +181,7 @@ class _Rows:
     def _agrees(
         self, model: SequenceModel, scores: np.ndarray, sizes: dict[int, int], method: str, checks: dict[str, float]
     ) -> bool:
-        """Whether a sample of the scores on kernels are those without."""
+        """Whether compiled kernels give the same scores as PyTorch, on a sample of the rows."""
         sample = np.unique(np.random.default_rng(0).permutation(len(self))[:CHECKED])
         worst = 0.0
         for batch in self.batches(sample, sizes):

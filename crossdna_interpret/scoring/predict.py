@@ -21,7 +21,7 @@ from crossdna_interpret.scoring.targets import require_room
 
 __all__ = ["predict"]
 
-_WORTH_SPREADING = 1024  # positions in all from which on several threads pay
+_WORTH_SPREADING = 1024  # total positions from which several threads are faster
 
 
 def predict(
@@ -30,22 +30,22 @@ def predict(
     """Score sequences.
 
     Args:
-        seqs: one sequence or N, of any lengths; A, C, G, T, U, N in either case.
-        model: a model, a name or path for `load_model`, or None for the bundled one.
-        batch_size: sequences at once; chosen from their length if not given.
-        rc_average: whether to give the mean of each sequence's scores and of those of its reverse complement.
+        seqs: one sequence or N sequences of any length. Letters A, C, G, T, U, N in upper or lower case.
+        model: a model, a name or path for `load_model`, or None for the bundled model.
+        batch_size: sequences in a batch. By default it is chosen from their length.
+        rc_average: whether to average the scores of each sequence and its reverse complement.
 
     Returns:
-        (N, T) array of float32 (float64 of a model in float64, or with scores that are wide integers), rows in the
-        order given, in the units of the model's targets.
+        (N, T) array in the order of `seqs`, in the units of the model's targets. The dtype is float64 for models that
+        return float64 or integers of 32 bits or more, and float32 otherwise.
 
     Raises:
-        ValueError, TypeError: bad sequences, named by their index; an unknown model.
-        MemoryError: a sequence too long for the memory at hand, with the estimate.
+        ValueError, TypeError: invalid sequences (the message has their index), or an unknown model.
+        MemoryError: a sequence is too long for the available memory. The message has the estimate.
 
     Warns:
-        OutsideTrainingWarning: a sequence is unlike what the model was trained on.
-        UnstableModelWarning: the model gives one sequence different scores.
+        OutsideTrainingWarning: a sequence is unlike the training data of the model.
+        UnstableModelWarning: the model scores the same sequence differently in different calls.
 
     Example:
         >>> predict(["ACGT" * 41, "acguN"]).shape
@@ -55,7 +55,7 @@ def predict(
     resolved = resolve_model(model)
     warn_outside_training(resolved, normal, level_of_caller())
     if rc_average:
-        with shown_elsewhere():  # it has been
+        with shown_elsewhere():  # the warnings were already shown above
             own = predict(normal, resolved, batch_size=batch_size)
             reverse = predict(normal, ReverseComplemented(resolved), batch_size=batch_size)
         return np.asarray((own + reverse) / 2)
@@ -63,7 +63,7 @@ def predict(
     for index, seq in enumerate(normal):
         by_length.setdefault(len(seq), []).append(index)
     sizes = {length: resolve_batch_size(resolved, length, batch_size) for length in by_length}
-    if batch_size is None and runs_in_threads(resolved):  # a batch at least for each thread
+    if batch_size is None and runs_in_threads(resolved):  # at least one batch for each thread
         for length, rows in by_length.items():
             if length * len(rows) >= _WORTH_SPREADING:
                 sizes[length] = min(sizes[length], -(-len(rows) // torch.get_num_threads()))

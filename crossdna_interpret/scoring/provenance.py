@@ -23,7 +23,7 @@ VERSION = metadata.version("crossdna_interpret")
 
 
 def model_hash(model: SequenceModel) -> str:
-    """SHA-256 of a model's weights and of all else that changes its scores; see `fingerprint`."""
+    """SHA-256 of a model's weights and of everything else that changes its scores. See `fingerprint`."""
     if isinstance(model, (ReverseComplemented, Selected)):
         return model_hash(model.model)
     assert isinstance(model, nn.Module)
@@ -31,7 +31,7 @@ def model_hash(model: SequenceModel) -> str:
 
 
 def _precision(model: SequenceModel) -> dict[str, str]:
-    """PyTorch's setting for products of float32, where it is not the exact one."""
+    """PyTorch's precision setting for float32 matrix products, unless it is the exact one."""
     precision = torch.get_float32_matmul_precision()
     return {} if precision == "highest" or model.dtype != torch.float32 else {"float32_matmul_precision": precision}
 
@@ -39,7 +39,7 @@ def _precision(model: SequenceModel) -> dict[str, str]:
 def certify(
     model: SequenceModel, method: str, *, settings: Mapping[str, Any], checks: Mapping[str, float]
 ) -> Certificate:
-    """The certificate of a result that `model` has just given."""
+    """Make the certificate of a result that was just computed with `model`."""
     return Certificate(
         method=method,
         model=model.name,

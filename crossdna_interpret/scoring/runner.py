@@ -1,4 +1,4 @@
-"""Scores of many edits of one sequence, by exact reuse or by whole passes, with a check.
+"""Scores of many edits of one sequence, by exact reuse or by full forward passes, with a check.
 
 n  edits    L  positions of the sequence    T  targets
 """
@@ -57,27 +57,27 @@ __all__ = [
 
 Way = Literal["reuse", "plain", "trusted"]
 
-# Positions times channels of a block in a batch of the reusing path. Larger ones fall out of the caches.
+# Positions times channels of a block in a batch with reuse. Larger batches do not fit the processor's caches.
 _REUSE_NUMBERS = 6144 * 128
 _BATCH_MEMORY = 1 << 30
-CHECKED = 8  # edits at most that are also scored by the plain path
-FEW = 3  # edits for which reuse does not pay
+CHECKED = 8  # at most this many edits are also scored by full passes, as a check
+FEW = 3  # with this many edits or fewer, reuse is not faster
 
 
 class ReuseWarning(UserWarning):
-    """Scores with reuse were too far from those without, and have been replaced by them.
+    """Scores with reuse differed too much from full forward passes, and were replaced by the latter.
 
     Example:
         >>> import warnings, crossdna_interpret as cdi
         >>> with warnings.catch_warnings():
-        ...     warnings.simplefilter("error", cdi.ReuseWarning)  # stop, rather than score everything again
+        ...     warnings.simplefilter("error", cdi.ReuseWarning)  # stop instead of scoring everything again
         ...     r = cdi.ism("ACGTACGTACGT")
     """
 
 
 @dataclass(frozen=True)
 class EditRun:
-    """What the engine gives for one sequence: reference (T,), predictions (n, T), lengths (n,), and the certificate."""
+    """Result for one sequence: reference (T,), predictions (n, T), lengths (n,) and the certificate."""
 
     reference: np.ndarray
     predictions: np.ndarray
@@ -97,15 +97,15 @@ def run_edits(
     reuse: bool = True,
     all_targets: bool = False,
 ) -> EditRun:
-    """Score checked edits.
+    """Score edits of one sequence. The edits must already be checked.
 
     Args:
         model, batch_size, compile, cache: as in `score_edits`.
-        editor: of the sequence.
-        edits: of the sequence.
-        method: for the certificate.
-        reuse: whether to reuse the reference's states where that is possible.
-        all_targets: whether the scores of all targets are wanted, however many there are.
+        editor: holds the sequence.
+        edits: edits of the sequence.
+        method: name of the method for the certificate.
+        reuse: whether to reuse the states of the reference sequence if possible.
+        all_targets: whether to skip the limit on the number of targets.
     """
     check_compile(compile)
     length = len(editor.ids)
@@ -120,7 +120,7 @@ def run_edits(
 
 @dataclass
 class _Run:
-    """One run of the engine: what it works on, and what is noted for the certificate on the way."""
+    """One scoring run: its inputs, and the settings and checks that it collects for the certificate."""
 
     model: SequenceModel
     editor: Editor
@@ -166,7 +166,10 @@ class _Run:
         return offered.problem()
 
     def _fill(self, predictions: np.ndarray, path: Way) -> None:
-        """Write the score of every edit into its row: by reuse, or by whole passes, in the end without kernels."""
+        """Write the score of every edit into its row.
+
+        `path` is "reuse", or "plain" for full passes, or "trusted" for full passes without kernels.
+        """
         folder, key = self._store(path)
         with ScoreCache.open(folder, key, predictions) as kept:
             todo = [index for index in range(len(self.edits)) if index not in kept.done]
@@ -194,7 +197,7 @@ class _Run:
             self.settings["batch_size"] = tuner.size
 
     def _store(self, path: Way) -> tuple[str | Path | None, tuple[object, ...] | None]:
-        """The folder in which scores are kept, and their key; None and None where they cannot be."""
+        """The cache folder and the key of the scores, or (None, None) if they cannot be cached."""
         if self.cache is not None and (problem := cache_problem(self.model)) is not None:
             self.settings["cache"] = f"no: {problem}"
             self.cache = None
@@ -205,7 +208,7 @@ class _Run:
         return self.cache, key
 
     def _shape(self, edit: Edit) -> int:
-        """Edits of equal shape can be scored together."""
+        """Shape of an edit. Edits of the same shape can be scored in one batch."""
         return 0 if self.editor.flanks is not None else edit.change
 
     def _score_whole(self, ids: np.ndarray) -> np.ndarray:
@@ -230,9 +233,10 @@ class _Run:
         return BatchSizeTuner(trials[0], trials * 2 if count >= 20 * usual else [])
 
     def _agrees(self, reference: np.ndarray, predictions: np.ndarray) -> bool:
-        """Whether a sample of edits, and the reference, have the scores that the plain path gives them.
+        """Whether full passes give the same scores as reuse, for a sample of edits and the reference.
 
-        On kernels, so does the plain path, but the reference was scored without: they are checked as well.
+        With kernels, the full passes use them too. But `reference` was scored without kernels, so comparing it also
+        checks the kernels.
         """
         count = len(self.edits)
         by_place = sorted(range(count), key=lambda i: (self.edits[i].start, self.edits[i].end))
@@ -264,23 +268,23 @@ class _Run:
 
 
 def check_compile(compile: object) -> None:
-    """Refuse another value of `compile`.
+    """Check the value of `compile`.
 
     Raises:
-        ValueError: neither "auto", True nor False.
+        ValueError: `compile` is not "auto", True or False.
     """
     if compile != "auto" and not isinstance(compile, bool):
         raise ValueError(f"`compile` must be 'auto', True or False, but got {compile!r}.")
 
 
 def allowed_difference(dtype: np.dtype, largest_effect: float, largest_score: float) -> float:
-    """By how much two exact ways to the same scores may differ, by the rounding of `dtype`."""
+    """Largest difference that rounding in `dtype` may cause between two exact computations of the same scores."""
     relative, machine = (1e-3, 64 * 2.0**-23) if dtype == np.float32 else (1e-10, 64 * 2.0**-52)
     return relative * largest_effect + machine * max(1.0, largest_score)
 
 
 def accelerated(model: SequenceModel, compile: Compile, length: int, count: int) -> AbstractContextManager[str]:
-    """The model's acceleration for a job of `count` sequences, if it offers one."""
+    """Context that accelerates a job of `count` sequences, if the model supports it. It yields a note."""
     offered = capability(model, Acceleration)
     if offered is not None:
         return offered.accelerated(compile, offered.operations(length) * count)

@@ -1,4 +1,4 @@
-"""The check that a model gives a sequence the same score in every call and batch."""
+"""Check that a model gives a sequence the same score in every call and batch."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ from crossdna_interpret._validation import level_of_caller
 
 __all__ = ["UnstableModelWarning", "check_stability"]
 
-_SHARE = 1e-3  # of the differences between sequences, which a score may be off by
-_ROUNDINGS = 64  # of the scores, in units of the last place, that batches of other sizes may differ by
+_SHARE = 1e-3  # allowed error of a score, as a fraction of the differences between sequences
+_ROUNDINGS = 64  # allowed difference between batch sizes, in units in the last place
 
 
 class UnstableModelWarning(UserWarning):
-    """A model gives one sequence different scores, so a part of each difference between sequences is noise.
+    """A model scores the same sequence differently in different calls, so score differences contain noise.
 
     Example:
         >>> import warnings, crossdna_interpret as cdi
         >>> with warnings.catch_warnings():
-        ...     warnings.simplefilter("error", cdi.UnstableModelWarning)  # stop, rather than go on with such scores
+        ...     warnings.simplefilter("error", cdi.UnstableModelWarning)  # stop instead of using noisy scores
         ...     r = cdi.ism("ACGTACGTACGT", end=2)
     """
 
 
-# Shares of A, C, G and T in the sequences of a batch, unlike, so that what they have in common shows.
+# Fractions of A, C, G and T in the sequences of a batch. Sequences this different reveal an effect of the batch.
 _COMPOSITIONS = ((0.4, 0.1, 0.1, 0.4), (0.1, 0.4, 0.4, 0.1), (0.7, 0.1, 0.1, 0.1))
-_CALLS, _MANY_CALLS = 3, 16  # to compare with the first
+_CALLS, _MANY_CALLS = 3, 16  # calls that are compared with the first
 _REMEMBERED = 256
 
 
 @dataclass(frozen=True)
 class _Differences:
-    """Differences between scores of one sequence, and what they are compared with, (T,) each.
+    """Score differences of one sequence and the limits for them, each of shape (T,).
 
     Attributes:
-        calls: largest between calls.
-        together: between alone and in a batch.
-        between: largest between sequences.
-        allowed: largest that counts as rounding.
+        calls: largest difference between calls.
+        together: difference between scoring alone and in a batch.
+        between: largest difference between sequences.
+        allowed: largest difference that counts as rounding.
     """
 
     calls: np.ndarray
@@ -51,7 +51,7 @@ class _Differences:
     allowed: np.ndarray
 
 
-_checked: OrderedDict[tuple[str, int, int], _Differences] = OrderedDict()  # by digest, length and batch
+_checked: OrderedDict[tuple[str, int, int], _Differences] = OrderedDict()  # key: digest, length, batch size
 
 
 def check_stability(
@@ -64,24 +64,24 @@ def check_stability(
     eps: float,
     size: int,
 ) -> dict[str, float]:
-    """Score a sequence alone, alone again, and in a batch with others, and warn where that makes a difference.
+    """Score a sequence alone several times and in a batch with others. Warn if the scores differ.
 
-    It is done once for a model in one state and a length.
+    The check runs once for each model state and length.
 
     Args:
-        model: its name.
+        model: name of the model.
         ids: (L,) the sequence.
-        score: scores (n, T) of ids (n, L).
-        digest: of the model's state.
-        known: whether the digest is of all that may change its scores. Otherwise it is checked in each call.
-        eps: of the numbers that the model computes with.
-        size: of a batch. With 1 nothing is scored in a batch.
+        score: returns scores (n, T) of ids (n, L).
+        digest: hash of the model's state.
+        known: whether the digest covers everything that may change the scores. If not, every call is checked.
+        eps: machine epsilon of the model's dtype.
+        size: batch size. With 1, nothing is scored in a batch.
 
     Returns:
-        The largest difference between two calls, and between alone and in a batch, for a certificate.
+        The largest difference between calls, and between alone and in a batch, for a certificate.
 
     Warns:
-        UnstableModelWarning: with the size of the difference, beside that of differences between sequences.
+        UnstableModelWarning: states the difference, and for comparison that between different sequences.
     """
     rows = min(size, 1 + len(_COMPOSITIONS))
     key = digest, len(ids), rows
@@ -94,7 +94,7 @@ def check_stability(
         others = others.astype(np.float64)
         between, together = np.ptp(others, axis=0), np.abs(first - others[0])
         allowed = _SHARE * between + _ROUNDINGS * eps * np.abs(others).max(axis=0)
-        # Scores that chance decides may agree at first; a batch that makes a difference is reason to look closely.
+        # Random scores may agree in the first few calls. If the batch makes a difference, compare many calls.
         calls = np.zeros(len(first))
         for _ in range(_MANY_CALLS if (together > allowed).any() else _CALLS):
             calls = np.maximum(calls, np.abs(score(ids[None])[0] - first))

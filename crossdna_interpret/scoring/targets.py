@@ -1,4 +1,4 @@
-"""Selection of targets, and the limit on how many are held at once."""
+"""Selection of targets, and the limit on the memory for their scores."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from crossdna_interpret.models.selected import Selected, TargetGroups
 
 __all__ = ["require_room", "resolve_target", "select_targets"]
 
-# Bytes of scores that an analysis holds unless targets are chosen.
+# Largest size of the scores of an analysis, in bytes, unless targets are selected.
 _HELD = 1 << 29
 
 
 def resolve_target(model: SequenceModel, target: str | int | None) -> int:
-    """Index of a target given by name or number; None is the model's only target.
+    """Index of a target from its name or number. None means the model's only target.
 
     Raises:
-        ValueError: unknown (near matches are listed), or None where the model has several.
+        ValueError: an unknown target (the message lists near matches), or None for a model with several targets.
+        TypeError: not a name, a number or None.
     """
     targets = list(model.targets)
     if target is None:
@@ -43,19 +44,21 @@ def resolve_target(model: SequenceModel, target: str | int | None) -> int:
 
 
 def select_targets(model: ModelLike, targets: str | int | Sequence[str | int]) -> Selected:
-    """A model with some of its targets, for `model=` of every analysis. Only their scores are held.
+    """Restrict a model to some of its targets. Pass the result as `model=` to any analysis.
+
+    Only the scores of these targets are kept in memory.
 
     Args:
-        model: a model, a name or path for `load_model`, or None for the bundled one.
-        targets: one or several of: a name; a number; a pattern such as "*CTCF*", in which case does not count; or the
-            name of a group that the model declares. "*" is all of them.
+        model: a model, a name or path for `load_model`, or None for the bundled model.
+        targets: one or several of: a name, a number, a pattern such as "*CTCF*" (upper and lower case are equal), or
+            the name of a target group of the model. "*" selects all.
 
     Returns:
-        The model, whose `targets` are those chosen, in the order chosen, each once.
+        The model with the selected `targets` in the selected order, without duplicates.
 
     Raises:
-        ValueError: nothing matches; near matches are listed.
-        TypeError: something else than names and numbers.
+        ValueError: nothing matches. The message lists near matches.
+        TypeError: a target is neither a name nor a number.
 
     Example:
         >>> import crossdna_interpret as cdi
@@ -88,10 +91,10 @@ def select_targets(model: ModelLike, targets: str | int | Sequence[str | int]) -
 
 
 def require_room(model: SequenceModel, rows: int) -> None:
-    """Refuse to hold the scores of many rows for many targets, unless targets were chosen.
+    """Check that the scores of all rows and targets are not too large. Models with selected targets always pass.
 
     Raises:
-        MemoryError: with what they would take, and how many targets would fit.
+        MemoryError: too large. The message states the size and how many targets would fit.
     """
     count, size = len(model.targets), max(4, model.dtype.itemsize)
     chosen = isinstance(model.model if isinstance(model, ReverseComplemented) else model, Selected)

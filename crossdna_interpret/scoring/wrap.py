@@ -24,13 +24,13 @@ from crossdna_interpret.statistics import pearson
 
 __all__ = ["ChannelOrderWarning", "wrap"]
 
-_SEQUENCES = 64  # that the order of channels is judged by
-_MARGIN = 0.15  # of a correlation, by which another order must be better
-_ALIKE = 0.7  # correlation from which on a model can be said to score both strands alike
+_SEQUENCES = 64  # random sequences for the check of the channel order
+_MARGIN = 0.15  # another order must increase the correlation by this much
+_ALIKE = 0.7  # from this correlation on, a model scores both strands alike
 
 
 class ChannelOrderWarning(UserWarning):
-    """A module answers as if its channels were in another order than it is said.
+    """The scores of a module suggest another channel order than the one in `channels`.
 
     Example:
         >>> import warnings, crossdna_interpret as cdi
@@ -53,37 +53,37 @@ def wrap(
     training_range: TrainingRange | None = None,
     check: tuple[Sequence[str], Sequence[float]] | None = None,
 ) -> Wrapped:
-    """Make any PyTorch module that takes one-hot DNA a model for all analyses of this package.
+    """Wrap a PyTorch module with one-hot DNA input as a model for the analyses of this package.
 
-    Nothing is copied: the module keeps its weights, device and mode; analyses compute in evaluation mode. Those that
-    need two strands or a bridge stay those of CrossDNA; mutagenesis scores each edit by a whole pass.
+    Nothing is copied: the module keeps its weights, device and mode. Analyses compute in evaluation mode. Mutagenesis
+    scores each edit by a full forward pass. Analyses of strands or of the bridge still need a CrossDNA model.
 
-    Published weights exist in other orders than ACGT, and a wrong one gives no error, only wrong answers. So the order
-    is checked. With `check`, all orders are tried against measurements. Otherwise, where `length` is given, random
-    sequences are compared with their reverse complements: most models score both much alike, and they do so only if
-    A and T, C and G are where they are said to be. Either way a `ChannelOrderWarning` names the better order.
+    Some published weights use another channel order than ACGT. A wrong order raises no error and gives wrong scores,
+    so `wrap` checks it. With `check`, it compares all orders with measurements. Otherwise, if `length` is set, it
+    compares random sequences with their reverse complements. Most models score both almost the same, but only if
+    the complements A and T, C and G are in the right channels. A `ChannelOrderWarning` names a better order.
 
     Args:
-        module: takes (N, C, L), or (N, L, C), and returns scores (N, T) or (N,).
-        channels: order of its channels: A, C, G, T and, if it has a fifth, N.
-        targets: names of its T outputs.
-        length: bases that it takes, if it takes only sequences of one length.
+        module: takes (N, C, L) or (N, L, C) and returns scores (N, T) or (N,).
+        channels: order of the channels: A, C, G, T and, if there is a fifth, N.
+        targets: names of the T outputs.
+        length: input length in bases, if the module accepts only one length.
         layout: "channels_first" for (N, C, L), "channels_last" for (N, L, C).
-        output: which part of what it returns to explain, where that is a tuple, a list or a dict: a number, a key, or a
-            function that makes scores of it.
-        unknown: value of all four channels at an N, such as 0.25, where there is no channel for it.
-        name: of the model; the module's class if not given.
-        training_range: what the module was trained on, so that analyses warn of a sequence outside of it.
-        check: sequences and their measured values, for the first target, to check the order of the channels by.
+        output: which output to explain, if the module returns a tuple, a list or a dict: an index, a key, or a
+            function that returns the scores.
+        unknown: value of all four channels at an N, such as 0.25, if there is no channel for N.
+        name: name of the model. The default is the name of the module's class.
+        training_range: description of the training data. Analyses warn of a sequence outside it.
+        check: sequences and their measured values for the first target, to check the channel order.
 
     Returns:
-        The model, for `model=` of every analysis.
+        The model. Pass it as `model=` to any analysis.
 
     Warns:
-        ChannelOrderWarning: another order of channels fits much better.
+        ChannelOrderWarning: another channel order fits much better.
 
     Raises:
-        ValueError, TypeError: a bad order, target, option, or no module.
+        ValueError, TypeError: an invalid order, target or option, or `module` is not a module.
 
     Example:
         >>> class Count(nn.Module):
@@ -147,11 +147,14 @@ def _better_by_measurement(
 
 
 def _better_by_strands(model: Wrapped, inputs: OneHot) -> str | None:
-    """Which bases a model treats as complements, judged by random sequences and their reversals."""
+    """Find which bases a model treats as complements, from random sequences and their reversals.
+
+    Returns the text of a warning, or None if A and T are complements as they should be.
+    """
     if inputs.length is None:
         return None
     with evaluation_mode(model) as evaluated, torch.no_grad():
-        # All of one composition: a model that counts bases would seem to know complements.
+        # All sequences have equal base counts. Otherwise a model that counts bases would seem to know complements.
         even = np.arange(inputs.length) % 4
         ids = np.random.default_rng(0).permuted(np.tile(even, (_SEQUENCES, 1)), axis=1)
         own = _first(evaluated, ids)

@@ -1,6 +1,6 @@
-"""The state of an explorer, without a screen: edits with undo, results and a pinned sequence.
+"""The state of an explorer: edits with undo, results and a pinned sequence.
 
-Nothing here knows of widgets, and everything can be used and tested without them.
+It does not depend on widgets, so it can be used and tested without them.
 """
 
 from crossdna_interpret.session.computing import Results

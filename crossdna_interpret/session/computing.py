@@ -1,4 +1,4 @@
-"""Background computation of results, in stages; a new request replaces the old one."""
+"""Background computation of results in stages. A new request replaces the old one."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ __all__ = ["STAGES", "Computing", "Question", "Results", "Stage"]
 
 Stage = Literal["prediction", "gradient", "integrated_gradients", "mutagenesis", "exchange"]
 STAGES: tuple[Stage, ...] = ("prediction", "gradient", "integrated_gradients", "mutagenesis", "exchange")
-_REMEMBERED = 64  # questions whose answers are kept, so that undo is immediate
+_REMEMBERED = 64  # questions whose results are kept, so that undo is immediate
 
 
 class _OvertakenError(Exception):
-    """A newer request has replaced the one that is being computed."""
+    """A newer request has replaced the current one."""
 
 
 @dataclass(frozen=True)
 class Results:
-    """What has been computed of a sequence so far; None where it has not yet, or cannot be.
+    """Results of a sequence so far. An attribute is None if it is not computed yet or cannot be computed.
 
     Attributes:
         prediction: (T,) scores of the sequence.
         reverse_prediction: (T,) scores of its reverse complement.
-        symmetric: (T,) whether the model scores both orientations of any sequence of this length alike.
-        gradient: attributions by the gradient at the sequence, split by strand.
-        integrated_gradients: those from shuffles, split by strand.
+        symmetric: (T,) whether the model scores both orientations of every sequence of this length equally.
+        gradient: input gradients, split by strand.
+        integrated_gradients: integrated gradients from shuffles, split by strand.
         mutagenesis: every substitution.
-        exchange: what crosses between the strands; None for models without a bridge.
+        exchange: strand exchange. None for models without a bridge.
     """
 
     prediction: np.ndarray | None = None
@@ -59,11 +59,11 @@ class Results:
 
 @dataclass(frozen=True)
 class Question:
-    """What is to be known: of a sequence, for a target."""
+    """What to compute: a sequence and a target."""
 
     sequence: str
     target: int
-    weights: int = 0  # how often they have been changed
+    weights: int = 0  # number of changes of the weights
 
 
 _alive: weakref.WeakSet[Computing] = weakref.WeakSet()
@@ -71,24 +71,24 @@ _alive: weakref.WeakSet[Computing] = weakref.WeakSet()
 
 @atexit.register
 def _end() -> None:
-    """Let no thread be in the middle of a computation when the process ends, which would abort it."""
+    """Stop all computations before the process ends. A running thread would abort the process."""
     for computing in list(_alive):
         computing.cancel()
         computing.wait(10)
 
 
 class Computing:
-    """Answers questions about one model.
+    """Computes results of one model.
 
     Args:
-        model: not used by anyone else meanwhile.
+        model: the model. No other code may use it at the same time.
         background: whether to compute in a thread.
-        tell: called with a stage when it is known, with "busy" when `busy` has changed, and with "error" when
-            something went wrong; from the thread that computes.
+        tell: callback from the computing thread. It gets a stage when its result is ready, "busy" when `busy` has
+            changed, and "error" after an error.
 
     Attributes:
-        busy: what is being computed: stage or work, units done, units in all; or None.
-        error: what went wrong last, in words, or None.
+        busy: progress of the current computation: (stage or work, units done, total units), or None.
+        error: text of the last error, or None.
     """
 
     def __init__(self, model: Any, background: bool, tell: Callable[[str], None]) -> None:
@@ -99,22 +99,22 @@ class Computing:
         self._known: OrderedDict[Question, Results] = OrderedDict()
         self._wanted: list[tuple[Question, tuple[Stage, ...]]] = []
         self._worker: threading.Thread | None = None
-        self._number = 0  # of the newest request
-        self._symmetric: dict[int, np.ndarray] = {}  # by length
+        self._number = 0  # number of the latest request
+        self._symmetric: dict[int, np.ndarray] = {}  # length -> result
         _alive.add(self)
 
     def known(self, question: Question) -> Results:
-        """What is known so far."""
+        """Results so far."""
         with self._settled:
             return self._known.get(question, Results())
 
     def ask(self, wanted: list[tuple[Question, tuple[Stage, ...]]]) -> None:
-        """Compute stages of questions, in this order, in the place of all that is being computed."""
+        """Compute stages of questions in this order. This replaces the current computation."""
         with self._settled:
             self._number += 1
             self._wanted = wanted
             if self._worker is not None:
-                return  # it finds that it has been overtaken, and takes this up
+                return  # the running thread notices the new request and continues with it
             if self.background:
                 self._worker = threading.Thread(target=self._work, name="crossdna session", daemon=True)
                 self._worker.start()
@@ -122,7 +122,7 @@ class Computing:
         self._work()
 
     def cancel(self) -> None:
-        """Stop computing; what is known stays."""
+        """Stop the computation. Results so far are kept."""
         with self._settled:
             self._number += 1
             self._wanted = []
@@ -130,7 +130,7 @@ class Computing:
         self._tell("busy")
 
     def wait(self, timeout: float | None) -> bool:
-        """Until nothing is being computed; whether that was within `timeout` seconds."""
+        """Wait until the computation has finished. Returns False if `timeout` seconds pass first."""
         with self._settled:
             return self._settled.wait_for(lambda: self._worker is None and not self._wanted, timeout)
 
@@ -147,7 +147,7 @@ class Computing:
                     self._answer(question, stages, number)
             except _OvertakenError:
                 continue
-            except Exception as error:  # whatever it is, it is said in words, and the next question is answered
+            except Exception as error:  # report any error and continue with the next question
                 self.error = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
                 self._tell("error")
             with self._settled:
@@ -191,4 +191,4 @@ class Computing:
             return {"gradient": input_gradient(sequence, model, target=target)}
         if stage == "integrated_gradients":
             return {"integrated_gradients": integrated_gradients(sequence, model, target=target)}
-        return {"mutagenesis": ism(sequence, select_targets(model, target))}  # of thousands of targets, one is shown
+        return {"mutagenesis": ism(sequence, select_targets(model, target))}  # only one target is shown

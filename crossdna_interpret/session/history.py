@@ -1,4 +1,4 @@
-"""The history of edits, with undo and redo, as a table or as Python code."""
+"""History of edits with undo and redo. It can be exported as a table or as Python code."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__ = ["History", "Step", "parsed"]
 
 @dataclass(frozen=True)
 class Step:
-    """One state of the sequence, and how it came about.
+    """One state of the sequence, and the edit that led to it.
 
     Attributes:
-        label: what was done, for people.
-        edit: what was done, in coordinates of the sequence before; None where the sequence was replaced.
-        sequence: after it.
-        origin: (L,) for each base its position in the sequence that was edited first, or -1 if it was put in.
-        name: of the sequence.
+        label: description of the edit for display.
+        edit: the edit, in coordinates of the sequence before it. None if the whole sequence was replaced.
+        sequence: the sequence after the edit.
+        origin: (L,) position of each base in the sequence before all edits, or -1 for an inserted base.
+        name: name of the sequence.
     """
 
     label: str
@@ -36,8 +36,8 @@ class History:
     """The states of a sequence.
 
     Args:
-        name: of the sequence; may be empty.
-        sequence: to begin with, normalised.
+        name: name of the sequence. It may be empty.
+        sequence: the first sequence, normalised.
     """
 
     def __init__(self, name: str, sequence: str) -> None:
@@ -47,59 +47,59 @@ class History:
 
     @property
     def present(self) -> Step:
-        """The state that is looked at."""
+        """The current state."""
         return self._steps[self._at]
 
     @property
     def steps(self) -> list[Step]:
-        """Every state up to the present one, the first one included."""
+        """All states from the first to the current one."""
         return self._steps[: self._at + 1]
 
     @property
     def root(self) -> Step:
-        """The state that the present one has come from by edits."""
+        """The state before the first of the current edits."""
         return self._steps[self._root()]
 
     @property
     def edits(self) -> list[Step]:
-        """What has been done since then."""
+        """The edits since `root`."""
         return self._steps[self._root() + 1 : self._at + 1]
 
     @property
     def can_undo(self) -> bool:
-        """Whether there is a state before."""
+        """Whether there is a state to go back to."""
         return self._at > 0
 
     @property
     def can_redo(self) -> bool:
-        """Whether a state has been undone."""
+        """Whether there is an undone state."""
         return self._at + 1 < len(self._steps)
 
     def _root(self) -> int:
         return max(at for at in range(self._at + 1) if self._steps[at].edit is None)
 
     def begin(self, name: str, sequence: str) -> None:
-        """Begin with another sequence; what had been undone is forgotten."""
+        """Start with another sequence. Undone states are lost."""
         self._push(Step(f"began with {name or 'a sequence'}", None, sequence, np.arange(len(sequence)), name))
 
     def edited(self, edit: Edit | tuple[int, int, str]) -> Step | None:
-        """What the next state would be; None if the edit changes nothing.
+        """The state after an edit, or None if the edit changes nothing.
 
         Raises:
-            ValueError, TypeError: no edit of the present sequence.
+            ValueError, TypeError: the edit does not apply to the current sequence.
         """
         editor, origin = Editor(self.present.sequence), self.present.origin
         (checked,) = editor.check([edit])
         sequence = editor(checked)
         if sequence == self.present.sequence:
             return None
-        # Bases that come in the place of as many others stand for them.
+        # Replaced bases keep the origin of the old bases if the length does not change.
         new = np.full(len(checked.string), -1) if checked.change else origin[checked.start : checked.end]
         origin = np.concatenate([origin[: checked.start], new, origin[checked.end :]])
         return Step(_described(self.present.sequence, checked), checked, sequence, origin, self.present.name)
 
     def take(self, step: Step) -> None:
-        """Go on to a state that `edited` has given; what had been undone is forgotten."""
+        """Go to a state from `edited`. Undone states are lost."""
         self._push(step)
 
     def _push(self, step: Step) -> None:
@@ -107,26 +107,26 @@ class History:
         self._at += 1
 
     def undo(self) -> None:
-        """To the state before, if there is one."""
+        """Go back to the state before, if there is one."""
         self._at = max(0, self._at - 1)
 
     def redo(self) -> None:
-        """To the state that was undone last, if there is one."""
+        """Go to the state that was undone last, if there is one."""
         self._at = min(len(self._steps) - 1, self._at + 1)
 
     def reset(self) -> None:
-        """To the state that the present one has come from; can be redone."""
+        """Go back to the state before all current edits. It can be redone."""
         self._at = self._root()
 
     def to_fasta(self) -> str:
-        """The present sequence as FASTA text; the header lists the edits."""
+        """The current sequence as FASTA text. The header lists the edits."""
         edits = "; ".join(step.label for step in self.edits)
         header = f">{self.present.name or 'sequence'}{' ' + edits if edits else ''}"
         sequence = self.present.sequence
         return "\n".join([header, *(sequence[at : at + 60] for at in range(0, len(sequence), 60)), ""])
 
     def to_tsv(self, prediction: Callable[[str], float | None]) -> str:
-        """A table: step, what was done, start, end, ref, alt, length, prediction (of a sequence, if known)."""
+        """A table: step, description, start, end, ref, alt, length, prediction (if known)."""
         rows = ["step\tdone\tstart\tend\tref\talt\tlength\tprediction"]
         for number, step in enumerate(self.steps):
             where = ["", "", "", ""]
@@ -139,12 +139,12 @@ class History:
         return "\n".join([*rows, ""])
 
     def to_python(self, model: str | None, name: str, target: int) -> str:
-        """Code that makes the present sequence again and predicts it.
+        """Python code that creates the current sequence and predicts it.
 
         Args:
-            model: name or path that the model is loaded by, or None for the bundled one.
-            name: of the model.
-            target: number of the score.
+            model: name or path of the model for `load_model`, or None for the bundled model.
+            name: name of the model.
+            target: index of the target.
         """
         lines = ["import crossdna_interpret as cdi", "", f'sequence = "{self.root.sequence}"']
         if self.edits:
@@ -159,10 +159,10 @@ class History:
 
 
 def parsed(text: str) -> tuple[str, str]:
-    """Name and bases of FASTA text with one record, or of bare bases over any number of lines.
+    """Name and bases from FASTA text with one record, or from bases on any number of lines.
 
     Raises:
-        ValueError: nothing, several records, bases before a header, or a character that is no base.
+        ValueError: empty text, several records, bases before a header, or a character that is not a base.
     """
     lines = [line.strip() for line in text.strip().splitlines()]
     headers = [at for at, line in enumerate(lines) if line.startswith(">")]

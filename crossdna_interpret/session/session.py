@@ -28,17 +28,17 @@ __all__ = ["LONGEST", "Comparison", "Method", "Session", "Topic", "examples"]
 
 Method = Literal["ism", "integrated_gradients", "gradient"]
 Topic = Stage | Literal["state", "busy", "error"]
-LONGEST = 5000  # bases; more cannot be drawn letter by letter
+LONGEST = 5000  # bases. Longer sequences cannot be drawn letter by letter
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The present sequence against the pinned one, in the units of the target.
+    """The current and the pinned sequence compared, in the units of the target.
 
     Attributes:
         pinned: prediction for the pinned sequence.
-        present: for the present one.
-        through_exchange: how much of the difference is a difference of the effects of exchange; None if not known.
+        present: prediction for the current sequence.
+        through_exchange: difference between the effects of exchange, or None if unknown.
     """
 
     pinned: float
@@ -64,26 +64,26 @@ def examples() -> list[str]:
 class Session:
     """One sequence, its edits and its results.
 
-    Results come in order: the prediction first, then attributions, then maps. A new request replaces the one that is
-    being computed.
+    Results are computed in order: first the prediction, then attributions, then maps. A new request cancels the current
+    one.
 
     Args:
         seq: a sequence, FASTA text, or None for the first example locus.
-        model: a model, a name or path for `load_model`, or None for the bundled one. The session works on a copy of
-            it, so that hooks and threads of others do not meet.
-        target: name or number of the target; the first if not given.
-        method: what attributions are from.
-        stages: what is computed: of "prediction", "gradient" and "integrated_gradients" (each where that is the
+        model: a model, a name or path for `load_model`, or None for the bundled model. The session works on a copy, so
+            that it does not conflict with other hooks and threads.
+        target: name or number of the target. The default is the first.
+        method: method of the attributions.
+        stages: results to compute, any of "prediction", "gradient" and "integrated_gradients" (each only if it is the
             method), "mutagenesis" and "exchange".
-        background: whether to compute in a thread; otherwise each change returns when all is computed.
+        background: whether to compute in a thread. If not, each change returns when all results are computed.
 
     Attributes:
-        error: why the last request was not possible, or None.
-        selection: positions of the present sequence, 0-based half-open, or None.
+        error: reason why the last request failed, or None.
+        selection: selected positions of the current sequence, 0-based half-open, or None.
         pinned: the sequence to compare with, or None.
 
     Raises:
-        ValueError, TypeError, MemoryError: a bad sequence, model, target, method or stage.
+        ValueError, TypeError, MemoryError: an invalid sequence, model, target, method or stage.
 
     Example:
         >>> session = Session("ACGTTGCAACGTTGCA", background=False)
@@ -114,7 +114,7 @@ class Session:
         bridged = has_exchange(resolved)
         self.stages = tuple(stage for stage in STAGES if stage in stages and (stage != "exchange" or bridged))
         self._given = str(model) if isinstance(model, (str, Path)) else None
-        # Immediate requests use modules of their own, beside those of the background thread. Weights are shared.
+        # Immediate requests use a copy of the modules, as the background thread uses the others. Weights are shared.
         self._at_once, self._asking = separate(resolved), threading.Lock()
         self.error: str | None = None
         self.selection: tuple[int, int] | None = None
@@ -128,21 +128,21 @@ class Session:
         self._history = History(name, sequence)
         self._compute()
 
-    # What is there
+    # State
 
     @property
     def step(self) -> Step:
-        """The present state."""
+        """The current state."""
         return self._history.present
 
     @property
     def sequence(self) -> str:
-        """The present sequence."""
+        """The current sequence."""
         return self.step.sequence
 
     @property
     def name(self) -> str:
-        """Name of the present sequence; may be empty."""
+        """Name of the current sequence. It may be empty."""
         return self.step.name
 
     @property
@@ -152,61 +152,61 @@ class Session:
 
     @property
     def history(self) -> list[Step]:
-        """All states from the first to the present one."""
+        """All states from the first to the current one."""
         return self._history.steps
 
     @property
     def can_undo(self) -> bool:
-        """Whether there is a state before."""
+        """Whether there is a state to go back to."""
         return self._history.can_undo
 
     @property
     def can_redo(self) -> bool:
-        """Whether a state has been undone."""
+        """Whether there is an undone state."""
         return self._history.can_redo
 
     @property
     def example(self) -> str | None:
-        """Name of the example locus that the present sequence has come from by edits; None if it has not."""
+        """Name of the example locus from which the current sequence was edited, or None."""
         name = self.name
         known = name in loci.example_names() and loci.example(name).sequence == self.wild_type
         return name if known else None
 
     @property
     def by_strand(self) -> bool:
-        """Whether the model reads each strand by a path of its own, so that attributions can be split by strand."""
+        """Whether the model has a separate path for each strand, so that attributions can be split by strand."""
         return capability(self.model, StrandPaths) is not None
 
     @property
     def _weights(self) -> int:
-        """How often weights have been changed in place: they are the caller's, who may go on training."""
+        """Number of in-place changes of the weights. The caller shares the weights and may train them."""
         tensors = (*self.model.parameters(), *self.model.buffers())
         return sum(tensor._version for tensor in tensors if not tensor.is_inference())
 
     @property
     def outside_training(self) -> str | None:
-        """In what respect the present sequence lies outside of what the model was trained on; None if it does not."""
+        """Reason why the current sequence is outside the training range of the model, or None."""
         return outside_training(self.model, self.sequence)
 
     @property
     def target_name(self) -> str:
-        """Name of the target that is shown."""
+        """Name of the selected target."""
         name: str = self.model.targets[self.target]
         return name
 
     @property
     def busy(self) -> tuple[str, int, int] | None:
-        """What is being computed: stage or work, units done, units in all; or None."""
+        """Progress of the current computation: (stage or work, units done, total units), or None."""
         return self._computing.busy
 
     @property
     def results(self) -> Results:
-        """Results for the present sequence so far."""
+        """Results for the current sequence so far."""
         return self._known(self.sequence)
 
     @property
     def attribution(self) -> Attribution | Mutagenesis | None:
-        """Attribution of the present sequence by the chosen method; None until it is computed."""
+        """Attribution of the current sequence by the selected method, or None before it is computed."""
         result = self.results
         of_method: Attribution | Mutagenesis | None = getattr(
             result, "mutagenesis" if self.method == "ism" else self.method
@@ -215,17 +215,17 @@ class Session:
 
     @property
     def prediction(self) -> float | None:
-        """Prediction of the target for the present sequence; None until it is computed."""
+        """Prediction of the target for the current sequence, or None before it is computed."""
         return self.prediction_of(self.sequence)
 
     def prediction_of(self, sequence: str) -> float | None:
-        """Prediction of the target for a sequence of this session; None if it is not computed."""
+        """Prediction of the target for a sequence of this session, or None if it is not computed."""
         scores = self._known(sequence).prediction
         return None if scores is None else float(scores[self.target])
 
     @property
     def comparison(self) -> Comparison | None:
-        """The present sequence against the pinned one; None without a pinned one, or until both are predicted."""
+        """The current and the pinned sequence compared. None without a pinned sequence or before both predictions."""
         if self.pinned is None:
             return None
         before, now = self.prediction_of(self.pinned), self.prediction
@@ -238,10 +238,10 @@ class Session:
     def _known(self, sequence: str) -> Results:
         return self._computing.known(Question(sequence, self.target, self._weights))
 
-    # What can be done
+    # Actions
 
     def apply(self, edit: Edit | tuple[int, int, str]) -> Session:
-        """Replace a stretch of the present sequence. Undone edits can no longer be redone."""
+        """Apply an edit to the current sequence. Undone edits are lost."""
 
         def change() -> None:
             step = self._history.edited(edit)
@@ -252,7 +252,7 @@ class Session:
         return self._do(change)
 
     def replace_sequence(self, text: str) -> Session:
-        """Begin with another sequence, given as bases or as FASTA text; can be undone."""
+        """Start with another sequence, given as bases or FASTA text. This can be undone."""
 
         def change() -> None:
             name, sequence = parsed(text)
@@ -262,23 +262,23 @@ class Session:
         return self._do(change)
 
     def load_example(self, name: str) -> Session:
-        """Begin with an example locus; can be undone."""
+        """Start with an example locus. This can be undone."""
         return self._do(lambda: self._history.begin(name, loci.example(name).sequence))
 
     def undo(self) -> Session:
-        """Back to the state before, if there is one."""
+        """Go back to the state before, if there is one."""
         return self._do(self._history.undo)
 
     def redo(self) -> Session:
-        """To the state that was undone last, if there is one."""
+        """Go to the state that was undone last, if there is one."""
         return self._do(self._history.redo)
 
     def reset(self) -> Session:
-        """Undo all edits; they can be redone."""
+        """Undo all edits. They can be redone."""
         return self._do(self._history.reset)
 
     def pin(self) -> Session:
-        """Pin the present sequence: later ones are compared with it."""
+        """Pin the current sequence, to compare later sequences with it."""
         return self._do(lambda: setattr(self, "pinned", self.sequence))
 
     def unpin(self) -> Session:
@@ -286,7 +286,7 @@ class Session:
         return self._do(lambda: setattr(self, "pinned", None))
 
     def select(self, start: int | None = None, end: int | None = None) -> Session:
-        """Select positions of the present sequence, 0-based half-open; nothing without arguments."""
+        """Select positions of the current sequence, 0-based half-open. Without arguments, clear the selection."""
 
         def change() -> None:
             if start is None or end is None:
@@ -299,7 +299,7 @@ class Session:
         return self._do(change, compute=False)
 
     def set_target(self, target: str | int) -> Session:
-        """Show another target."""
+        """Select another target."""
         return self._do(lambda: setattr(self, "target", resolve_target(self.model, target)))
 
     def set_method(self, method: Method) -> Session:
@@ -309,7 +309,7 @@ class Session:
     def ablate(
         self, start: int, end: int, *, direction: Direction = "both", side: Side = "receiver", sources: Any = None
     ) -> ExchangeAblation:
-        """The prediction without the messages of a region of the present sequence; see `ablate_exchange`."""
+        """The prediction without the messages of a region of the current sequence. See `ablate_exchange`."""
         with self._asking, shown_elsewhere():
             return ablate_exchange(
                 self.sequence, self._at_once, target=self.target, positions=range(start, end), direction=direction,
@@ -317,24 +317,24 @@ class Session:
             )  # fmt: skip
 
     def cancel(self) -> Session:
-        """Stop computing; results so far stay."""
+        """Stop the computation. Results so far are kept."""
         self._computing.cancel()
         return self
 
     def wait(self, timeout: float | None = None) -> Session:
-        """Until nothing is being computed.
+        """Wait until the computation has finished.
 
         Raises:
-            TimeoutError: that took longer than `timeout` seconds.
+            TimeoutError: it took longer than `timeout` seconds.
         """
         if not self._computing.wait(timeout):
             raise TimeoutError(f"Still computing after {timeout} s.")
         return self
 
     def listen(self, listener: Callable[[Topic], None]) -> Callable[[], None]:
-        """Call `listener` with a topic at each change; returns a function that stops this.
+        """Call `listener` with a topic after each change. Returns a function that stops this.
 
-        It is called from the background thread, or from the thread of a request.
+        The calls come from the background thread or from the thread of a request.
         """
         self._listeners.append(listener)
 
@@ -344,24 +344,24 @@ class Session:
 
         return leave
 
-    # What comes out
+    # Export
 
     def to_fasta(self) -> str:
-        """The present sequence as FASTA text; the header lists the edits."""
+        """The current sequence as FASTA text. The header lists the edits."""
         return self._history.to_fasta()
 
     def to_tsv(self) -> str:
-        """The history as a table: step, what was done, start, end, ref, alt, length, prediction."""
+        """The history as a table: step, description, start, end, ref, alt, length, prediction."""
         return self._history.to_tsv(self.prediction_of)
 
     def to_python(self) -> str:
-        """Python code that makes the present sequence again and predicts it."""
+        """Python code that creates the current sequence and predicts it."""
         return self._history.to_python(self._given, self.model.name, self.target)
 
-    # How it is done
+    # Internals
 
     def _do(self, change: Callable[[], object], *, compute: bool = True) -> Session:
-        """Make a change. If it is not possible, set `error` and change nothing."""
+        """Make a change. If it fails, set `error` and change nothing."""
         with self._lock:
             before = self.step
             try:

@@ -1,4 +1,4 @@
-"""A folder of cached scores, from which an interrupted run continues. numpy only."""
+"""A folder of cached scores, from which an interrupted run continues. Needs only numpy."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _FORMAT = "crossdna_interpret scores 2"
 
 
 class ScoreCache:
-    """The scores of one job; jobs differ by their key.
+    """The scores of one job, which is identified by its key.
 
-    Each run of a job appends to a file of its own, and reads those of earlier and of simultaneous runs. A file begins
-    with a line of JSON that says what it holds; then come records, each with a checksum: index and scores. A record
-    that was cut short by the end of a process, or that has been damaged since, is not used.
+    Each run of a job writes its own file, and reads the files of earlier and simultaneous runs. A file begins with a
+    line of JSON that describes its content. Records follow, each with index, scores and checksum. Incomplete and
+    damaged records are ignored.
     """
 
     def __init__(self, path: Path | None, header: bytes, record: np.dtype, done: set[int]) -> None:
@@ -35,9 +35,9 @@ class ScoreCache:
         """Open the cache of a job and write its known scores into `scores` (n, T).
 
         Args:
-            folder: made if it is not there; None keeps nothing.
-            key: everything that the scores depend on; another key has other files.
-            scores: (n, T), whose rows are filled where they are known.
+            folder: the cache folder. It is created if it does not exist. With None, nothing is saved.
+            key: everything that the scores depend on. Each key has its own files.
+            scores: (n, T), its known rows are filled.
 
         Raises:
             ValueError: `folder` is a file.
@@ -64,7 +64,7 @@ class ScoreCache:
         return cls(place / f"{job[:24]}.{uuid.uuid4().hex[:12]}.scores", header, record, done)
 
     def add(self, indices: Sequence[int], scores: np.ndarray) -> None:
-        """Store the scores (n, T) of some edits; the operating system has them when this returns."""
+        """Store the scores (n, T) of some edits. When this returns, the operating system has them."""
         if self._path is None:
             return
         if self._file is None:
@@ -85,7 +85,7 @@ class ScoreCache:
 
 
 def _records(path: Path, header: bytes, record: np.dtype) -> np.ndarray:
-    """The undamaged records of a file; none if it holds something else."""
+    """The undamaged records of a file. None if the file has another content."""
     with path.open("rb") as file:
         if file.readline(len(header)) != header:
             return np.empty(0, dtype=record)

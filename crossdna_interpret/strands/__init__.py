@@ -1,1 +1,1 @@
-"""Exchange between strands, interventions on it, and orientation."""
+"""Exchange between strands, interventions on the exchange, and orientation."""

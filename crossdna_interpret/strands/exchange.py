@@ -1,4 +1,4 @@
-"""Attribution of the effect of exchange to messages: direction, receiver, sender and source."""
+"""Attribution of the effect of strand exchange to messages, by direction, receiver, sender and source."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ from crossdna_interpret.scoring.targets import resolve_target
 __all__ = ["exchange_of", "has_exchange", "strand_exchange"]
 
 _STEPS, _MOST_STEPS = 8, 512
-_TOLERANCE = 1e-10  # of the changes at all positions; the path is smooth, and each doubling squares the error
+_TOLERANCE = 1e-10  # relative to the changes at all positions. On a smooth path, doubling the steps squares the error
 
 
 def has_exchange(model: SequenceModel) -> bool:
-    """Whether anything crosses between two strands of a model."""
+    """Whether the strands of a model exchange messages."""
     offered = capability(model, Exchange)
     return offered is not None and offered.problem() is None
 
 
 def exchange_of(model: SequenceModel, what: str) -> Exchange:
-    """What crosses between the strands of a model.
+    """The `Exchange` capability of a model.
 
     Args:
-        model: as it is used, such as in evaluation mode.
-        what: is to be computed, for the message.
+        model: the model, in the mode in which it is used.
+        what: name of the analysis, for the error message.
 
     Raises:
-        TypeError: the model has no two strands.
+        TypeError: the model does not have two strands with a bridge.
     """
     offered = capability(model, Exchange)
     if offered is None:
@@ -62,31 +62,31 @@ def strand_exchange(
 def strand_exchange(
     seq: str | Sequence[str], model: ModelLike = None, *, target: str | int | None = None, rc_average: bool = False
 ) -> StrandExchange | list[StrandExchange]:
-    """Share the effect of exchange between the strands out over direction, receiver, sender and source.
+    """Attribute the effect of strand exchange to the messages, by direction, receiver, sender and source.
 
-    For a fixed sequence a message is linear in the states of the other strand, and its gate does not depend on it. So
-    scaling all messages from 0 to 1 is a path whose integrated gradient gives each term of each message its part of
-    f(with messages) - f(without). The states come from the model as it is; everything after them is computed in
-    float64, and the quadrature is refined until it is exact to about ten digits.
+    For a fixed sequence, a message is linear in the states of the other strand, and its gate does not depend on it. All
+    messages are scaled from 0 to 1. The integrated gradient along this path gives each term of each message its part of
+    f(with messages) - f(without). The states are computed in the model's dtype, and everything after them in float64.
+    The quadrature is refined until it is exact to about ten digits.
 
     Args:
         seq: one sequence of length L, or a list of them.
-        model: a CrossDNA with a bridge, a name or path for `load_model`, or None for the bundled one.
-        target: name or number of the target; may be left out when there is one.
-        rc_average: whether to explain the mean of the predictions for both orientations. The result then carries each,
-            in coordinates of `seq`, as its `orientations`.
+        model: a CrossDNA model with a bridge, a name or path for `load_model`, or None for the bundled one.
+        target: name or number of the target. Optional if the model has one target.
+        rc_average: whether to explain the mean of the predictions for both orientations. The result then has both in
+            `orientations`, in coordinates of `seq`.
 
     Returns:
-        StrandExchange with `contributions` (2, L, L) in the units of the target; a list for a list.
+        StrandExchange with `contributions` (2, L, L) in the units of the target. A list for a list of sequences.
 
     Raises:
-        ValueError, TypeError: a bad sequence or target; a model without a bridge; hooks that are active on the bridge
+        ValueError, TypeError: an invalid sequence or target, a model without a bridge, or active hooks on the bridge
             or after it.
-        MemoryError: a sequence too long for the memory at hand, with the estimate.
+        MemoryError: a sequence is too long for the available memory. The message has the estimate.
 
     Warns:
-        CompletenessWarning: the contributions do not add up to what they should.
-        OutsideTrainingWarning: a sequence is unlike what the model was trained on.
+        CompletenessWarning: the sum of the contributions differs from the effect of the exchange.
+        OutsideTrainingWarning: a sequence is unlike the training data of the model.
 
     Example:
         >>> x = strand_exchange("ACGTTGCAACGTTGCA")
@@ -98,7 +98,7 @@ def strand_exchange(
     index = resolve_target(resolved, target)
     sequences = alphabet.normalize_many(seq, name="seq")
     warn_outside_training(resolved, sequences, level_of_caller())
-    for sequence in sequences:  # all of them before any work
+    for sequence in sequences:  # check all before any work
         require_memory(resolved, 1, len(sequence))
         _require_memory_of_map(len(sequence), resolved.dtype)
     with evaluation_mode(resolved) as evaluated:
@@ -110,7 +110,7 @@ def strand_exchange(
 
 
 def _mirrored(x: StrandExchange) -> StrandExchange:
-    """What was found for a reverse complement, in coordinates and strands of the sequence."""
+    """Convert the result for a reverse complement to coordinates and strands of the sequence."""
     effects = x.effects
     return replace(
         x,
@@ -137,7 +137,7 @@ def _require_memory_of_map(length: int, dtype: torch.dtype) -> None:
 
 
 def _effects(result: Any, whole: Tensor, one_way: list[Tensor]) -> tuple[ExchangeEffects, Tensor]:
-    """Scores with all messages, with those of one direction, and with none; and the change at each position."""
+    """Scores with all messages, with one direction, and without messages, and the change at each position."""
     none = torch.zeros_like(whole)
     effects = ExchangeEffects(*(result.score(messages) for messages in (whole, *one_way, none)))
     with torch.no_grad():

@@ -32,17 +32,17 @@ def exchange_ism(
     compile: Compile = "auto",
     cache: str | Path | None = None,
 ) -> ExchangeMutagenesis:
-    """Predict every substitution with and without exchange between the strands; the difference goes through exchange.
+    """Predict every substitution with and without strand exchange. The difference is the effect through the exchange.
 
-    Both are exact mutagenesis as `ism` does it, the second of the same model without messages.
+    Both predictions are exact mutagenesis as in `ism`. The second uses the same model without messages.
 
     Args:
         seq: one sequence of length L.
-        model: a CrossDNA with a bridge, a name or path for `load_model`, or None for the bundled one.
-        target: name or number of the target; may be left out when there is one.
-        start, end: window of L' positions, 0-based half-open; the whole sequence by default.
-        positions: whether to say also at which position the effect of exchange changes. Each substitution then takes a
-            whole forward pass, and the result L' x 4 x L numbers.
+        model: a CrossDNA model with a bridge, a name or path for `load_model`, or None for the bundled one.
+        target: name or number of the target. Optional if the model has one target.
+        start, end: window of L' positions, 0-based half-open. The default is the whole sequence.
+        positions: whether to compute the effect of the exchange at each position too. Each substitution then needs a
+            full forward pass, and the result has L' x 4 x L values.
         batch_size, compile, cache: as in `score_edits`.
 
     Returns:
@@ -50,12 +50,12 @@ def exchange_ism(
         (L', 4, L).
 
     Raises:
-        ValueError, TypeError: a bad sequence, window, target or option; a model without a bridge; active hooks.
-        MemoryError: a sequence too long for the memory at hand.
+        ValueError, TypeError: an invalid sequence, window, target or option, a model without a bridge, or active hooks.
+        MemoryError: a sequence is too long for the available memory.
 
     Warns:
-        OutsideTrainingWarning: a sequence is unlike what the model was trained on.
-        ReuseWarning: the fast path was off, and everything was scored again by whole passes.
+        OutsideTrainingWarning: a sequence is unlike the training data of the model.
+        ReuseWarning: scores with reuse were too inexact, so all edits were scored again by full passes.
 
     Example:
         >>> r = exchange_ism("ACGTTGCAACGTTGCA", start=4, end=7, positions=True)
@@ -75,14 +75,14 @@ def exchange_ism(
         received = _received(exchange, index, both, batch_size)
         change = both.delta - without.delta
         checks["worst_sum_over_positions"] = float(np.abs(received.sum(axis=2) - change).max())
-    # The model without messages has other weights in its bridge; its certificate names this model.
+    # The bridge of the model without messages has other weights. Its certificate must still name the original model.
     certificate_without = replace(without.certificate, model_hash=both.certificate.model_hash)
     certificate = Certificate.merge([both.certificate, certificate_without], method="exchange_ism", checks=checks)
     return ExchangeMutagenesis(both, without, received=received, certificate=certificate)
 
 
 def _received(exchange: Exchange, target: int, of: Mutagenesis, batch_size: int | None) -> np.ndarray:
-    """(L', 4, L) change, by each substitution, of what exchange adds at each position."""
+    """Change (L', 4, L) that each substitution causes in the contribution of the exchange at each position."""
     rows, bases, edits = substitutions(of.sequence, of.start, of.end)
     received_by = exchange.received(target, len(of.sequence))
     run = run_edits(
@@ -94,7 +94,7 @@ def _received(exchange: Exchange, target: int, of: Mutagenesis, batch_size: int 
         compile=False,
         cache=None,
         reuse=False,
-        all_targets=True,  # which are positions here
+        all_targets=True,  # the targets are positions here
     )
     received = np.zeros((of.end - of.start, 4, len(of.sequence)), dtype=run.predictions.dtype)
     received[rows, bases] = run.predictions - run.reference

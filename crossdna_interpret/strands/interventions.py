@@ -42,34 +42,33 @@ def ablate_exchange(
     replacement: Replacement = "zero",
     seed: int = 0,
 ) -> ExchangeAblation:
-    """Predict a sequence without some of the messages between its strands, and with these alone.
+    """Predict a sequence without some of the messages between its strands, and with only these messages.
 
     Args:
         seq: one sequence of length L.
-        model: a CrossDNA with a bridge, a name or path for `load_model`, or None for the bundled one.
-        target: name or number of the target; may be left out when there is one.
+        model: a CrossDNA model with a bridge, a name or path for `load_model`, or None for the bundled one.
+        target: name or number of the target. Optional if the model has one target.
         direction: "reverse_to_forward", "forward_to_reverse" or "both".
-        positions: 0-based, such as ``range(60, 70)``; all if not given.
-        side: whether `positions` receive the messages ("receiver") or send them ("sender"). All that comes after the
-            messages looks at one position at a time. So what is received at some positions is as necessary as it is
-            sufficient, but for models of several blocks paired "mirrored"; what is sent is not.
-        sources: parts of the messages, by the names in `StrandExchange.sources`, and "bias", which no position sends
-            and so stays where senders are chosen; all if not given.
-        replacement: what takes their place: "zero"; the "mean" over the sequence; or what stands elsewhere, "shuffled"
-            among all positions. Of parts of messages where receivers are chosen, of the states they are sent from where
-            senders are.
-        seed: of the shuffle.
+        positions: 0-based, such as ``range(60, 70)``. The default is all positions.
+        side: whether `positions` are those that receive the messages ("receiver") or send them ("sender"). All
+            computation after the messages treats each position separately. So for receivers, necessity and sufficiency
+            are equal, except for models with several "mirrored" blocks. For senders they differ.
+        sources: parts of the messages, by the names in `StrandExchange.sources`, and "bias". The default is all. The
+            bias has no sending position, so it is unchanged if `side` is "sender".
+        replacement: replacement values: "zero", the "mean" over the sequence, or the values of other positions
+            ("shuffled"). They replace parts of messages for receivers, and states of the sending strand for senders.
+        seed: seed of the shuffle.
 
     Returns:
         ExchangeAblation with `delta`, `necessity` and `sufficiency` in the units of the target.
 
     Raises:
-        ValueError, TypeError: a bad sequence, target or choice; a model without a bridge; hooks that are active on the
+        ValueError, TypeError: an invalid sequence, target or choice, a model without a bridge, or active hooks on the
             bridge or after it.
-        MemoryError: a sequence too long for the memory at hand.
+        MemoryError: a sequence is too long for the available memory.
 
     Warns:
-        OutsideTrainingWarning: a sequence is unlike what the model was trained on.
+        OutsideTrainingWarning: a sequence is unlike the training data of the model.
 
     Example:
         >>> r = ablate_exchange("ACGTTGCAACGTTGCA", positions=range(4, 8))
@@ -95,7 +94,7 @@ def ablate_exchange(
     def replaced(values: Tensor) -> Tensor:
         if replacement == "zero":
             return torch.zeros_like(values)
-        # A mean that is only expanded would be added up in another order, and differ from its copy in the last bit.
+        # Copy the mean: a sum over an expanded tensor has another order and differs in the last bit.
         other = values.mean(-2, keepdim=True).expand_as(values) if replacement == "mean" else values[..., order, :]
         return other.contiguous()
 
@@ -136,27 +135,27 @@ def patch_exchange(
     side: Side = "receiver",
     sources: str | Sequence[str] | None = None,
 ) -> ExchangePatch:
-    """Predict one sequence with messages that another one's strands send.
+    """Predict one sequence with messages from another sequence.
 
-    Does the message of a motif alone restore the activity of a sequence that has lost it? Gates, and what each strand
-    says for itself, remain those of `target_seq`.
+    This answers, for example, whether the message of a motif restores the activity of a sequence without this motif.
+    Gates and each strand's own states remain those of `target_seq`.
 
     Args:
-        source_seq: where messages are from; L bases.
-        target_seq: the sequence that receives them; L bases too.
-        model, target, direction, positions, side, sources: as in `ablate_exchange`, of the messages that are replaced.
-            Where senders are chosen, their states are those of `source_seq`.
+        source_seq: the sequence that the messages come from, of length L.
+        target_seq: the sequence that receives them, of length L.
+        model, target, direction, positions, side, sources: as in `ablate_exchange`, for the replaced messages. If
+            `side` is "sender", the states of the senders are those of `source_seq`.
 
     Returns:
-        ExchangePatch with `delta` in the units of the target, and the share of the difference that it recovers.
+        ExchangePatch with `delta` in the units of the target, and the fraction of the difference that it recovers.
 
     Raises:
-        ValueError, TypeError: bad or unequally long sequences, a bad target or choice; a model without a bridge; hooks
-            that are active on the bridge or after it.
-        MemoryError: a sequence too long for the memory at hand.
+        ValueError, TypeError: invalid sequences or different lengths, an invalid target or choice, a model without a
+            bridge, or active hooks on the bridge or after it.
+        MemoryError: a sequence is too long for the available memory.
 
     Warns:
-        OutsideTrainingWarning: a sequence is unlike what the model was trained on.
+        OutsideTrainingWarning: a sequence is unlike the training data of the model.
 
     Example:
         >>> r = patch_exchange("ACGTTGCAACGTTGCA", "ACGTTGCAACGTTTTA")
@@ -202,11 +201,11 @@ def _score(result: Any, parts: Tensor) -> float:
 
 @dataclass(frozen=True)
 class _Choice:
-    """Which messages are meant.
+    """The selected messages.
 
-    at           (L,) bool, the chosen positions
+    at           (L,) bool, the selected positions
     mask         (2, S, L, 1) bool, the parts of messages that may change
-    described    what a result says about it
+    described    description for the result
     """
 
     at: Tensor

@@ -1,4 +1,4 @@
-"""Agreement of both orientations, and of arbitrary choices inside a model."""
+"""Agreement of predictions between both orientations, and between arbitrary choices in a model."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["orientation", "symmetric_targets"]
 
 Method = Literal["ism", "integrated_gradients"]
-_RANDOM = 4  # sequences by which symmetry is judged
-_NO_GAP = 1e-3  # of what the predictions for different sequences differ by
+_RANDOM = 4  # random sequences for the test of symmetry
+_NO_GAP = 1e-3  # largest gap of a symmetric model, relative to the differences between sequences
 
 
 def orientation(
@@ -39,31 +39,31 @@ def orientation(
     method: Method = "ism",
     seed: int = 0,
 ) -> Orientation:
-    """Compare a model's predictions and attributions for sequences and for their reverse complements.
+    """Compare a model's predictions and attributions for sequences and their reverse complements.
 
-    Both orientations are the same molecule in the same duplex. Predictions are compared, and the attribution of each
-    base with that of the base it pairs with. A CrossDNA is also scored with its arbitrary choices changed: which
-    branch reads which strand, and where blocks begin.
+    Both orientations describe the same DNA molecule. The predictions are compared, and the attribution of each base
+    with that of its paired base. CrossDNA models are also scored with other arbitrary choices: which branch reads which
+    strand, and where blocks begin.
 
     Args:
-        seqs: N sequences, of any lengths.
-        model: a model, a name or path for `load_model`, or None for the bundled one.
-        target: name or number of the target; may be left out when there is one.
-        method: what attributions are from.
-        seed: of the bootstrap.
+        seqs: N sequences of any length.
+        model: a model, a name or path for `load_model`, or None for the bundled model.
+        target: name or number of the target. Optional if the model has one target.
+        method: method of the attributions.
+        seed: seed of the bootstrap.
 
     Returns:
-        Orientation with a row for each question in `table`. Intervals are Fisher's for the correlation of predictions,
-        and from a bootstrap over sequences for means.
+        Orientation with a row for each comparison in `table`. The interval of the correlation is Fisher's. Intervals of
+        means are from a bootstrap over sequences.
 
     Raises:
-        ValueError, TypeError: bad sequences, target, model or method.
-        MemoryError: a sequence too long for the memory at hand, with the estimate.
+        ValueError, TypeError: invalid sequences, target, model or method.
+        MemoryError: a sequence is too long for the available memory. The message has the estimate.
 
     Warns:
-        OutsideTrainingWarning: a sequence is unlike what the model was trained on.
-        UnstableModelWarning: the model gives one sequence different scores.
-        ReuseWarning: the fast path was off, and everything was scored again by whole passes.
+        OutsideTrainingWarning: a sequence is unlike the training data of the model.
+        UnstableModelWarning: the model scores the same sequence differently in different calls.
+        ReuseWarning: scores with reuse were too inexact, so all edits were scored again by full passes.
 
     Example:
         >>> r = orientation(["ACGTTGCAACGTTGCA", "TTTTGGATTAGCCCCA"])
@@ -104,17 +104,17 @@ def orientation(
 
 
 def symmetric_targets(model: ModelLike, length: int) -> np.ndarray:
-    """Whether a model predicts the same for both orientations of any sequence of a length: (T,) bool, for each target.
+    """Whether a model predicts the same for both orientations of every sequence of a length: (T,) bool.
 
-    Where it does, that the two predictions for a sequence agree says nothing about the sequence. Judged by a few random
-    sequences: their gaps must be nothing beside the differences between them.
+    For such a model, the agreement of both predictions says nothing about a sequence. The test uses a few random
+    sequences: the gaps between orientations must be negligible compared to the differences between sequences.
 
     Args:
-        model: a model, a name or path for `load_model`, or None for the bundled one.
+        model: a model, a name or path for `load_model`, or None for the bundled model.
         length: L, in bases.
 
     Raises:
-        ValueError, TypeError: a bad length, an unknown model, or one that does not take sequences of this length.
+        ValueError, TypeError: an invalid length, an unknown model, or a model that does not accept this length.
 
     Example:
         >>> symmetric_targets(None, 164).tolist()
@@ -138,7 +138,7 @@ def symmetric_targets(model: ModelLike, length: int) -> np.ndarray:
 def _with_other_choices(
     model: SequenceModel, target: int, sequences: Sequence[str]
 ) -> tuple[np.ndarray | None, tuple[int, ...], np.ndarray]:
-    """Scores (N,) with each branch reading the other strand, and (N, shifts) with block boundaries moved."""
+    """Scores (N,) if each branch reads the other strand, and (N, shifts) with shifted block boundaries."""
     shifted = np.empty((len(sequences), 0))
     with evaluation_mode(model) as evaluated:
         choices = capability(evaluated, ArbitraryChoices)

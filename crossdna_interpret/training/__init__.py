@@ -1,1 +1,1 @@
-"""Training. Needs the extra ``train``; nothing at inference imports it."""
+"""Training. It needs the extra ``train`` and is not imported for inference."""

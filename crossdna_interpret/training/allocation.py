@@ -1,4 +1,4 @@
-"""How the process gets its memory, for commands that train."""
+"""Memory allocation of the process, for training commands."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # of glibc's malloc.h
 
 
 def keep_freed_memory() -> bool:
-    """Ask glibc to keep what is freed for the next step of training, and return whether it will.
+    """Let glibc keep freed memory for the next training step. Returns whether this worked.
 
-    A step makes and drops hundreds of tensors of megabytes; getting their pages anew each time takes a tenth to a third
-    of it. This holds for the whole process and cannot be read back, so it is for the start of a command, not for a
-    library.
+    A step allocates and frees hundreds of tensors of several megabytes. To get their pages from the system again takes
+    a tenth to a third of the step. The setting affects the whole process and cannot be read back. So use it only at the
+    start of a command, not in a library.
     """
     if not sys.platform.startswith("linux"):
         return False

@@ -12,38 +12,38 @@ __all__ = ["Batches", "Rows"]
 
 
 class Rows(Protocol):
-    """What batches are made of: a table of measurements, or windows of a genome."""
+    """Source of batches: a table of measurements, or windows of a genome."""
 
     @property
     def lengths(self) -> np.ndarray:
-        """(N,) bases of each row."""
+        """(N,) length of each row in bases."""
         ...
 
     def __len__(self) -> int: ...
 
     def batch(self, index: np.ndarray) -> Any:
-        """Rows as a module's training step takes them."""
+        """Rows in the format of a module's training step."""
         ...
 
     def content_hash(self) -> str:
-        """A hash of everything that the rows hold."""
+        """Hash of the full content."""
         ...
 
 
 class Batches(IterableDataset[Any]):
-    """Batches of rows, the n-th of which depends on the seed and n alone.
+    """Batches of rows. The n-th batch depends only on the seed and n.
 
-    So a run that was stopped after n steps continues with the batches that it would have seen. Every pass shows every
-    row. Rows of one length stand together, and the batches of a pass differ in size by one row at most, so that none is
-    too small to learn from. Where several processes take turns and the batches do not divide evenly, the last processes
-    repeat the first batches of the pass.
+    So a run that was stopped after n steps continues with the same batches as without a stop. Every epoch uses every
+    row. Rows of similar length are in one batch. The batches of an epoch differ in size by at most one row, so that
+    none is too small to learn from. Several processes take batches in turn. If the number of batches is not divisible,
+    the last processes repeat the first batches of the epoch.
 
     Args:
-        rows: what there is; each batch is what its `batch` gives.
-        size: rows of a batch at most.
-        seed: of the order; None for their own order, in batches of one length each.
-        first: number of the batch to start with.
-        share: (number of this process, number of processes) that take turns. With a seed each gets as many batches.
+        rows: the rows. A batch is the result of `rows.batch`.
+        size: largest number of rows in a batch.
+        seed: seed of the order. With None, rows keep their order, in batches of one length each.
+        first: index of the first batch.
+        share: (index of this process, number of processes). With a seed, each process gets the same number of batches.
 
     Raises:
         ValueError: a size below 1, or no rows.
@@ -60,7 +60,7 @@ class Batches(IterableDataset[Any]):
         self._lengths = rows.lengths
 
     def __len__(self) -> int:
-        """Batches that this process has in one pass."""
+        """Batches of this process in one epoch."""
         own, processes = self.share
         if self.seed is None:
             return len(self.order(0)[own::processes])
@@ -68,11 +68,11 @@ class Batches(IterableDataset[Any]):
 
     @property
     def _batches(self) -> int:
-        """Batches of a pass of all processes, with a seed."""
+        """Batches of all processes in one epoch, with a seed."""
         return -(-len(self.rows) // self.size)
 
     def order(self, epoch: int) -> list[np.ndarray]:
-        """Rows of each batch of a pass."""
+        """Rows of each batch of an epoch."""
         if self.seed is None:
             by_length = [np.flatnonzero(self._lengths == length) for length in np.unique(self._lengths)]
             return [rows[i : i + self.size] for rows in by_length for i in range(0, len(rows), self.size)]
@@ -83,7 +83,7 @@ class Batches(IterableDataset[Any]):
         return [batches[i] for i in random.permutation(len(batches))]
 
     def __iter__(self) -> Iterator[Any]:
-        """The rest of the pass that `first` lies in."""
+        """The rest of the epoch that contains `first`."""
         own, processes = self.share
         epoch, begin = divmod(self.first, max(1, len(self)))
         order = self.order(epoch)

@@ -1,4 +1,4 @@
-"""The card of a trained model, filled from its run."""
+"""The model card of a trained model, filled with the facts of its run."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def finetuning_card(model: CrossDNA, facts: Mapping[str, Any]) -> str:
     """Markdown for the `README.md` beside the weights.
 
     Args:
-        model: with its training range.
-        facts: what `run.fit` returns, with command, task, targets, table, parameters, settings, train (rows that every
-            pass showed), left_out (rows of weight 0) and valid.
+        model: a model with a training range.
+        facts: result of `run.fit`, with command, task, targets, table, parameters, settings, train (number of training
+            rows), left_out (number of rows with weight 0) and valid.
     """
     left_out = f" ({facts['left_out']:,} more have the weight 0 and were left out)" if facts["left_out"] else ""
     held = f"{facts['valid']:,} for validation" if facts["valid"] else "none for validation"
@@ -54,8 +54,8 @@ def pretraining_card(model: CrossDNA, facts: Mapping[str, Any]) -> str:
     """Markdown for the `README.md` beside the weights.
 
     Args:
-        model: with its training range.
-        facts: what `run.fit` returns, with command, fasta, bed, length, parameters, settings, train and valid.
+        model: a model with a training range.
+        facts: result of `run.fit`, with command, fasta, bed, length, parameters, settings, train and valid.
     """
     source = f"`{facts['fasta']}`" + (f", in the intervals of `{facts['bed']}`" if facts["bed"] else "")
     held = f"{facts['valid']:,} for validation" if facts["valid"] else "none for validation"

@@ -34,10 +34,10 @@ __all__ = ["main"]
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run `train` with the words after it; returns the exit status.
+    """Run `train` with the words after it, and return the exit status.
 
     Raises:
-        ValueError, FileNotFoundError, TrainingError: what the user gave cannot be, or the run could not go on.
+        ValueError, FileNotFoundError, TrainingError: the input is invalid, or the run failed.
     """
     options = parse(argv)
     {"pretrain": _pretrain, "finetune": _finetune, "evaluate": _evaluate}[options.command](options)
@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _model(targets: Sequence[str], options: argparse.Namespace, *, gate_freeze: int = 0) -> CrossDNA:
-    """That of `--model` with new targets, or one with random weights, from `--width` and so on."""
+    """The model of `--model` with new targets, or a model with random weights from `--width` and other flags."""
     with torch.random.fork_rng():
         torch.manual_seed(options.seed)
         model = _started_from(options.model, targets) if options.model else _new_model(targets, options, gate_freeze)
@@ -79,7 +79,7 @@ def _crossdna(name: str) -> CrossDNA:
 
 
 def _started_from(name: str, targets: Sequence[str]) -> CrossDNA:
-    """A model with the weights of another, all but the head's, which it may not have."""
+    """A model with the weights of another model, except for the head."""
     source = _crossdna(name)
     model = CrossDNA(source.config, targets)
     model.load_state_dict({**model.state_dict(), **_body(source)})
@@ -87,7 +87,7 @@ def _started_from(name: str, targets: Sequence[str]) -> CrossDNA:
 
 
 def _body(model: CrossDNA) -> dict[str, Tensor]:
-    """All weights but the head's."""
+    """All weights except those of the head."""
     return {key: value for key, value in model.state_dict().items() if not key.startswith("head.")}
 
 
@@ -117,7 +117,7 @@ def _facts(options: argparse.Namespace, model: CrossDNA) -> dict[str, Any]:
 
 @rank_zero_only
 def _export(model: CrossDNA, folder: Path, card: str, facts: dict[str, Any]) -> None:
-    """Keep the model in the package's own layout and say where: in one of several processes."""
+    """Save the model in the layout of this package and print its folder. Only one process does this."""
     save_crossdna(model.eval(), folder, card=card, provenance=facts)
     sys.stdout.write(f"{folder}\n")
 
@@ -147,7 +147,7 @@ def _windows(options: argparse.Namespace) -> tuple[Windows, Windows]:
     options.run_folder.mkdir(parents=True, exist_ok=True)
     index = None
     if options.fasta.is_file():
-        # An index belongs to one state of one file: with that of another, other bases would be read.
+        # An index is only valid for one state of one file. A wrong index would give wrong bases.
         state = options.fasta.stat()
         index = options.run_folder / f"{options.fasta.name}.{state.st_size}.{state.st_mtime_ns}.fai"
     windows = open_windows(options.fasta, options.length, bed=options.bed, index=index)
@@ -181,7 +181,7 @@ def _finetune(options: argparse.Namespace) -> None:
 
 
 def _splits(options: argparse.Namespace) -> tuple[Table, Table | None, int]:
-    """Rows to train on, rows for validation if there are any, and how many were left out since they have no weight."""
+    """Training rows, validation rows if there are any, and the number of rows left out because of weight 0."""
     splits = _read(options, covariate=options.covariate, weight=options.weight)
     train_split, valid_split = options.train_split or "train", options.valid_split or "valid"
     for flag, name in (("--train-split", options.train_split), ("--valid-split", options.valid_split)):

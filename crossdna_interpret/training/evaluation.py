@@ -24,7 +24,7 @@ __all__ = ["evaluate", "score_table"]
 
 @torch.no_grad()
 def score_table(model: CrossDNA, table: Table, *, batch: int = 64) -> tuple[np.ndarray, np.ndarray]:
-    """Scores (N, T) of a table's rows as given, and of their reverse complements, in evaluation mode."""
+    """Scores (N, T) of a table's rows, and of their reverse complements, in evaluation mode."""
     evaluated = in_evaluation_mode(model)
     scores = [np.empty((len(table), len(model.targets)), dtype=np.float32) for _ in range(2)]
     batches = Batches(table, batch, seed=None)
@@ -36,25 +36,25 @@ def score_table(model: CrossDNA, table: Table, *, batch: int = 64) -> tuple[np.n
 
 
 def evaluate(model: CrossDNA, table: Table, *, task: Task = "regression", batch: int = 64) -> pd.DataFrame:
-    """Measures of how well a model predicts a table, by target.
+    """Measure how well a model predicts a table, for each target.
 
     Args:
-        model: with the table's targets, in any order.
-        table: rows; the covariate is not used.
-        task: "regression", or "classification" for targets from 0 to 1, of which those above 0.5 are positive.
-        batch: rows at once.
+        model: a model with the table's targets, in any order.
+        table: rows to predict. The covariate is not used.
+        task: "regression", or "classification" for targets from 0 to 1. Targets above 0.5 are positive.
+        batch: rows in a batch.
 
     Returns:
-        A row for each target: n, then for regression Pearson r of the scores as given (`r`), averaged over both
-        orientations (`r_both_strands`, with its 95 % interval `low` and `high`), Spearman's rho and the root mean
-        square error of that average; for classification the area under the ROC curve in the same two ways. Last,
-        `r_between_strands` of the scores of the two orientations.
+        A row for each target. It starts with n and ends with `r_between_strands`, the correlation of the scores of the
+        two orientations. Regression has Pearson r of the scores (`r`) and of their mean over both orientations
+        (`r_both_strands`, with 95 % interval `low` and `high`), and Spearman's rho and the root mean square error of
+        this mean. Classification has the area under the ROC curve, of the scores and of this mean.
 
     Raises:
         ValueError: the model lacks one of the table's targets, or a label is not from 0 to 1.
 
     Warns:
-        UndefinedMeasureWarning: a target does not vary, so that most measures of it are NaN.
+        UndefinedMeasureWarning: a target does not vary, so most of its measures are NaN.
     """
     missing = [name for name in table.target_names if name not in model.targets]
     if missing:

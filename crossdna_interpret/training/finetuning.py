@@ -22,7 +22,7 @@ __all__ = ["Finetuning"]
 
 
 class Centred(nn.Module):
-    """x (N, H) less its mean over the batch, times a gain; in evaluation, less a running mean."""
+    """x (N, H) minus its mean over the batch, times a gain. In evaluation mode, the mean is a running mean."""
 
     mean: Tensor
 
@@ -32,7 +32,7 @@ class Centred(nn.Module):
         self.register_buffer("mean", torch.zeros(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.to(self.mean.dtype)  # what is centred is a small difference, which half precision would round away
+        x = x.to(self.mean.dtype)  # the centred values are small differences, too small for half precision
         if not self.training:
             return (x - self.mean) * self.gain
         mean = x.mean(0)
@@ -43,19 +43,19 @@ class Centred(nn.Module):
 class Finetuning(Supervised):
     """A `CrossDNA` on measured sequences.
 
-    While it trains, the pooled representation is centred over the batch: what all positions and sequences have in
-    common is many times what they have not, and its noise drowns the gradient, so that without this nothing is learned
-    for thousands of steps. It is not divided by its deviation, or nothing would keep that from fading. `fold` moves the
-    centring into the head, which is linear. A batch of a single row has nothing that it does not share, so it teaches
-    nothing.
+    During training, the pooled representation is centred over the batch. The part that all positions and sequences
+    share is many times larger than their differences, and its noise hides the gradient. Without centring, the model
+    learns nothing for thousands of steps. There is no division by the standard deviation, because the deviation could
+    then shrink without limit. `fold` moves the centring into the linear head. From a batch of a single row nothing can
+    be learned.
 
     Args:
-        model: with a head.
-        settings: those of `Supervised`. With `symmetric`, both branches are kept each other's mirror image, so that the
-            model scores both orientations of a block alike.
+        model: a model with a head.
+        settings: settings of `Supervised`. With `symmetric`, both branches are kept mirror images of each other, so
+            that the model scores both orientations of a block equally.
 
     Raises:
-        ValueError: the model has no head, or offsets of another number of targets.
+        ValueError: the model has no head, or the offsets have another number of targets.
     """
 
     smallest_batch = 2
@@ -73,7 +73,7 @@ class Finetuning(Supervised):
 
     @property
     def head(self) -> Head:
-        """The model's."""
+        """Head of the model."""
         assert self.model.head is not None
         return self.model.head
 
@@ -87,7 +87,7 @@ class Finetuning(Supervised):
 
     @torch.no_grad()
     def fold(self) -> None:
-        """Move the centring of the pooled representation, as evaluation has it, into the head; to be done once."""
+        """Move the centring of evaluation mode into the head. Call this only once."""
         linear = self.head.linear
         linear.weight.mul_(self.centred.gain)
         linear.bias.sub_(linear.weight @ self.centred.mean)
@@ -96,9 +96,9 @@ class Finetuning(Supervised):
 
     @torch.no_grad()
     def recentre(self, table: Table, rows: int = 2048) -> None:
-        """Let evaluation's mean be that of rows spread over a table, with the weights as they are now.
+        """Set the mean of evaluation mode to that of rows spread over a table, for the current weights.
 
-        The running mean is that of the weights of the last steps, not of their average.
+        This is needed for averaged weights, because the running mean belongs to the weights of the last steps.
         """
         chosen = table.rows(np.unique(np.linspace(0, len(table) - 1, min(rows, len(table))).astype(np.int64)))
         was_training = self.training
@@ -114,7 +114,7 @@ class Finetuning(Supervised):
         self.train(was_training)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Keep a symmetric model so: its gradients are those of both orientations of the batch, at no cost."""
+        """Symmetrize the gradients of a symmetric model. They are then those of both orientations, at no cost."""
         if not self.symmetric:
             return
         known = {name: p for name, p in self.model.named_parameters() if p.grad is not None}

@@ -18,10 +18,10 @@ NEEDED = {
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """Options of one command, with its words under `words`; a flag on the command line wins over the TOML file.
+    """Options of one command, with its words in `words`. Command-line flags override the TOML file.
 
     Raises:
-        ValueError, FileNotFoundError: a flag that the command needs is missing, or the TOML file cannot be.
+        ValueError, FileNotFoundError: a required flag is missing, or the TOML file is missing or invalid.
     """
     words = list(argv)
     parser = _parser()
@@ -138,7 +138,7 @@ def _flag(name: str) -> str:
 
 
 def _from_toml(path: Path, parser: argparse.ArgumentParser, command: str) -> list[str]:
-    """A TOML file's values as words of the command line."""
+    """The values of a TOML file as command-line words."""
     if not path.is_file():
         raise FileNotFoundError(f"`--config` must be a TOML file, but there is no file {path}.")
     try:
@@ -148,7 +148,7 @@ def _from_toml(path: Path, parser: argparse.ArgumentParser, command: str) -> lis
     subparsers = next(action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
     chosen = subparsers.choices.get(command)
     if chosen is None:
-        return []  # the parser will say so
+        return []  # the parser reports the error
     flags = {flag for action in chosen._actions for flag in action.option_strings} - {"--config", "--help"}
     words: list[str] = []
     for key, value in values.items():

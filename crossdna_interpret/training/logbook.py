@@ -19,7 +19,7 @@ class Logbook(Logger):
     Lightning's own logger deletes earlier rows when a run continues.
 
     Args:
-        path: of the file. Rows that it has are kept until `go_on` says where the run begins.
+        path: path of the file. Existing rows are kept until `go_on` sets where the run begins.
     """
 
     name = None
@@ -34,7 +34,7 @@ class Logbook(Logger):
                 self.rows = [{key: value for key, value in row.items() if value} for row in csv.DictReader(file)]
 
     def go_on(self, step: int) -> None:
-        """Drop the rows from a step on: they are measured again."""
+        """Drop the rows from a step on, as they will be measured again."""
         self.rows = [row for row in self.rows if int(row["step"]) < step]
 
     @rank_zero_only
@@ -43,11 +43,11 @@ class Logbook(Logger):
 
     @rank_zero_only
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing: `settings` stores the run's settings."""
+        """Do nothing: `settings` stores the settings of the run."""
 
     @rank_zero_only
     def save(self) -> None:
-        """Write the table. The file is always whole: the old table or the new one."""
+        """Write the table. The file is never incomplete: it is the old table or the new one."""
         columns = sorted({key for row in self.rows for key in row})
         new = self.path.with_suffix(".part")
         with new.open("w", newline="", encoding="utf-8") as file:

@@ -9,5 +9,8 @@ __all__ = ["auroc"]
 
 
 def auroc(scores: np.ndarray, positive: np.ndarray) -> float:
-    """Chance that a positive (N,) bool scores higher than a negative, ties counting half; NaN without one of either."""
+    """Probability that a positive scores higher than a negative. Ties count half.
+
+    `positive` is (N,) bool. The result is NaN if one class is missing.
+    """
     return float("nan") if positive.all() or not positive.any() else float(roc_auc_score(positive, scores))

@@ -16,23 +16,23 @@ from crossdna_interpret.training.batches import Rows
 
 __all__ = ["SeededModule", "UndefinedMeasureWarning", "channels", "decayed", "require_seed"]
 
-_SEEDS = 2**32  # PyTorch's generator for the CPU uses 32 bits of a seed and ignores the others
+_SEEDS = 2**32  # PyTorch's CPU generator uses 32 bits of a seed and ignores the others
 
 
 class UndefinedMeasureWarning(UserWarning):
-    """A measure of validation is not a number, such as a correlation with something that does not vary."""
+    """A validation measure is NaN, such as a correlation with constant values."""
 
 
 class SeededModule(lightning.LightningModule):
-    """Whatever is random in a step depends on the seed, the number of the step and the process alone.
+    """A module whose randomness in a step depends only on the seed, the step number and the process.
 
-    So a run that goes on does what it would have done.
+    So a run that continues gives the same result as without a stop.
 
     Attributes:
-        seed: of the whole run.
-        total_steps: optimizer steps of the whole run, for the schedule of the learning rate; `run.fit` sets it.
-        measures: what validation measures and what is better the larger it is.
-        smallest_batch: rows that a step needs to teach the model anything.
+        seed: seed of the whole run.
+        total_steps: optimizer steps of the whole run, for the learning rate schedule. `run.fit` sets it.
+        measures: names of the validation measures for which larger is better.
+        smallest_batch: smallest number of rows from which a step can learn.
     """
 
     seed: int
@@ -41,15 +41,15 @@ class SeededModule(lightning.LightningModule):
     smallest_batch: int = 1
 
     def check(self, train: Rows, valid: Rows | None, *, batch: int, monitor: str | None) -> None:
-        """Find out before a run begins whether this module can learn from rows and be measured on others.
+        """Check before a run that this module can learn from the training rows and be measured on the validation rows.
 
         Args:
             train, valid: the rows.
-            batch: rows of a step.
-            monitor: the measure that decides when to stop, if one does.
+            batch: rows in a step.
+            monitor: the measure for early stopping, or None.
 
         Raises:
-            ValueError: it cannot.
+            ValueError: the rows are not suitable.
         """
         for name, count in (("batch", batch), ("train", len(train))):
             if count < self.smallest_batch:
@@ -67,10 +67,10 @@ class SeededModule(lightning.LightningModule):
 
 
 def require_seed(seed: int) -> int:
-    """The seed.
+    """Check a seed and return it.
 
     Raises:
-        ValueError: PyTorch would take it for another one.
+        ValueError: the seed is out of range, so PyTorch would use another one.
     """
     if not 0 <= seed < _SEEDS:
         raise ValueError(f"`seed` must be from 0 to {_SEEDS - 1:,}, but is {seed}.")
@@ -78,12 +78,12 @@ def require_seed(seed: int) -> int:
 
 
 def channels(ids: Tensor, dtype: torch.dtype) -> Tensor:
-    """(N, 5, L) one-hot of ids (N, L)."""
+    """One-hot channels (N, 5, L) of ids (N, L)."""
     return F.one_hot(ids.long(), len(alphabet.ALPHABET)).transpose(1, 2).to(dtype)
 
 
 def decayed(module: nn.Module, weight_decay: float, *, free: Sequence[Tensor] = ()) -> list[dict[str, Any]]:
-    """Groups of a module's parameters for AdamW: its matrices with weight decay, but for `free`; the rest without."""
+    """Parameter groups for AdamW: matrices have weight decay, except those in `free`. Other parameters have none."""
     exempt = {id(p) for p in free}
     matrices: list[nn.Parameter] = []
     others: list[nn.Parameter] = []

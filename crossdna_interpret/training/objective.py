@@ -1,7 +1,7 @@
 """The published pre-training objective, term by term, as functions of tensors.
 
-Source: the description of CrossDNA's pre-training (Nature Machine Intelligence, 2026). Where it leaves a choice, the
-docstring says what was chosen.
+Source: the description of CrossDNA's pre-training (Nature Machine Intelligence, 2026). If the description is not
+complete, the docstring states the choice made here.
 
     N  sequences    L  positions    H  channels
 """
@@ -42,17 +42,17 @@ def masked_bases(
     replaced: float = 0.1,
     generator: torch.Generator | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Choose positions to be predicted, and hide most of them.
+    """Choose positions to predict, and mask most of them.
 
     Args:
-        ids: (N, L), A=0 C=1 G=2 T=3 N=4. An N is never chosen: there is nothing to predict.
-        rate: share of bases that are chosen, each by itself.
-        hidden: share of the chosen that become N.
-        replaced: share of the chosen that become a random base, which may be the one that was there.
-        generator: of random numbers; the global one if not given.
+        ids: (N, L), A=0 C=1 G=2 T=3 N=4. An N is never chosen.
+        rate: probability that a base is chosen, independently for each base.
+        hidden: fraction of the chosen bases that become N.
+        replaced: fraction of the chosen bases that become a random base, which may be the same base.
+        generator: random number generator. The default is the global one.
 
     Returns:
-        The ids (N, L) to show to the model, and which positions (N, L) are to be predicted.
+        The ids (N, L) for the model, and a mask (N, L) of the positions to predict.
     """
     chance = torch.rand(ids.shape, generator=generator, device=ids.device)
     chosen = (chance < rate) & (ids != alphabet.N_ID)
@@ -64,17 +64,18 @@ def masked_bases(
 
 
 def masked_language_loss(logits: Tensor, ids: Tensor, chosen: Tensor) -> Tensor:
-    """Mean cross-entropy, in nats, of logits (N, L, 5) over ACGTN at the chosen positions; zero if there are none."""
+    """Mean cross-entropy, in nats, of logits (N, L, 5) over ACGTN at the chosen positions. Zero without positions."""
     if not chosen.any():
         return logits.sum() * 0
     return F.cross_entropy(logits[chosen], ids[chosen].long())
 
 
 def semantic_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """How far a student's features (N, L, H) are from a teacher's, which get no gradient.
+    """Distance between features (N, L, H) of a student and a teacher. The teacher gets no gradient.
 
-    Mean squared error, half that of first differences along the sequence, and a fifth of that of Gram matrices
-    ``F F^T`` (N, L, L) of the positions, each divided by its Frobenius norm.
+    It is the sum of three mean squared errors: of the features (weight 1), of first differences along the sequence
+    (weight 1/2), and of Gram matrices ``F F^T`` (N, L, L) of the positions (weight 1/5). Each Gram matrix is divided by
+    its Frobenius norm.
     """
     teacher = teacher.detach()
     loss = F.mse_loss(student, teacher)
@@ -103,12 +104,12 @@ def update_teacher(teacher: nn.Module, student: nn.Module, decay: float = EMA_DE
 
 
 def warmed_up(step: int, *, steps: int = 10_000, peak: float = SEMANTIC_WEIGHT) -> float:
-    """Weight of the semantic loss at an optimizer step: from 0 up to `peak` in a straight line over `steps`."""
+    """Weight of the semantic loss at an optimizer step: it increases linearly from 0 to `peak` over `steps`."""
     return peak * min(1.0, step / steps) if steps else peak
 
 
 def fusion_gate_targets(pairs: Sequence[blocks.BlockPair], like: Tensor) -> Tensor:
-    """(L,) the target of the fusion gate at each position: 1 where branch A has the forward strand, else 0."""
+    """Target (L,) of the fusion gate at each position: 1 where branch A reads the forward strand, otherwise 0."""
     parts = [like.new_full((pair.forward.end - pair.forward.start,), float(pair.a_is_forward)) for pair in pairs]
     return torch.cat(parts)
 
@@ -120,10 +121,10 @@ def fusion_gate_loss(logits: Tensor, pairs: Sequence[blocks.BlockPair]) -> Tenso
 
 
 def reverse_complement_loss(logits: Tensor, of_reverse_complement: Tensor) -> Tensor:
-    """How far logits (N, L, 5) over ACGTN are from those for the reverse complement, turned back to the same bases.
+    """Distance between logits (N, L, 5) over ACGTN and those for the reverse complement, mapped to the same bases.
 
-    Mean over positions of the Jensen-Shannon divergence, in nats: zero for a model that reads both strands alike. The
-    complement is the true one, A with T and C with G.
+    It is the mean over positions of the Jensen-Shannon divergence, in nats. It is zero for a model that treats both
+    strands equally. The complement is A with T and C with G.
     """
     reverse = strand.reverse_complement(of_reverse_complement, channel_axis=-1)
     p, q = logits.log_softmax(-1), reverse.log_softmax(-1)

@@ -15,7 +15,7 @@ __all__ = ["Packed", "packed"]
 
 @dataclass(frozen=True, eq=False)
 class Packed(Sequence[np.ndarray]):
-    """N arrays (L,) uint8 of any lengths, which cannot be written to.
+    """N read-only arrays (L,) uint8 of any length.
 
     Attributes:
         bases: all of them and perhaps others, one behind the other.
@@ -41,7 +41,7 @@ class Packed(Sequence[np.ndarray]):
 
 
 def packed(pieces: Iterable[Sequence[np.ndarray]]) -> Packed:
-    """Write sequences, which come a number at a time, into a temporary file. It is gone when nothing reads it anymore.
+    """Write pieces of several sequences into a temporary file. The file is deleted when it is no longer used.
 
     Raises:
         OSError: the file cannot be written.

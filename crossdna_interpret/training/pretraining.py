@@ -1,4 +1,4 @@
-"""Pre-training on sequences alone, with the published objective: a Lightning module around a `CrossDNA`.
+"""Pre-training on unlabelled sequences with the published objective: a Lightning module around a `CrossDNA`.
 
 N  sequences    L  positions    H  channels
 """
@@ -31,19 +31,19 @@ from crossdna_interpret.training.objective import (
 
 __all__ = ["Objective", "Pretraining"]
 
-_VALIDATION_SEED = 1  # of the masks, so that epochs are compared on the same ones
+_VALIDATION_SEED = 1  # seed of the masks, so that all epochs are validated on the same masks
 
 
 @dataclass(frozen=True)
 class Objective:
-    """How much each term counts. The defaults are the published ones.
+    """Weights of the terms. The defaults are the published ones.
 
     Attributes:
-        semantic: of each branch's distance from its teacher, at the end of the warm-up.
-        warm_up: optimizer steps of it.
-        gate: of the supervised fusion gate, once it is free.
-        reverse_complement: of the consistency of both orientations, which costs a second pass; 0 for none.
-        decay: of the teacher's exponential moving average.
+        semantic: weight of the distance between each branch and its teacher, after the warm-up.
+        warm_up: optimizer steps of the warm-up.
+        gate: weight of the supervised fusion gate, after its freeze.
+        reverse_complement: weight of the consistency of both orientations. It needs a second pass. 0 disables it.
+        decay: decay of the teacher's exponential moving average.
     """
 
     semantic: float = SEMANTIC_WEIGHT
@@ -63,17 +63,17 @@ class Objective:
 class Pretraining(SeededModule):
     """Masked bases, semantic preservation, and the supervised fusion gate.
 
-    The model sees windows with some bases hidden, and tells them. Its features of each branch after the bridge are held
-    near those of a teacher, the moving average of the model, which sees the windows whole. The fusion gate learns
-    which branch reads the forward strand, after the steps for which the configuration holds it at one half. A window is
-    shown as it is or as its reverse complement, by a coin.
+    The model predicts masked bases of windows. Its branch features after the bridge are kept close to those of a
+    teacher, which is a moving average of the model and sees the windows without masks. The fusion gate learns which
+    branch reads the forward strand. This starts after the steps for which the configuration fixes the gate at one half.
+    The orientation of each window is random.
 
     Args:
-        model: without a head.
+        model: a model without a head.
         objective: weights of the terms.
-        learning_rate: at the start, falling to zero by a cosine.
-        weight_decay: of AdamW, on matrices only.
-        seed: of masks, dropout and orientation.
+        learning_rate: initial learning rate. It falls to zero by a cosine schedule.
+        weight_decay: weight decay of AdamW, on matrices only.
+        seed: seed of masks, dropout and orientation.
 
     Raises:
         ValueError: the model has a head, or the seed is out of range.
@@ -106,7 +106,7 @@ class Pretraining(SeededModule):
         return self
 
     def weights(self) -> dict[str, float]:
-        """How much each term counts at this step."""
+        """Weight of each term at this step."""
         step, objective = int(self.model.fusion.steps), self.objective
         return {
             "masked": 1.0,
@@ -116,7 +116,7 @@ class Pretraining(SeededModule):
         }
 
     def terms(self, ids: Tensor, generator: torch.Generator | None = None) -> dict[str, Tensor]:
-        """Each term of the objective for windows (N, L), without its weight; those that count for nothing left out."""
+        """Each term of the objective for windows (N, L), without its weight. Terms with weight 0 are left out."""
         weights = self.weights()
         shown, chosen = masked_bases(ids, generator=generator)
         logits, seen = self._read(self.model, shown)
@@ -146,7 +146,7 @@ class Pretraining(SeededModule):
         return loss
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """After it the teacher follows, and the fusion gate comes nearer to being free: before a checkpoint is kept."""
+        """Do the step, then update the teacher and the gate's step counter, before a checkpoint is saved."""
         super().optimizer_step(*args, **kwargs)
         update_teacher(self.teacher, self.model, self.objective.decay)
         self.model.fusion.steps += 1
@@ -174,7 +174,7 @@ class Pretraining(SeededModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _read(self, model: CrossDNA, ids: Tensor) -> tuple[Tensor, Activations]:
-        """Logits (N, L, 5) over ACGTN, and what the terms need of the pass."""
+        """Logits (N, L, 5) over ACGTN, and the activations that the terms need."""
         x = channels(ids, model.dtype)
         with capture(model, "fusion.gate_logits", *self._features) as seen:
             fused = model.represent(x, strand.reverse_complement(x))
@@ -182,5 +182,5 @@ class Pretraining(SeededModule):
 
 
 def _joined(seen: Activations, name: str) -> Tensor:
-    """(N, L, H), from one value for each block."""
+    """Join the values of all blocks: (N, L, H)."""
     return torch.cat([activation.value for activation in seen[name]], dim=1)

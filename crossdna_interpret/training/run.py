@@ -33,7 +33,7 @@ _WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"  # Lightning sets it for deterministic al
 
 
 class TrainingError(RuntimeError):
-    """A run cannot go on; the message says why, and where the last good checkpoint is."""
+    """A run cannot continue. The message has the reason and the last good checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -42,17 +42,18 @@ class RunOptions:
 
     Attributes:
         epochs: passes over the training rows.
-        batch: rows of a batch at most, for each process.
-        seed: of the weights, the order of rows, dropout and augmentation; from 0 to 2**32 - 1.
-        threads: CPU threads; as they are if None.
-        checkpoint_every: steps between checkpoints; there is one after each validation as well.
-        patience: epochs without a better `monitor` after which to stop; never if None. A measure that is not a number
-            is no better.
-        monitor: what is to grow, such as "valid_r_both_strands".
-        average: decay of the exponential moving average of the weights that is kept in the end; 0 for none.
+        batch: largest number of rows in a batch of one process.
+        seed: seed of the weights, the order of rows, dropout and augmentation, from 0 to 2**32 - 1.
+        threads: number of CPU threads. None does not change it.
+        checkpoint_every: steps between checkpoints. There is also one after each validation.
+        patience: stop after this number of epochs without a better `monitor`. None never stops early. NaN does not
+            count as better.
+        monitor: measure for early stopping, larger is better, such as "valid_r_both_strands".
+        average: decay of the exponential moving average of the weights, which are the final weights. 0 disables it.
         clip: norm to which gradients are clipped.
-        accelerator, devices, precision: as Lightning's Trainer takes them.
-        strategy: the same. With several devices, "auto" and "ddp" allow for weights that a step does not use.
+        accelerator, devices, precision: as for Lightning's Trainer.
+        strategy: as for Lightning's Trainer. With several devices, "auto" and "ddp" support weights that a step does
+            not use.
     """
 
     epochs: int
@@ -79,14 +80,14 @@ class RunOptions:
 
 
 class _Data(lightning.LightningDataModule):
-    """Batches of the rows; the training ones start where the run is."""
+    """Batches of the rows. Training batches start at the current step of the run."""
 
     def __init__(self, train: Rows, valid: Rows | None, options: RunOptions) -> None:
         super().__init__()
         self.train, self.valid, self.options = train, valid, options
 
     def batches(self, trainer: lightning.Trainer) -> Batches:
-        """The training batches of this process, from the trainer's step on."""
+        """The training batches of this process, from the current step of the trainer on."""
         share = trainer.global_rank, trainer.world_size
         return Batches(self.train, self.options.batch, seed=self.options.seed, first=trainer.global_step, share=share)
 
@@ -95,14 +96,14 @@ class _Data(lightning.LightningDataModule):
         return DataLoader(self.batches(self.trainer), batch_size=None)
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
-        """All rows in each of several processes: a correlation is of all, and none waits for one that has fewer."""
+        """All rows in each process. A correlation needs all rows, and processes with fewer rows would wait."""
         if self.valid is None:
             return []
         return DataLoader(Batches(self.valid, 2 * self.options.batch, seed=None), batch_size=None)
 
 
 class _StopAtNaN(Callback):
-    """A loss that is not a number, in any of the processes, stops all of them before it reaches the weights."""
+    """Stops all processes if the loss is NaN in any of them, before the weights change."""
 
     def on_before_optimizer_step(self, trainer: Any, module: Any, optimizer: Any) -> None:
         result = trainer.callback_metrics.get("train_loss")
@@ -117,7 +118,7 @@ class _StopAtNaN(Callback):
 
 
 class _Measures(Callback):
-    """What validation measured last, also before a stop; and a warning where that is not a number."""
+    """Stores the last validation measures, also across restarts, and warns if one is NaN."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = names
@@ -142,11 +143,13 @@ class _Measures(Callback):
 
 
 class _StepCheckpoint(ModelCheckpoint):
-    """Every so many steps, but not between the last step of a pass and its validation, which would then be skipped.
+    """Checkpoint every few steps, but not between the last step of an epoch and its validation.
+
+    A run that continues from there would skip the validation.
 
     Args:
-        validated: whether there is a validation after each pass, and a checkpoint after that.
-        settings: those of `ModelCheckpoint`.
+        validated: whether each epoch has a validation, with a checkpoint after it.
+        settings: settings of `ModelCheckpoint`.
     """
 
     def __init__(self, *, validated: bool, **settings: Any) -> None:
@@ -159,7 +162,7 @@ class _StepCheckpoint(ModelCheckpoint):
 
 
 class _Patience(EarlyStopping):
-    """Stops after some epochs without a better measure. A run that had stopped so does not continue."""
+    """Stops after some epochs without a better measure. A run that was stopped in this way does not continue."""
 
     def on_train_start(self, trainer: Any, module: Any) -> None:
         if self.wait_count >= self.patience:
@@ -167,7 +170,7 @@ class _Patience(EarlyStopping):
 
 
 class _Clock(Callback):
-    """Seconds of training, those before a stop included."""
+    """Seconds of training, including those before a restart."""
 
     def __init__(self) -> None:
         self.before, self.started = 0.0, time.monotonic()
@@ -184,14 +187,14 @@ class _Clock(Callback):
 
 
 class _GoOn(Callback):
-    """Where the run begins, in the logbook."""
+    """Sets the first step of the run in the logbook."""
 
     def on_train_start(self, trainer: Any, module: Any) -> None:
         trainer.logger.go_on(trainer.global_step)
 
 
 def git_revision(folder: Path) -> str | None:
-    """The commit that `folder` is at, with "+" if files differ from it, or None outside of a repository."""
+    """The git commit of `folder`, with "+" if files have changed, or None outside a repository."""
 
     def git(*words: str) -> str:
         return subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
@@ -204,7 +207,7 @@ def git_revision(folder: Path) -> str | None:
 
 @contextmanager
 def _global_state_restored(threads: int | None) -> Iterator[None]:
-    """Afterwards seeds, threads, the choice of deterministic algorithms and cuBLAS's workspace are as before."""
+    """Context that restores seeds, threads, the setting for deterministic algorithms and cuBLAS's workspace."""
     before, workspace = torch.get_num_threads(), os.environ.get(_WORKSPACE)
     deterministic = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
@@ -223,7 +226,7 @@ def _global_state_restored(threads: int | None) -> Iterator[None]:
 
 
 def _strategy(options: RunOptions) -> str:
-    """Lightning's name for it. A fusion gate that is frozen or a head for letters takes no part in a step's loss."""
+    """Lightning's name of the strategy. It must allow unused weights, such as a frozen gate or an unused head."""
     several = options.devices != "1" and options.strategy == "auto"
     return "ddp_find_unused_parameters_true" if several or options.strategy == "ddp" else options.strategy
 
@@ -236,33 +239,34 @@ def fit(
     options: RunOptions,
     facts: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Train a module, from the folder's last checkpoint if there is one.
+    """Train a module. Continue from the last checkpoint in the folder, if there is one.
 
     Args:
-        module: its weights are afterwards those of the end, averaged if asked for.
-        train: rows to learn from. Every pass shows all of them.
-        valid: rows to measure on, if there are any.
-        folder: for the run's settings (`run.json`), metrics (`metrics.csv`) and checkpoints; made if need be.
-        options: how.
-        facts: what else there is to know, JSON-ready: the command, the config, where the data came from.
+        module: the module. At the end it has the final weights, averaged if `options.average` is set.
+        train: training rows. Every epoch uses all of them.
+        valid: validation rows, or None.
+        folder: folder for settings (`run.json`), metrics (`metrics.csv`) and checkpoints. It is created if it does not
+            exist.
+        options: options of the run.
+        facts: further JSON-ready information: the command, the config, the source of the data.
 
     Returns:
-        The facts with the options, hashes of the rows, the number of processes, the git revision, versions, minutes (up
-        to the checkpoint that the run continues from, and since), and the last metrics.
+        `facts` with the options, hashes of the rows, the number of processes, the git revision, versions, minutes of
+        training (of all restarts), and the last metrics.
 
     Raises:
-        TrainingError: the loss is not a number, or the checkpoint cannot be read or written.
-        ValueError: rows that the module cannot learn from, or not be measured on; `patience` without rows for
-            validation; the folder holds a run with other settings or other rows.
+        TrainingError: the loss is NaN, or a checkpoint cannot be read or written.
+        ValueError: the module cannot learn from the rows or be measured on them, `patience` is set without validation
+            rows, or the folder has a run with other settings or rows.
 
     Warns:
-        UndefinedMeasureWarning: a measure of validation is not a number.
+        UndefinedMeasureWarning: a validation measure is NaN.
     """
     folder = Path(folder)
     monitor = None if options.patience is None else options.monitor
     module.check(train, valid, batch=options.batch, monitor=monitor)
     clock, measures = _Clock(), _Measures(module.measures)
-    module.train()  # a loaded model comes in evaluation mode
+    module.train()  # `load_model` returns a model in evaluation mode
     with _global_state_restored(options.threads):
         trainer = _trainer(folder, options, [_GoOn(), clock, measures, *_callbacks(folder, options, valid is not None)])
         settings = {
@@ -297,7 +301,7 @@ def _callbacks(folder: Path, options: RunOptions, validated: bool) -> list[Callb
     }  # fmt: skip
     callbacks: list[Callback] = [
         _StepCheckpoint(validated=validated, every_n_train_steps=options.checkpoint_every, **where),
-        # A run that continues needs what the last validation measured, and whether it was to stop then.
+        # A run that continues needs the measures of the last validation and the state of early stopping.
         ModelCheckpoint(every_n_epochs=1, save_on_train_epoch_end=False, **where),
         _StopAtNaN(),
     ]
@@ -307,7 +311,7 @@ def _callbacks(folder: Path, options: RunOptions, validated: bool) -> list[Callb
         callbacks.append(
             _Patience(
                 options.monitor, mode="max", patience=options.patience, check_finite=False,
-                check_on_train_epoch_end=False,  # but after validation, before the checkpoint
+                check_on_train_epoch_end=False,  # check after validation, before the checkpoint
             )
         )  # fmt: skip
     return callbacks

@@ -17,20 +17,20 @@ SETTINGS = "run.json"
 def keep_settings(
     folder: Path, settings: Mapping[str, Any], *, progress: str, notes: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Write the settings of a run to its folder, or require that the run that is there began with the same ones.
+    """Write the settings of a new run to its folder, or check that an existing run has the same settings.
 
     Args:
-        folder: made if need be.
-        settings: JSON-ready; the content of files as hashes, under names that begin with "content_".
-        progress: name of a file that a run leaves behind. Without it the folder holds no run yet.
-        notes: JSON-ready facts that are kept as well and may differ, such as versions.
+        folder: folder of the run. It is created if it does not exist.
+        settings: JSON-ready settings. File contents are hashes, under names that begin with "content_".
+        progress: name of a file that shows that the folder has a run.
+        notes: JSON-ready facts that are stored too and may differ, such as versions.
 
     Returns:
-        Settings and notes, as JSON has them.
+        Settings and notes, as read from JSON.
 
     Raises:
-        ValueError: the folder holds a run with other settings; the message says which, and what to do.
-        OSError: the folder cannot be written.
+        ValueError: the folder has a run with other settings. The message says which, and what to do.
+        OSError: the folder is not writable.
     """
     require_settings(folder, settings, progress=progress)
     folder.mkdir(parents=True, exist_ok=True)
@@ -40,13 +40,13 @@ def keep_settings(
 
 
 def require_settings(folder: Path, settings: Mapping[str, Any], *, progress: str) -> None:
-    """Require that the run that a folder holds, if it holds one, began with these settings.
+    """Check that an existing run in a folder has these settings.
 
     Args:
-        folder, settings, progress: as for `keep_settings`. Settings that are not named may be any.
+        folder, settings, progress: as for `keep_settings`. Other settings may differ.
 
     Raises:
-        ValueError: it did not, or what it began with cannot be read.
+        ValueError: the settings differ or cannot be read.
     """
     if not (folder / progress).is_file():
         return

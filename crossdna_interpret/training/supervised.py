@@ -26,24 +26,24 @@ __all__ = ["Plain", "Supervised", "Task", "by_length", "require_labels", "shifte
 
 
 class Supervised(SeededModule):
-    """Weighted loss of score(sequence) + offset(level of the covariate).
+    """Training with a weighted loss of score(sequence) + offset(level of the covariate).
 
-    Measurements of different libraries or batches differ in normalisation, so each level has an offset, learned beside
-    the model and dropped at inference.
+    Measurements of different libraries or batches differ in normalisation. So each level has an offset, which is
+    learned with the model and not used for inference.
 
     Args:
-        task: "regression" for squared errors; "classification" for cross-entropy of scores that are log-odds, with
-            targets from 0 to 1.
-        offsets: (levels, T) initial offset of each level of the covariate, such as its mean less the overall mean.
+        task: "regression" for squared errors, or "classification" for cross-entropy. In the latter, scores are log-odds
+            and targets are from 0 to 1.
+        offsets: (levels, T) initial offset of each level of the covariate, such as its mean minus the overall mean.
         learning_rate: peak of a one-cycle schedule over the whole run.
-        weight_decay: of AdamW, on matrices only, and not on the offsets.
-        seed: of dropout and augmentation.
-        symmetric: the model scores both orientations alike. Otherwise each training sequence is shown as it is or as
-            its reverse complement, by a coin.
-        shift: positions by which sequences are moved at most, either way; the gap is filled with N.
+        weight_decay: weight decay of AdamW, on matrices only, and not on the offsets.
+        seed: seed of dropout and augmentation.
+        symmetric: whether the model scores both orientations equally. If not, the orientation of each training sequence
+            is random.
+        shift: largest random shift of a sequence in positions, in both directions. The gap is filled with N.
 
     Raises:
-        ValueError: a seed that is out of range, or a negative shift.
+        ValueError: the seed is out of range, or the shift is negative.
     """
 
     def __init__(
@@ -68,19 +68,19 @@ class Supervised(SeededModule):
 
     @abstractmethod
     def features(self, x: Tensor) -> Tensor:
-        """(N, H) of channels (N, 5, L): what depends on each sequence alone."""
+        """Features (N, H) from channels (N, 5, L). They depend on each sequence separately."""
 
     @abstractmethod
     def readout(self, features: Tensor) -> Tensor:
-        """(N, T) scores of the features (N, H) of a whole batch."""
+        """Scores (N, T) from the features (N, H) of a whole batch."""
 
     def score(self, x: Tensor) -> Tensor:
-        """(N, T) of channels (N, 5, L)."""
+        """Scores (N, T) from channels (N, 5, L)."""
         return self.readout(self.features(x))
 
     @property
     def measures(self) -> tuple[str, ...]:  # type: ignore[override]
-        """What validation measures and is better the larger it is."""
+        """Names of the validation measures for which larger is better."""
         if self.task == "classification":
             return ("valid_auroc",)
         return "valid_r", "valid_r_both_strands", "valid_r_both_strands_with_covariate"
@@ -136,7 +136,7 @@ class Supervised(SeededModule):
             raise ValueError(f"{problem}. Without them `patience` cannot tell when to stop.")
 
     def loss(self, scores: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
-        """Mean over targets of the weighted mean over rows, of scores and targets (N, T) and weights (N,)."""
+        """Loss of scores and targets (N, T) with weights (N,): weighted mean over rows, then mean over targets."""
         if self.task == "regression":
             each = (scores - targets).square()
         else:
@@ -152,7 +152,7 @@ class Supervised(SeededModule):
         return loss
 
     def _augmented(self, ids: Tensor) -> Tensor:
-        """Channels (N, 5, L) of ids (N, L), shifted; by a coin those of the reverse complement, unless `symmetric`."""
+        """Channels (N, 5, L) of ids (N, L), randomly shifted and, unless `symmetric`, randomly reverse-complemented."""
         x = self.encode(shifted(ids, self.shift))
         if self.symmetric:
             return x
@@ -205,11 +205,11 @@ class Supervised(SeededModule):
 
 
 class Plain(Supervised):
-    """Any module from channels (N, 5, L) to scores (N, T), trained as a CrossDNA is.
+    """Any module from channels (N, 5, L) to scores (N, T), trained in the same way as CrossDNA models.
 
     Args:
         model: the module.
-        settings: those of `Supervised`.
+        settings: settings of `Supervised`.
     """
 
     def __init__(self, model: nn.Module, **settings: Any) -> None:
@@ -225,9 +225,9 @@ class Plain(Supervised):
 
 
 def by_length(ids: Tensor) -> list[Tensor]:
-    """Rows (n, L) of one length each and without padding, in their order, from ids (N, L) as `Table.batch` gives them.
+    """Split ids (N, L) from `Table.batch` into parts (n, L) of equal length without padding, in the same order.
 
-    Rows of one length should stand together; otherwise there are more parts than lengths.
+    Rows of one length should be adjacent. Otherwise there are more parts than lengths.
 
     Example:
         >>> [rows.tolist() for rows in by_length(torch.tensor([[0, 1, 255], [2, 3, 255], [0, 1, 2]]))]
@@ -239,10 +239,10 @@ def by_length(ids: Tensor) -> list[Tensor]:
 
 
 def require_labels(table: Table, *, name: str) -> None:
-    """Require that a table's targets are from 0 to 1.
+    """Check that a table's targets are from 0 to 1.
 
     Raises:
-        ValueError: one is not; the message names its column and its row (1-based).
+        ValueError: a target is out of range. The message has its column and row (1-based).
     """
     bad = np.argwhere((table.targets < 0) | (table.targets > 1))
     if len(bad):
@@ -254,7 +254,7 @@ def require_labels(table: Table, *, name: str) -> None:
 
 
 def varies(targets: np.ndarray, task: Task) -> bool:
-    """Whether there is something to predict in targets (N,): two values, or labels on both sides of 0.5."""
+    """Whether targets (N,) vary: at least two values, or labels on both sides of 0.5."""
     return not _constant(targets > 0.5 if task == "classification" else targets)
 
 
@@ -263,12 +263,12 @@ def _constant(values: np.ndarray) -> bool:
 
 
 def _r(x: np.ndarray, y: np.ndarray) -> float:
-    """Pearson correlation of two (N,) arrays; NaN where one of them does not vary."""
+    """Pearson correlation of two (N,) arrays. NaN if one of them is constant."""
     return float("nan") if _constant(x) or _constant(y) else pearson(x, y)
 
 
 def shifted(ids: Tensor, most: int) -> Tensor:
-    """Ids (N, L) moved by up to `most` positions either way, all alike; the gap is filled with N."""
+    """Shift ids (N, L) by up to `most` positions in a random direction, all by the same. The gap is filled with N."""
     by = int(torch.randint(-most, most + 1, ()))
     if not by:
         return ids

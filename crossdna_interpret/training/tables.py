@@ -23,9 +23,9 @@ from crossdna_interpret.training.tsv import read_pieces
 
 __all__ = ["PADDING", "Batch", "LeakWarning", "Table", "Task", "read_table"]
 
-PADDING = 255  # an id behind the end of a sequence, where a batch holds longer ones
-_PIECE = 256  # rows read at once
-# How R and pandas write a missing value. Of these, "NA" and "NaN" could be read as bases.
+PADDING = 255  # id after the end of a sequence, if the batch has longer ones
+_PIECE = 256  # rows in one read
+# Missing values as written by R and pandas. "NA" and "NaN" could otherwise be read as bases.
 _MISSING = {"na", "nan", "n/a", "<na>", "null", "none"}
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -38,15 +38,15 @@ class LeakWarning(UserWarning):
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """Sequences and what was measured of them.
+    """Sequences and their measurements.
 
     Attributes:
-        ids: N arrays (L,) uint8, of any lengths.
+        ids: N arrays (L,) uint8 of any length.
         targets: (N, T) float32.
-        weight: (N,) float32, how much a row counts.
-        level: (N,) int64, number of the covariate's level.
+        weight: (N,) float32, weight of each row.
+        level: (N,) int64, index of the covariate's level.
         target_names: T names.
-        levels: names of the covariate's levels; one empty name where there is no covariate.
+        levels: names of the covariate's levels. Without a covariate, one empty name.
     """
 
     ids: Sequence[np.ndarray]
@@ -68,17 +68,17 @@ class Table:
 
     @property
     def lengths(self) -> np.ndarray:
-        """(N,) bases of each sequence."""
+        """(N,) length of each sequence in bases."""
         return np.array([len(ids) for ids in self.ids], dtype=np.int64)
 
     def rows(self, index: Sequence[int] | np.ndarray) -> Table:
-        """Some of the rows, in the order given."""
+        """A table of the rows in `index`, in this order."""
         at = np.asarray(index, dtype=np.int64)
         ids = self.ids[at] if isinstance(self.ids, Packed) else [self.ids[i] for i in at]
         return Table(ids, self.targets[at], self.weight[at], self.level[at], self.target_names, self.levels)
 
     def level_offsets(self) -> np.ndarray:
-        """(levels, T) float32: each level's mean less the mean of all rows; zero for a level without rows."""
+        """(levels, T) float32: mean of each level minus the mean of all rows. Zero for a level without rows."""
         overall = self.targets.mean(0)
         offsets = np.zeros((len(self.levels), len(self.target_names)), dtype=np.float32)
         for level in np.unique(self.level):
@@ -88,7 +88,7 @@ class Table:
     def batch(self, index: Sequence[int] | np.ndarray) -> Batch:
         """Rows as tensors: ids (n, L), targets (n, T), weight (n,), level (n,).
 
-        L is the longest length. A shorter row ends with `PADDING`, which is no base: a model must not see it.
+        L is the largest length. Shorter rows end with `PADDING`. This is not a base, so a model must not see it.
         """
         at = np.asarray(index, dtype=np.int64)
         rows = [self.ids[i] for i in at]
@@ -100,7 +100,7 @@ class Table:
         return torch.from_numpy(ids), targets, weight, level
 
     def content_hash(self) -> str:
-        """SHA-256 of everything that the table holds, hexadecimal; it tells whether a file has changed."""
+        """SHA-256 of the full content of the table, hexadecimal. It detects changed files."""
         content = hashlib.sha256(repr((len(self), self.target_names, self.levels)).encode())
         for ids in self.ids:
             content.update(len(ids).to_bytes(8, "little") + ids.astype(np.uint8).tobytes())
@@ -121,25 +121,25 @@ def read_table(
 ) -> dict[str, Table]:
     """Read a table of tab-separated values, plain or gzipped, with a header.
 
-    It may be larger than the memory: sequences go into a temporary file, from which batches are read, and only numbers
-    are kept, some 20 bytes a row.
+    The table may be larger than the memory: sequences are stored in a temporary file, from which batches are read. Only
+    numbers are kept in memory, about 20 bytes for each row.
 
     Args:
         path: the file.
-        targets: columns with what is to be predicted, finite numbers.
-        sequence: column with DNA; of any lengths, in either case, N allowed.
-        covariate: column whose levels get an offset of their own, such as the library of a measurement.
-        weight: column with how much a row counts, numbers of at least 0.
-        split: column that tells the split of a row.
+        targets: columns to predict, with finite numbers.
+        sequence: column with DNA of any length, in upper or lower case. N is allowed.
+        covariate: column whose levels each get an offset, such as the library of a measurement.
+        weight: column with row weights, numbers of at least 0.
+        split: column with the split of each row.
         task: "classification" for targets that are labels or probabilities, from 0 to 1.
 
     Returns:
-        A table for each split, in the order of the file; under "train" if there is no such column.
+        A table for each split, in the order of the file. Without a split column, one table under "train".
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: no rows, rows that do not fit the header, a column that is missing or occurs twice, or a value that
-            cannot be; the message names the column and the first row (1-based, without the header and blank lines).
+        FileNotFoundError: the file does not exist.
+        ValueError: no rows, rows that do not fit the header, a missing or repeated column, or an invalid value. The
+            message has the column and the first such row (1-based, without the header and blank lines).
 
     Warns:
         LeakWarning: a sequence or its reverse complement is in two splits.
@@ -214,7 +214,7 @@ def _numbers(where: _Where, name: str, column: list[str], least: float, most: fl
 
 
 class _Codes:
-    """Numbers for the texts of a column, in the order in which they come."""
+    """Integer codes for the texts of a column, in order of appearance."""
 
     def __init__(self) -> None:
         self.known: dict[str, int] = {}
@@ -227,14 +227,14 @@ class _Codes:
         self.codes.append(np.array([self.known.setdefault(name, len(self.known)) for name in names])[codes])
 
     def in_order(self) -> tuple[list[str], np.ndarray]:
-        """The texts in the order of the alphabet, and of each row the number of its own."""
+        """The texts in alphabetical order, and the index of each row's text."""
         names = sorted(self.known)
         number = np.array([names.index(name) for name in self.known], dtype=np.int64)
         return names, number[np.concatenate(self.codes)]
 
 
 def _warn_of_leaks(path: Path, ids: Packed, splits: np.ndarray) -> None:
-    # 64 bits of a hash are enough to tell sequences apart, and take no memory to speak of.
+    # A 64-bit hash is enough to distinguish sequences and needs little memory.
     either = [hash(min(own.tobytes(), strand.reverse_complement_ids(own).tobytes())) for own in ids]
     _, first, which = np.unique(either, return_index=True, return_inverse=True)
     leaks = np.flatnonzero(splits != splits[first[which]])

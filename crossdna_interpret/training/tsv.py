@@ -11,7 +11,7 @@ from typing import IO
 
 __all__ = ["Piece", "read_pieces"]
 
-_GZIP = b"\x1f\x8b"  # how every gzipped file begins
+_GZIP = b"\x1f\x8b"  # first bytes of a gzipped file
 
 
 @dataclass(frozen=True)
@@ -19,10 +19,10 @@ class Piece:
     """Some consecutive rows of a table.
 
     Attributes:
-        first: number of the first row, 1-based, without the header and without blank lines.
-        columns: from the name of a column to its values, one for each row.
-        problem: what is wrong with a row that ends early, for whoever finds its missing values to be no problem; None
-            if there is no such row. The missing values are empty.
+        first: number of the first row, 1-based, without the header and blank lines.
+        columns: mapping from the name of a column to its values.
+        problem: error message for a row that ends early, or None. Its missing values are empty. The caller decides
+            whether this is an error.
     """
 
     first: int
@@ -31,19 +31,19 @@ class Piece:
 
 
 def read_pieces(path: Path, wanted: Sequence[str], size: int) -> Iterator[Piece]:
-    """Read columns of a table of tab-separated values, plain or gzipped, some rows at a time.
+    """Read columns of a table of tab-separated values, plain or gzipped, in pieces of rows.
 
-    A quotation mark is a character like others, but a field that begins and ends with one stands for what lies between
-    them. Windows line ends, a byte-order mark, blank lines, and empty fields at the end of a row are fine.
+    If a field begins and ends with a quotation mark, both are removed. Other quotation marks are normal characters.
+    Windows line ends, a byte-order mark, blank lines, and empty fields at the end of a row are allowed.
 
     Args:
         path: the file.
         wanted: names of columns.
-        size: rows of a piece at most.
+        size: largest number of rows in a piece.
 
     Raises:
-        ValueError: not a table of tab-separated values in UTF-8, a column that is missing or occurs twice, a row with
-            more fields than the header, or no row.
+        ValueError: not a table of tab-separated values in UTF-8, a missing or repeated column, a row with more fields
+            than the header, or no row.
     """
     try:
         with _opened(path) as file:
@@ -100,7 +100,7 @@ def _unquoted(field: str) -> str:
 
 
 def _place(path: Path, names: list[str], wanted: list[str], name: str) -> int:
-    """Where a column stands."""
+    """Index of a column."""
     if names.count(name) > 1:
         raise ValueError(f"{path} has {names.count(name)} columns {name!r}; the name of a column must be unique.")
     if name in names:

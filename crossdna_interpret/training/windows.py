@@ -21,14 +21,14 @@ from crossdna_interpret.dna import alphabet
 
 __all__ = ["Interval", "ShortWarning", "Windows", "open_windows", "read_bed"]
 
-_PIECE = 1 << 20  # bases read at once
+_PIECE = 1 << 20  # bases in one read
 _LAYOUT = "All lines of a record but the last must be of one length, without empty lines or spaces."
 _AMBIGUOUS = str.maketrans("RYSWKMBDHV", "NNNNNNNNNN")
 Interval = tuple[str, int, int]  # contig, start, end; 0-based, end not included
 
 
 class ShortWarning(UserWarning):
-    """Contigs are shorter than a window and were left out."""
+    """Some contigs are shorter than a window and are not used."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,11 +37,11 @@ class Windows:
 
     Attributes:
         fasta: the open file.
-        length: bases of a window.
-        contigs: names.
-        contig: (N,) int64, which of them a window is on.
-        start: (N,) int64, its first base.
-        hashes: SHA-256 of the bases of each contig that windows were made of.
+        length: length of a window in bases.
+        contigs: names of the contigs.
+        contig: (N,) int64, index of the contig of each window.
+        start: (N,) int64, first base of each window.
+        hashes: SHA-256 of the bases of each contig that has windows.
     """
 
     fasta: pyfaidx.Fasta
@@ -56,11 +56,11 @@ class Windows:
 
     @property
     def lengths(self) -> np.ndarray:
-        """(N,) bases of each window."""
+        """(N,) length of each window in bases."""
         return np.full(len(self), self.length, dtype=np.int64)
 
     def batch(self, index: Sequence[int] | np.ndarray) -> Tensor:
-        """(n, L) uint8: A=0 C=1 G=2 T=3 N=4, on the forward strand.
+        """Ids (n, L) uint8 on the forward strand: A=0 C=1 G=2 T=3 N=4.
 
         Raises:
             ValueError: a character that is not a base.
@@ -68,7 +68,7 @@ class Windows:
         return torch.from_numpy(np.stack([_encoded(self.fasta, *self.where(int(at))) for at in index]))
 
     def content_hash(self) -> str:
-        """SHA-256 of where the windows are and of the contigs they are on; it tells whether a file has changed."""
+        """SHA-256 of the window positions and of their contigs. It detects changed files."""
         used = {name: self.hashes[name] for name in (self.contigs[at] for at in np.unique(self.contig))}
         content = hashlib.sha256(repr((self.length, self.contigs, used)).encode())
         for column in (self.contig, self.start):
@@ -76,7 +76,7 @@ class Windows:
         return content.hexdigest()
 
     def sequences(self) -> Iterator[np.ndarray]:
-        """(L,) ids of each window, read one at a time."""
+        """Ids (L,) of each window, read one at a time."""
         return (_encoded(self.fasta, *self.where(at)) for at in range(len(self)))
 
     def where(self, at: int) -> Interval:
@@ -85,16 +85,16 @@ class Windows:
         return self.contigs[self.contig[at]], start, start + self.length
 
     def split(self, *, contigs: Sequence[str] = (), share: float = 0.0, seed: int = 0) -> tuple[Windows, Windows]:
-        """Windows to train on, and windows held out.
+        """Split into training windows and held-out windows.
 
         Args:
-            contigs: hold out those on these.
-            share: or hold out this share of all, at random.
-            seed: of the choice.
+            contigs: hold out the windows on these contigs.
+            share: or hold out this random fraction of all windows.
+            seed: seed of the random choice.
 
         Raises:
-            ValueError: no such contig, a share that is not from 0 to less than 1, both contigs and a share, or one of
-                the two parts empty although something was to be held out.
+            ValueError: an unknown contig, a share that is not from 0 to less than 1, both contigs and a share, or an
+                empty part of the split.
         """
         if not 0 <= share < 1:
             raise ValueError(f"`share` must be from 0 to less than 1, but is {share}.")
@@ -117,16 +117,16 @@ class Windows:
 
 
 def _encoded(fasta: pyfaidx.Fasta, name: str, start: int, end: int) -> np.ndarray:
-    """(end - start,) uint8; an ambiguity code, of which genomes have a few, is an N."""
+    """Ids (end - start,) uint8. Ambiguity codes, which genomes have in a few places, become N."""
     text = fasta[name][start:end].upper().translate(_AMBIGUOUS)
     where = f"{fasta.filename}, {name}:{start}-{end}"
-    if len(text) != end - start:  # as with an empty line before the bases of a record and Windows line ends
+    if len(text) != end - start:  # for example after an empty line at the start of a record with Windows line ends
         raise ValueError(f"{where} has {end - start} bases by the index, but {len(text)} were read. {_LAYOUT}")
     return alphabet.encode(alphabet.normalize(text, name=where)).astype(np.uint8)
 
 
 def _tiles(first: int, last: int, length: int, size: int, *, whole: bool) -> range:
-    """Starts of windows side by side on a contig of `size` bases: inside first to last, or covering it."""
+    """Starts of adjacent windows on a contig of `size` bases: inside first to last, or covering this interval."""
     if whole:
         return range(first, last - length + 1, length)
     count = -(-(last - first) // length)
@@ -136,11 +136,11 @@ def _tiles(first: int, last: int, length: int, size: int, *, whole: bool) -> ran
 
 
 def read_bed(path: str | Path) -> list[Interval]:
-    """Intervals of a BED file, plain or gzipped: contig, start and end, 0-based; further columns are not used.
+    """Read intervals from a BED file, plain or gzipped: contig, start and end, 0-based. Other columns are ignored.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: a line that is not an interval, or no interval; the message names the line.
+        FileNotFoundError: the file does not exist.
+        ValueError: a line is not an interval (the message has its number), or there is no interval.
     """
     path = Path(path)
     if not path.is_file():
@@ -179,23 +179,24 @@ def open_windows(
 ) -> Windows:
     """Tile a FASTA file, or intervals of it, with windows.
 
-    Windows lie side by side. Without intervals they begin at the start of a contig, and what is left at its end is not
-    used. An interval gets as few windows as cover it, centred on it, and moved where the contig ends.
+    Windows are adjacent. Without intervals, they begin at the start of a contig, and the remainder at its end is not
+    used. An interval gets the smallest number of windows that cover it, centred on it. They are shifted if they would
+    extend past the contig.
 
     Args:
-        path: FASTA, plain or compressed by bgzip.
-        length: bases of a window.
-        bed: intervals.
-        index: where to keep the index; beside the FASTA by default. That of a compressed file's blocks is beside
-            it, with .gzi added to the name.
-        most_unknown: share of N above which a window is left out.
+        path: FASTA file, plain or compressed by bgzip.
+        length: length of a window in bases.
+        bed: BED file with intervals.
+        index: path of the index. The default is beside the FASTA. A compressed file also gets an index of its blocks
+            beside it, with .gzi added to the name.
+        most_unknown: largest fraction of N in a window.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: not a FASTA, a character that is not a base, an interval that is not on the FASTA, or no windows.
+        FileNotFoundError: the file does not exist.
+        ValueError: not a FASTA file, a character that is not a base, an interval outside the FASTA, or no windows.
 
     Warns:
-        ShortWarning: contigs that are shorter than a window are left out.
+        ShortWarning: contigs that are shorter than a window are not used.
     """
     path = Path(path)
     if length < 1:
@@ -211,7 +212,7 @@ def open_windows(
         )
     except (pyfaidx.UnsupportedCompressionFormat, ValueError, OSError) as error:
         raise ValueError(f"{path} cannot be read as FASTA, plain or compressed by bgzip: {error}") from error
-    except (pyfaidx.FastaIndexingError, RuntimeError) as error:  # an error that pyfaidx did not expect, too
+    except (pyfaidx.FastaIndexingError, RuntimeError) as error:  # RuntimeError: an error that pyfaidx does not expect
         problem = str(error).partition("Please report")[0].rstrip(". ")
         raise ValueError(f"{path} cannot be read as FASTA at random places: {problem}. {_LAYOUT}") from error
     sizes = {name: len(record) for name, record in fasta.items()}
@@ -248,11 +249,11 @@ def open_windows(
 
 
 def _read_whole(fasta: pyfaidx.Fasta, name: str, size: int) -> tuple[np.ndarray, str]:
-    """Where a contig has N (size,) bool, and the SHA-256 of its bases."""
+    """Mask (size,) of the positions of N in a contig, and the SHA-256 of its bases."""
     unknown = np.empty(size, dtype=bool)
     content = hashlib.sha256()
     for start in range(0, size, _PIECE):
-        # Past the end of a contig, pyfaidx gives less from a plain file and an error from a compressed one.
+        # Past the end of a contig, pyfaidx returns fewer bases for a plain file and fails for a compressed one.
         ids = _encoded(fasta, name, start, min(start + _PIECE, size))
         unknown[start : start + len(ids)] = ids == alphabet.N_ID
         content.update(ids.tobytes())

@@ -22,9 +22,9 @@ __all__ = [
     "window_after",
 ]
 
-# What views of one sequence have in common; linked views change these together.
+# Traits that linked views of one sequence share.
 SHARED = ("view", "cursor", "selection", "flipped", "palette")
-# What each view has, until it is given something else.
+# Default traits of each view.
 DEFAULTS: dict[str, Any] = {
     "sequence": "", "wild": "", "view": [0.0, 0.0], "cursor": -1, "selection": [], "flipped": False,
     "palette": "colorblind", "editable": False, "stale": False, "label": "", "hint": "",
@@ -33,8 +33,8 @@ DEFAULTS: dict[str, Any] = {
     "terms": b"", "map": b"", "cells": 0, "received": b"", "largest": 0.0, "sources": [], "source": "",
     "direction": "both", "mode": "arcs", "side": "receiver", "threshold": 0.3, "note": "",
 }  # fmt: skip
-_MOST_TERMS = 1500  # arcs that are sent to the screen
-_MOST_CELLS = 328  # of a map's side; longer sequences are summed into so many
+_MOST_TERMS = 1500  # largest number of arcs sent to the browser
+_MOST_CELLS = 328  # largest number of cells on a side of a map. Longer sequences are summed into this many
 
 
 def static_text(name: str) -> str:
@@ -43,24 +43,24 @@ def static_text(name: str) -> str:
 
 
 def packed(values: np.ndarray) -> bytes:
-    """Numbers as a view's module reads them: float32, little-endian."""
+    """Values in the format of the view's module: float32, little-endian."""
     return np.ascontiguousarray(values, dtype="<f4").tobytes()
 
 
 def wild_letters(wild_type: str, origin: Sequence[int] | np.ndarray) -> str:
-    """The wild-type letter at each base; "-" for an inserted one."""
+    """The wild-type letter at each base, or "-" for an inserted base."""
     return "".join("-" if at < 0 else wild_type[at] for at in np.asarray(origin).tolist())
 
 
 def window_after(window: Sequence[float], before: str, after: str) -> list[float]:
-    """The window of positions to show when one sequence takes the place of another.
+    """The window of positions to show when one sequence replaces another.
 
-    It stays where it is while the length does, and on the bases that it shows where one sequence is the other with a
-    stretch inserted, deleted or replaced. Of another sequence of another length, everything is shown.
+    If the length does not change, the window does not change. If one span was inserted, deleted or replaced, the window
+    stays on the same bases. For any other sequence, everything is shown.
 
     Args:
-        window: first position and the one after the last, of `before`; empty or equal for all.
-        before, after: the sequences; `before` is empty where nothing was shown.
+        window: first position and one after the last, in `before`. Empty or equal values mean all positions.
+        before, after: the sequences. `before` is empty if nothing was shown.
 
     Example:
         >>> window_after([10, 20], "ACGTTGCA" * 4, "GG" + "ACGTTGCA" * 4)
@@ -82,16 +82,16 @@ def window_after(window: Sequence[float], before: str, after: str) -> list[float
 
 
 def _shared(one: str, other: str) -> int:
-    """How many letters two sequences begin with in common."""
+    """Length of the common prefix of two sequences."""
     differing = (at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
     return next(differing, min(len(one), len(other)))
 
 
 def logo_view(result: Attribution | Mutagenesis) -> dict[str, Any]:
-    """Of a whole sequence.
+    """Values of a `LogoView` of a whole sequence.
 
     Raises:
-        ValueError: mutagenesis of a part only.
+        ValueError: the mutagenesis is not of the whole sequence.
     """
     if isinstance(result, Attribution):
         kind, heights = "attribution", result.forward.sum(axis=1)
@@ -108,10 +108,10 @@ def logo_view(result: Attribution | Mutagenesis) -> dict[str, Any]:
 
 
 def mutagenesis_map(result: Mutagenesis) -> dict[str, Any]:
-    """Of a whole sequence.
+    """Values of a `MutagenesisMap` of a whole sequence.
 
     Raises:
-        ValueError: mutagenesis of a part only.
+        ValueError: the mutagenesis is not of the whole sequence.
     """
     _require_whole(result)
     return {
@@ -131,7 +131,7 @@ def _require_whole(result: Mutagenesis) -> None:
 
 
 def exchange_map(result: StrandExchange, source: str = "") -> dict[str, Any]:
-    """Of one source, or of all."""
+    """Values of a `StrandExchangeMap`, of one source or of all."""
     terms = result.by_source[result.sources.index(source)] if source in result.sources else result.contributions
     length = len(result.sequence)
     flat = np.abs(terms).ravel()

@@ -16,13 +16,13 @@ __all__ = ["StrandExchangeMap"]
 
 
 class StrandExchangeMap(View):
-    """Arcs between the strands, or a heat map, of what `strand_exchange` found.
+    """Arcs between the strands, or a heat map, of a result of `strand_exchange`.
 
     Args:
         result: strand exchange.
-        traits: of `View`, and `mode` ("arcs" or "map"), `direction` ("both" or one), `source` (one of the result's, or
-            "" for all), `threshold` (smallest term drawn, as a share of the largest), `side` (what a brushed region
-            does: "receiver" or "sender").
+        traits: traits of `View`, and `mode` ("arcs" or "map"), `direction` ("both" or one), `source` (a source of the
+            result, or "" for all), `threshold` (smallest drawn term, as a fraction of the largest), `side` (whether a
+            selected region is "receiver" or "sender").
     """
 
     MODULE = "exchange_map"

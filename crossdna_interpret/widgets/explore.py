@@ -16,21 +16,21 @@ __all__ = ["explore"]
 def explore(
     seq: str | None = None, model: ModelLike = None, *, target: str | int | None = None, method: Method = "ism"
 ) -> Explorer:
-    """Open a sequence to touch: its logo, every mutation of it, and what crosses between its strands.
+    """Open an interactive explorer of a sequence: its logo, every mutation, and the exchange between its strands.
 
     Args:
         seq: a sequence, text of one FASTA record, or None for the first example locus.
-        model: a model, a name or path for `load_model`, or None for the bundled one. A copy of it is used.
-        target: name or number of the target; the first if not given.
-        method: what the letters are from: "ism", "integrated_gradients" or "gradient". The latter two are split by
-            strand where the model reads the strands apart.
+        model: a model, a name or path for `load_model`, or None for the bundled model. A copy of it is used.
+        target: name or number of the target. The default is the first.
+        method: attribution method of the logo: "ism", "integrated_gradients" or "gradient". The latter two are split by
+            strand if the model reads the strands separately.
 
     Returns:
-        A widget; `.session` is what it knows and does, `.to_html()` a page of it that runs anywhere.
+        A widget. `.session` has its results and actions, and `.to_html()` exports a page that runs anywhere.
 
     Raises:
         ImportError: the extra `lab` is not installed.
-        ValueError, TypeError, MemoryError: a bad sequence, model, target or method.
+        ValueError, TypeError, MemoryError: an invalid sequence, model, target or method.
 
     Example:
         >>> import crossdna_interpret as cdi

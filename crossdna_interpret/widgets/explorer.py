@@ -27,30 +27,30 @@ from crossdna_interpret.widgets.view import View, display_with_picture
 
 __all__ = ["Explorer"]
 
-_PATIENCE = 8.0  # seconds to wait for results when a picture is made
+_PATIENCE = 8.0  # seconds to wait for results before a static picture is made
 _METHODS = {"mutagenesis": "ism", "integrated gradients": "integrated_gradients", "gradient": "gradient"}
-# What a view shows of a result, and not of a sequence or of the user's choices.
+# Traits of a view that come from a result, not from the sequence or the user's choices.
 _NUMBERS = ("forward", "reverse", "delta", "limit", "terms", "map", "cells", "received", "largest", "label")
 _HINT = "Click a base, or point and type A C G T; Delete deletes; drag selects; Ctrl and the wheel zoom."
 
 
 class Explorer(ipywidgets.VBox):
-    """Touch a sequence and see the model answer.
+    """Edit a sequence and see the predictions of the model change.
 
     Args:
-        session: what is explored; its background thread computes, and the views follow.
-        examples: names of sequences to offer in the menu.
+        session: the session to explore. It computes in a background thread and updates the views.
+        examples: names of example sequences in the menu.
 
     Attributes:
-        session: everything that is known, and everything that can be done, from Python too.
-        logo, mutations, exchange: the views. `exchange` has no picture for models without a bridge, and is not
-            displayed for models that do not read the two strands apart.
+        session: the session, with all results and actions for use from Python.
+        logo, mutations, exchange: the views. `exchange` is empty for models without a bridge. It is hidden for models
+            without separate strands.
     """
 
     def __init__(self, session: Session, examples: list[str] | None = None) -> None:
         self.session = session
         self._lock = threading.RLock()
-        self._noted = session.sequence, session.target  # that the note under the exchange is about
+        self._noted = session.sequence, session.target  # the note under the exchange is about these
         self.logo = LogoView(editable=True, hint=_HINT)
         self.mutations = MutagenesisMap(editable=True)
         hint = "" if "exchange" in session.stages else "This model has no bridge: nothing crosses between its strands."
@@ -114,7 +114,7 @@ class Explorer(ipywidgets.VBox):
         self.palette.observe(lambda change: setattr(self.logo, "palette", change["new"]), "value")
         self.exchange.observe(lambda change: self._ablate(self.exchange.selection), "side")
 
-    # A control that shows what the session has says nothing new: that ends the circle of showing and asking.
+    # If a control already shows the value of the session, there is no request. This prevents an endless loop.
 
     def _set(self, name: str, value: Any, ask: Callable[[Any], object]) -> None:
         if value is not None and value != getattr(self.session, name):
@@ -134,7 +134,7 @@ class Explorer(ipywidgets.VBox):
         kind = message["type"]
         if kind == "edit":
             start, end, string = (message.get(key) for key in ("start", "end", "string"))
-            self.session.apply((start, end, string))  # type: ignore[arg-type]  # whatever came is checked there
+            self.session.apply((start, end, string))  # type: ignore[arg-type]  # `apply` checks the values
         elif kind == "undo":
             self.session.undo()
         elif kind == "redo":
@@ -160,7 +160,7 @@ class Explorer(ipywidgets.VBox):
             f"({result.delta:+.3f}); with it alone {result.sufficiency:+.3f} above none."
         )
 
-    # What there is to see
+    # Display
 
     def _heard(self, topic: str) -> None:
         with self._lock:
@@ -197,11 +197,11 @@ class Explorer(ipywidgets.VBox):
         self._show_busy()
 
     def _wait_with(self, view: View, wild: str) -> None:
-        """The sequence at once; its old numbers while they fit, paled."""
+        """Show the new sequence at once. Keep the old values, greyed out, if the length is the same."""
         sequence = self.session.sequence
         with view.hold_sync():
             if sequence != view.sequence:
-                view.result = None  # what is drawn from now on is of another sequence
+                view.result = None  # the old result is of another sequence
             if len(sequence) != len(view.sequence):
                 for name in _NUMBERS:
                     if view.has_trait(name):
@@ -210,13 +210,13 @@ class Explorer(ipywidgets.VBox):
 
     def _prediction_html(self) -> str:
         session, result = self.session, self.session.results
-        # A word on the range comes with the sequence, before any number does.
+        # The warning about the training range appears with the sequence, before the results.
         problem = session.outside_training
         outside = "" if problem is None else (
             "<div class='cdi-outside' style='color:var(--jp-warn-color0,#8a4b00);font-weight:600'>"
             f"Outside of what the model was trained on: {html.escape(problem)}.</div>"
         )  # fmt: skip
-        # Two lines at any time: what is below must not move away from under the pointer.
+        # Always reserve two lines, so that the views below do not move under the pointer.
         said = (
             "<div class='cdi-said' aria-live='polite' style='min-height:54px;line-height:22px;overflow-wrap:anywhere'>"
         )
@@ -237,7 +237,7 @@ class Explorer(ipywidgets.VBox):
         return f"{said}<div style='min-height:30px'>{' · '.join(parts)} {self._history_svg()}</div>{outside}</div>"
 
     def _history_svg(self) -> str:
-        """The predictions of the states up to the present one, as a line."""
+        """Line plot of the predictions of all states up to the current one."""
         known = [self.session.prediction_of(step.sequence) for step in self.session.history]
         values = [value for value in known if value is not None][-40:]
         if len(values) < 2:
@@ -279,10 +279,10 @@ class Explorer(ipywidgets.VBox):
             stage, done, total = busy
             self.bar.value, self.bar.tooltip = (done / total if total else 0.0), stage
 
-    # Where no widget can run
+    # Static output
 
     def figure(self) -> Figure | None:
-        """Everything in one picture, or None while nothing is known."""
+        """All results in one figure, or None without results."""
         session, result = self.session, self.session.results
         if session.attribution is None or result.mutagenesis is None:
             return None
@@ -303,24 +303,24 @@ class Explorer(ipywidgets.VBox):
         return figure
 
     def _ipython_display_(self) -> None:
-        with contextlib.suppress(TimeoutError):  # a long sequence: the widget follows, and the picture stays out
+        with contextlib.suppress(TimeoutError):  # results of a long sequence come later, so there is no picture
             self.session.wait(_PATIENCE)
         text = f"Explorer of {self.session.name or 'a sequence'}; run the cell to touch it."
         display_with_picture(self._repr_mimebundle_(), self.figure(), text)
 
     def to_html(self, path: str | Path | None = None, *, timeout: float | None = 300.0) -> str:
-        """One page with all results, linked, with hover and zoom, that needs neither kernel nor network.
+        """One HTML page with all results as linked views with hover and zoom. It works without kernel and network.
 
         Args:
-            path: where to write it, if anywhere.
-            timeout: seconds to wait for results that are still being computed; None for as long as it takes.
+            path: file to write, or None.
+            timeout: seconds to wait for unfinished results. None waits without limit.
 
         Raises:
-            TimeoutError: they took longer. Nothing is written then; `session.cancel()` ends the computation, and the
-                page of what is known can be made.
+            TimeoutError: it took longer, and nothing was written. Call `session.cancel()` to write a page of the
+                results so far.
         """
         self.session.wait(timeout)
-        shared = {name: getattr(self.logo, name) for name in SHARED}  # a notebook links them on screen
+        shared = {name: getattr(self.logo, name) for name in SHARED}  # in a notebook, the browser links them
         text = page_of(
             self.session.name or "Sequence explorer",
             [(view.MODULE, view.state() | shared) for view in self.views],
@@ -331,8 +331,8 @@ class Explorer(ipywidgets.VBox):
         return text
 
     def close(self) -> None:
-        """Stop computing and take the explorer off the screen, with every widget that it is made of."""
-        if self.comm is None or sys.is_finalizing():  # at the end of Python nothing is there any more to be closed
+        """Stop the computation and close the explorer with all its widgets."""
+        if self.comm is None or sys.is_finalizing():  # when Python exits, the widgets are already gone
             return
         self._leave()
         self.session.cancel()
@@ -343,7 +343,7 @@ class Explorer(ipywidgets.VBox):
 
 
 def _widgets_of(*widgets: ipywidgets.Widget) -> list[ipywidgets.Widget]:
-    """Widgets with all those that they hold: children, layouts, styles, ends of links."""
+    """Widgets and all widgets inside them: children, layouts, styles, ends of links."""
     reached: dict[int, ipywidgets.Widget] = {}
     pending = list(widgets)
     while pending:

@@ -16,15 +16,15 @@ __all__ = ["LogoView"]
 
 
 class LogoView(View):
-    """A logo that can be hovered over, zoomed and, where it is `editable`, edited by click and by key.
+    """A logo with hover and zoom. If `editable`, clicks and keys edit the sequence.
 
     Args:
-        result: an attribution, which is split by strand, or mutagenesis of a whole sequence.
-        brackets: motifs to name above: dicts with `start`, `end`, `name` and `strand` ("+", "-" or "").
-        traits: of `View`.
+        result: an attribution split by strand, or mutagenesis of a whole sequence.
+        brackets: motif names above the logo: dicts with `start`, `end`, `name` and `strand` ("+", "-" or "").
+        traits: traits of `View`.
 
     Raises:
-        ValueError: mutagenesis of a part only.
+        ValueError: the mutagenesis is not of the whole sequence.
     """
 
     MODULE = "logo_view"

@@ -16,14 +16,14 @@ __all__ = ["MutagenesisMap"]
 
 
 class MutagenesisMap(View):
-    """A heat map of a whole sequence; where it is `editable`, a click on a cell makes that substitution.
+    """A heat map of a whole sequence. If `editable`, a click on a cell makes the substitution.
 
     Args:
         result: mutagenesis of a whole sequence.
-        traits: of `View`.
+        traits: traits of `View`.
 
     Raises:
-        ValueError: mutagenesis of a part only.
+        ValueError: the mutagenesis is not of the whole sequence.
     """
 
     MODULE = "mutagenesis_map"

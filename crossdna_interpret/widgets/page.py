@@ -1,4 +1,4 @@
-"""Pages with views, without a notebook or Python."""
+"""HTML pages with views that work without a notebook and without Python."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from crossdna_interpret.widgets.drawn import DEFAULTS, SHARED, static_text
 
 __all__ = ["Drawn", "page_of", "script_of", "style"]
 
-Drawn = tuple[str, Mapping[str, Any]]  # name of a module, and what it draws
+Drawn = tuple[str, Mapping[str, Any]]  # name of a module, and the values that it draws
 
 _STAND_IN = """
 class Model {
@@ -53,13 +53,13 @@ for (const [id, views] of PAGE) {
   }
 }
 """
-# A page cannot be edited and has no Python. No base is pointed at when it opens.
+# A page cannot be edited and has no Python. When it opens, the cursor is at no base.
 _STILL = {"editable": False, "live": False, "cursor": -1}
 _LOGO_HINT = "Point at a base to read its values; drag selects; Ctrl and the wheel zoom."
 
 
 def _json(value: Any) -> str:
-    # Inside a script element, "</" would end it, and "<!--" begin a comment.
+    # In a script element, "</" would end the element and "<!--" would start a comment.
     return json.dumps(value, default=_encoded).replace("<", "\\u003c")
 
 
@@ -70,12 +70,12 @@ def _encoded(value: Any) -> Any:
 
 
 def style() -> str:
-    """The views' style sheet."""
+    """The style sheet of the views."""
     return static_text("style.css")
 
 
 def script_of(groups: Mapping[str, Sequence[Drawn]]) -> str:
-    """Text of a script of type "module" that draws views, linked within a group, into elements given by their id."""
+    """Text of a script of type "module" that draws views into elements, given by id. Views of a group are linked."""
     page = [[place, [[module, _still(module, values)] for module, values in views]] for place, views in groups.items()]
     lines = [f"const SHARED = {_json(SHARED)};", _STAND_IN, static_text("common.js"), "const MODULES = {};"]
     lines += [_module(name) for name in sorted({module for views in groups.values() for module, _ in views})]
@@ -96,9 +96,9 @@ def page_of(title: str, views: Sequence[Drawn], head: str = "") -> str:
     """HTML text of a page.
 
     Args:
-        title: of the page.
-        views: drawn one below the other, linked.
-        head: HTML to stand above them.
+        title: title of the page.
+        views: linked views, drawn one below the other.
+        head: HTML above the views.
     """
     return (
         "<!doctype html>\n<html lang='en'>\n<head>\n<meta charset='utf-8'>\n"

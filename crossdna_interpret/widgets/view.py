@@ -22,7 +22,7 @@ Action = Callable[[dict[str, Any]], None]
 
 
 def module_text(name: str) -> str:
-    """A view's module, with what all of them share before it."""
+    """The JavaScript module of a view, after the code that all views share."""
     return static_text("common.js") + static_text(f"{name}.js")
 
 
@@ -35,16 +35,16 @@ def picture(figure: Figure) -> str:
 
 
 def display_with_picture(bundle: Any, figure: Figure | None, text: str) -> None:
-    """Display a widget, and after it a picture for where no widget runs.
+    """Display a widget, and after it a picture for environments without widgets.
 
-    A notebook that is opened again without its kernel cannot show the widget, and Lab does not fall back on another
-    type of the same output once the notebook is trusted. So the picture is an output of its own, which the style sheet
-    hides while the widget beside it is alive. The style sheet knows the picture by its background.
+    Without its kernel, a notebook cannot show the widget. In a trusted notebook, JupyterLab does not use another MIME
+    type of the same output either. So the picture is a separate output. The style sheet hides it while the widget is
+    alive, and recognises the picture by its background.
 
     Args:
-        bundle: the widget's own MIME bundle.
-        figure: to draw the picture from, or None.
-        text: for where there are no pictures either.
+        bundle: MIME bundle of the widget.
+        figure: figure for the picture, or None.
+        text: text for environments without pictures.
     """
     from IPython.display import display
 
@@ -59,18 +59,18 @@ class View(anywidget.AnyWidget):
     """A drawing of one sequence.
 
     Attributes:
-        sequence: what is drawn.
-        wild: the base that each was in the beginning, "-" for one that was put in; empty if that is no matter.
-        view: first displayed position and the one after the last; empty or equal for all of them. It follows what is
-            zoomed on screen, and stays on the same bases when a few others are inserted or deleted.
-        cursor: the position that is pointed at, or -1.
-        selection: first and last position (half-open), or nothing.
-        flipped: whether the reverse strand is the one that is read from left to right.
+        sequence: the drawn sequence.
+        wild: the wild-type base at each position, "-" for an inserted base. Empty if it is not needed.
+        view: first displayed position and one after the last. Empty or equal values mean all positions. It follows the
+            zoom in the browser, and stays on the same bases after insertions and deletions.
+        cursor: the position under the pointer, or -1.
+        selection: selected positions (half-open), or empty.
+        flipped: whether the reverse strand reads from left to right.
         palette: "colorblind" or "classic".
-        editable: whether clicks and keys ask for edits.
-        stale: whether newer numbers are on their way.
-        label: what is drawn, in words.
-        hint: what is said while nothing is pointed at.
+        editable: whether clicks and keys request edits.
+        stale: whether the results are outdated and new ones are being computed.
+        label: description of the drawing.
+        hint: text that is shown while the pointer is at no base.
     """
 
     MODULE = ""
@@ -79,7 +79,7 @@ class View(anywidget.AnyWidget):
 
     sequence = traitlets.Unicode().tag(sync=True)
     wild = traitlets.Unicode().tag(sync=True)
-    # Not echoed: an echo that comes late would undo what has been zoomed or pointed at meanwhile.
+    # No echo: a late echo would undo a newer zoom or cursor.
     view = traitlets.List(traitlets.Float(), [0.0, 0.0]).tag(sync=True, echo_update=False)
     cursor = traitlets.Int(-1).tag(sync=True, echo_update=False)
     selection = traitlets.List(traitlets.Int()).tag(sync=True)
@@ -103,7 +103,7 @@ class View(anywidget.AnyWidget):
         self.view = window_after(self.view, change["old"], change["new"])
 
     def show(self, result: Any, **traits: Any) -> None:
-        """Draw a result, and set traits together with it."""
+        """Draw a result and set traits at the same time."""
         state = self._drawn(result)
         self.result = result
         with self.hold_sync():
@@ -115,7 +115,7 @@ class View(anywidget.AnyWidget):
         raise NotImplementedError
 
     def on_action(self, action: Action) -> None:
-        """Call `action` with each request from the screen: a dict with `type` "edit", "undo", "redo" or "silence"."""
+        """Call `action` with each request from the browser: a dict with `type` "edit", "undo", "redo" or "silence"."""
         self._actions.append(action)
 
     def _heard(self, content: Any) -> None:
@@ -124,7 +124,7 @@ class View(anywidget.AnyWidget):
                 action(content)
 
     def figure(self) -> Figure | None:
-        """The drawing by matplotlib, or None while there is nothing to draw."""
+        """A matplotlib figure of the view, or None if there is nothing to draw."""
         raise NotImplementedError
 
     def _ipython_display_(self) -> None:
@@ -135,10 +135,10 @@ class View(anywidget.AnyWidget):
         return {name: getattr(self, name) for name in self.keys if name in DEFAULTS}
 
     def to_html(self, path: str | Path | None = None) -> str:
-        """One page with this view alone, with hover and zoom, that needs neither kernel nor network.
+        """One HTML page with only this view, with hover and zoom. It works without kernel and network.
 
         Args:
-            path: where to write it, if anywhere.
+            path: file to write, or None.
         """
         text = page_of(self.label or "Sequence view", [(self.MODULE, self.state())])
         if path is not None:

@@ -18,13 +18,13 @@ __all__ = ["Attention", "AttentionPast", "AttentionTrace", "GatedMLP", "rotary_t
 
 
 def rotary_table(length: int, dim: int, theta: float, like: Tensor, start: int = 0) -> tuple[Tensor, Tensor]:
-    """cos and sin, each (length, dim / 2), of the rotary embedding from position `start` on; angles are in float64.
+    """cos and sin, each (length, dim / 2), of the rotary embedding from position `start` on.
 
-    They are at least float32: there are no complex numbers of lower precision.
+    Angles are computed in float64. The tables are at least float32, as `rotate` needs complex numbers.
     """
     longest = 1 << (start + length - 1).bit_length()
     models = longest, dim, theta, torch.promote_types(like.dtype, torch.float32), like.device
-    # What is made while a graph is captured is part of that graph, and nothing to keep.
+    # A table that is made during graph capture belongs to that graph, so it must not be cached.
     cos, sin = _make_table(*models) if torch.compiler.is_compiling() else _kept_table(*models)
     return cos[start : start + length], sin[start : start + length]
 
@@ -37,25 +37,25 @@ def _make_table(length: int, dim: int, theta: float, dtype: torch.dtype, device:
 
 @functools.lru_cache(maxsize=8)
 def _kept_table(length: int, dim: int, theta: float, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-    with torch.inference_mode(False):  # so that it can be used again outside of the caller's
+    with torch.inference_mode(False):  # a cached tensor must also work outside inference mode
         return _make_table(length, dim, theta, dtype, device)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary embedding of x (B, l, heads, d), of which channels 2i and 2i + 1 make up pair i; tables (l, d / 2)."""
-    exact = x if x.dtype == torch.float64 else x.float()  # there are no complex numbers of half precision
+    """Rotary embedding of x (B, l, heads, d) with tables (l, d / 2). Channels 2i and 2i + 1 are pair i."""
+    exact = x if x.dtype == torch.float64 else x.float()  # complex numbers need at least float32
     pairs = torch.view_as_complex(exact.unflatten(-1, (-1, 2)))
     reverse = pairs * torch.complex(cos, sin).to(pairs.dtype).unsqueeze(1)
     return torch.view_as_real(reverse).flatten(-2).to(x.dtype)
 
 
 def windowed_attention(q: Tensor, k: Tensor, v: Tensor, window: int, past: AttentionPast | None = None) -> Tensor:
-    """Attention in which position i sees j with 0 <= i - j < window; memory grows as l * window.
+    """Attention in which position i sees position j if 0 <= i - j < window. Memory grows as l * window.
 
     Args:
         q: (B, heads, l, d).
-        k, v: (B, kv_heads, l, d), with kv_heads dividing heads.
-        window: positions that a query sees, itself included.
+        k, v: (B, kv_heads, l, d). kv_heads must divide heads.
+        window: positions that a query sees, including its own.
         past: keys and values before the first position, the same for the whole batch.
 
     Returns:
@@ -77,7 +77,7 @@ def windowed_attention(q: Tensor, k: Tensor, v: Tensor, window: int, past: Atten
         behind = torch.arange(length, device=q.device).unsqueeze(-1) + reach
         behind = behind - torch.arange(reach + length, device=q.device)
         return F.scaled_dot_product_attention(q, k, v, attn_mask=(behind >= 0) & (behind < window))
-    # Cut into tiles of one window: a query sees only its own tile and the one before it.
+    # Split into tiles as long as the window. A query then sees only its own tile and the previous one.
     q, k, v = (F.pad(x, (0, 0, 0, -length % window)).unflatten(2, (-1, window)) for x in (q, k, v))
     missing = window
     if before_k is None or before_v is None:
@@ -93,9 +93,9 @@ def windowed_attention(q: Tensor, k: Tensor, v: Tensor, window: int, past: Atten
             for before, x in ((before_k, k), (before_v, v))
         )
     row = torch.arange(window, device=q.device)
-    behind = row.unsqueeze(-1) + window - torch.arange(2 * window, device=q.device)  # how far the key is behind
+    behind = row.unsqueeze(-1) + window - torch.arange(2 * window, device=q.device)  # distance from query to key
     mask = ((behind >= 0) & (behind < window)).expand(q.shape[2], -1, -1).clone()
-    mask[0, :, :missing] = False  # where nothing comes before the first tile
+    mask[0, :, :missing] = False  # there are no keys before the first tile
     out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     return out.flatten(2, 3)[:, :, :length]
 
@@ -125,8 +125,8 @@ class Attention(nn.Module):
         if kernels is not None and kernels.sizes.head == self.dim:
             kv_heads = self.splits[1] // self.dim
             return self.o_proj(kernels.attention(self.qkv_proj(x), kv_heads, self.window, past, (cos, sin), resumed))
-        # The published rotation pairs channel i of a head with channel i + d / 2. Scores do not mind the order of
-        # channels, so partners are projected side by side, where they can be turned as one complex number.
+        # The published rotation pairs channel i of a head with channel i + d / 2. Scores do not depend on the order of
+        # channels, so the projection puts both channels side by side. `rotate` then treats them as a complex number.
         if is_plain(self.qkv_proj, nn.Linear):
             projected = F.linear(x, self._partners_together(self.qkv_proj.weight))
         else:
@@ -136,18 +136,18 @@ class Attention(nn.Module):
         q, k = (y.transpose(1, 2) for y in rotated.split([y // self.dim for y in self.splits[:2]], dim=2))
         v = heads[:, :, -(self.splits[2] // self.dim) :].transpose(1, 2)
         if trace is not None:
-            trace.keys, trace.values = k.contiguous(), v.contiguous()  # so that each resuming need not copy them
+            trace.keys, trace.values = k.contiguous(), v.contiguous()  # so that `resume` does not copy them each time
         out = windowed_attention(q, k, v, self.window, past)
         return self.o_proj(out.transpose(1, 2).flatten(2))
 
     def _partners_together(self, rows: Tensor) -> Tensor:
-        """Rows of queries, keys and values, of which those of queries and keys are put side by side with partners."""
+        """Reorder rows of queries and keys, so that the two channels of a rotary pair are adjacent."""
         qk, v = rows.split([self.splits[0] + self.splits[1], self.splits[2]])
         return torch.cat([qk.unflatten(0, (-1, 2, self.dim // 2)).transpose(1, 2).flatten(0, 2), v])
 
 
 class GatedMLP(nn.Module):
-    """down(silu(gate x) * up x); gate and up are rows of one matrix."""
+    """down(silu(gate x) * up x). The weights of gate and up are one matrix."""
 
     def __init__(self, config: CrossDNAConfig) -> None:
         super().__init__()

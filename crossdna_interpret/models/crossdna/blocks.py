@@ -1,7 +1,7 @@
-"""Where on the sequence each block of each branch lies.
+"""Positions of the blocks of each branch in the sequence.
 
-This is the only place that converts between the coordinates of a branch, of a strand and of the sequence. A branch is
-not a strand: in odd blocks branch A reads the reverse strand and branch B the forward strand.
+Only this module converts between coordinates of a branch, a strand and the sequence. A branch is not a strand: in odd
+blocks branch A reads the reverse strand and branch B the forward strand.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ RcBlocks = Literal["aligned", "mirrored"]
 
 @dataclass(frozen=True, slots=True)
 class BlockPair:
-    """The two stretches that meet in the bridge: what branch A and branch B are given in block `index`."""
+    """The two spans that meet in the bridge: the inputs of branch A and branch B in block `index`."""
 
     index: int
     branch_a: Locus
@@ -29,12 +29,12 @@ class BlockPair:
 
     @property
     def forward(self) -> Locus:
-        """The stretch on the forward strand, whichever branch has it; fused activations are ordered by it."""
+        """The span on the forward strand, of either branch. It sets the order of fused activations."""
         return self.branch_a if self.branch_a.strand == "forward" else self.branch_b
 
     @property
     def reverse(self) -> Locus:
-        """The stretch on the reverse strand, whichever branch has it."""
+        """The span on the reverse strand, of either branch."""
         return self.branch_b if self.branch_a.strand == "forward" else self.branch_a
 
     @property
@@ -44,7 +44,7 @@ class BlockPair:
 
     @property
     def merged(self) -> Locus:
-        """The locus of an activation that has merged both strands; in mirrored pairing it is the forward one's."""
+        """The locus of an activation after both strands are merged. In mirrored pairing it is the forward locus."""
         return replace(self.forward, strand="both")
 
 
@@ -55,14 +55,14 @@ def block_pairs(
 
     Args:
         length: L, in bases.
-        block_size: l; the last block may be shorter. None is one block of the whole length.
+        block_size: positions per block, l. The last block may be shorter. None is one block of the whole length.
         rc_blocks: "aligned" pairs a forward block with the reverse strand of the same base pairs. "mirrored" pairs
-            block t in forward coordinates with block t in reverse-complement coordinates, as published CrossDNA
-            weights were trained: with more than one block that is another locus.
-        first: positions of the first block, which moves all boundaries; l if not given.
+            block t in forward coordinates with block t in reverse-complement coordinates. With several blocks these
+            are different base pairs. Published CrossDNA weights were trained with "mirrored".
+        first: positions in the first block, l by default. A smaller value shifts all block boundaries.
 
     Returns:
-        Pairs in forward order: ceil(L / l) of them, if all blocks but the last are whole.
+        Pairs in forward order. By default there are ceil(L / l).
 
     Example:
         >>> [(p.branch_a.strand, p.branch_b.start, p.branch_b.end) for p in block_pairs(10, 4, "aligned")]
@@ -83,5 +83,5 @@ def block_pairs(
 
 
 def flip(features: Tensor, locus: Locus) -> Tensor:
-    """Features (N, l, H) of a locus, reordered so that index 0 is the locus's first position in the sequence."""
+    """Reorder features (N, l, H) of a locus, so that index 0 is the first position of the locus in the sequence."""
     return features.flip(1) if locus.descending else features

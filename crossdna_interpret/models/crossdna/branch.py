@@ -1,4 +1,4 @@
-"""One branch: a stack of layers, each a Comba followed by a transformer, joined by a gate. Causal along its strand."""
+"""One branch: a stack of layers. Each is a Comba and a transformer, joined by a gate. Causal along its strand."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class Layer(nn.Module):
         self.gate = nn.Linear(2 * width, width)
         self.out_norm = nn.LayerNorm(width, eps=1e-5)
         self.hook_comba = HookPoint()  # (B, l, H), m
-        self.hook_attention = HookPoint()  # (B, l, H), before it is divided by s and added
-        self.hook_mlp = HookPoint()  # (B, l, H), before it is added
+        self.hook_attention = HookPoint()  # (B, l, H), before the division by s and the sum
+        self.hook_mlp = HookPoint()  # (B, l, H), before the sum
         self.hook_out = HookPoint()  # (B, l, H), after the gate and the norm
 
     def forward(self, x: Tensor, where: Locus | None = None) -> Tensor:
@@ -51,7 +51,7 @@ class Layer(nn.Module):
         trace: AttentionTrace | None = None,
         resumed: Resumed | None = None,
     ) -> Tensor:
-        """The layer after its Comba, whose output is `m`."""
+        """The part of the layer after the Comba. `m` is the output of the Comba."""
         m = self.hook_comba(m, where)
         normed = self._normed(m, self.mixer_norm, SCALE)
         h = m + self.hook_attention(self.attention(normed, past, trace, resumed), where) / SCALE
@@ -71,7 +71,7 @@ class Layer(nn.Module):
 
 
 class Branch(nn.Module):
-    """(B, l, H) -> (B, l, H), on one block, in the order of the strand that the block is given in."""
+    """(B, l, H) -> (B, l, H), on one block, read 5' to 3' on its strand."""
 
     def __init__(self, config: CrossDNAConfig) -> None:
         super().__init__()

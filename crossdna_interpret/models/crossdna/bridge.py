@@ -1,6 +1,6 @@
 """TokenBridge, the cross-strand module, and the fusion of the two branches after it.
 
-Both work on one block of B sequences, l positions and H channels, with both branches in the order of the sequence.
+Both work on one block of B sequences, l positions and H channels. Both branches are in sequence order.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ KERNEL = 9
 
 
 class Context(nn.Module):
-    """What a position sees of its strand's neighbourhood: (B, l, H) -> (B, l, H), up to 64 positions away."""
+    """Context of each position on its own strand, from up to 64 positions away: (B, l, H) -> (B, l, H)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class Context(nn.Module):
         padded = F.pad(x, (0, 0, 0, -length % DILATIONS[-1]))
         seen = []
         for dilation, weight in zip(DILATIONS, weights, strict=True):
-            # As an image with `dilation` columns, positions that the kernel sees together lie in one column.
+            # In an image with `dilation` columns, the taps of the kernel lie in one column.
             image = padded.unflatten(1, (-1, dilation)).permute(0, 3, 1, 2)
             image = F.conv2d(image, weight.unsqueeze(-1), padding=(KERNEL // 2, 0), groups=x.shape[-1])
             seen.append(image.permute(0, 2, 3, 1).flatten(1, 2))
@@ -55,7 +55,7 @@ class Context(nn.Module):
 
 
 class TokenBridge(nn.Module):
-    """Each branch receives a gated message from the other: two (B, l, H) -> two (B, l, H)."""
+    """Each branch receives a gated message from the other branch: two (B, l, H) -> two (B, l, H)."""
 
     def __init__(self, config: CrossDNAConfig) -> None:
         super().__init__()
@@ -89,11 +89,11 @@ class TokenBridge(nn.Module):
         return out_a, out_b
 
     def gate_logits(self, a: Tensor, b: Tensor) -> Tensor:
-        """(B, l, 2 H), of branch A's gate and of branch B's."""
+        """Gate logits (B, l, 2 H) of branch A and then of branch B."""
         if not is_plain(self.gate, nn.Linear):
             logits: Tensor = self.gate(torch.cat([a, b, a - b, a * b], dim=-1))
             return logits
-        # The gate sees a, b, a - b and a * b; what it makes of the difference is part of what it makes of a and of b.
+        # The gate is linear in a, b, a - b and a * b. The weight of a - b is added to those of a and b.
         of_a, of_b, of_difference, of_product = self.gate.weight.chunk(4, dim=1)
         weight = torch.cat([of_a + of_difference, of_b - of_difference, of_product], dim=1)
         return sum_of_products([a, b, a * b], weight, self.gate.bias)
@@ -111,7 +111,7 @@ class TokenBridge(nn.Module):
 
 
 class Residual(nn.Module):
-    """x + MLP(x), the projection of one branch before the fusion."""
+    """Projection of one branch before the fusion: x + MLP(x)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -119,13 +119,13 @@ class Residual(nn.Module):
         self.linear2 = nn.Linear(2 * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        # What a hook has seen must not be written over.
+        # With hooks, the in-place path below could overwrite a tensor that a hook has recorded.
         plain = is_plain(self.linear1, nn.Linear) and is_plain(self.linear2, nn.Linear)
         if torch.is_grad_enabled() or not plain:
             return self.linear2(F.gelu(self.linear1(x))) + x
 
         def tile(rows: Tensor) -> Tensor:
-            return self.linear2(torch.ops.aten.gelu_(self.linear1(rows))).add_(rows)  # without two more tensors
+            return self.linear2(torch.ops.aten.gelu_(self.linear1(rows))).add_(rows)  # in place, to save two tensors
 
         return tiled(tile, x, self.linear1.out_features)
 
@@ -133,7 +133,7 @@ class Residual(nn.Module):
 class Fusion(nn.Module):
     """Gated mean of the two branches: two (B, l, H) -> (B, l, H).
 
-    The gate is one half everywhere while the stored step counter is below the freeze, also in evaluation.
+    While the stored step counter is below `gate_freeze_steps`, the gate is one half everywhere, also in evaluation.
     """
 
     steps: Tensor
@@ -146,7 +146,7 @@ class Fusion(nn.Module):
         self.gate = nn.Linear(2 * width, width)
         self.register_buffer("steps", torch.zeros(1, dtype=torch.int64))
         self.hook_gate_logits = HookPoint()  # (B, l, H), before temperature, sigmoid and freeze
-        self.hook_gate = HookPoint()  # (B, l, H), in 0 to 1: the weight of branch A, the reverse strand in odd blocks
+        self.hook_gate = HookPoint()  # (B, l, H), 0 to 1: weight of branch A, which is the reverse strand in odd blocks
         self.hook_out = HookPoint()  # (B, l, H)
 
     def forward(self, a: Tensor, b: Tensor, pair: BlockPair) -> Tensor:

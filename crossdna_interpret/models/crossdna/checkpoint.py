@@ -1,7 +1,7 @@
-"""CrossDNA weights in the published layout, and in our own.
+"""CrossDNA weights in the published layout and in the layout of this package.
 
-The published layout is a Hugging Face style folder with `config.json` and `model.safetensors` (or a PyTorch file). Its
-keys are prefixed ``backbone.``.
+The published layout is a folder in the style of Hugging Face, with `config.json` and `model.safetensors` (or a PyTorch
+file). Its keys start with ``backbone.``.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ __all__ = ["FAMILY", "load_crossdna", "save_crossdna"]
 
 FAMILY = "crossdna"
 
-# Stored with published weights and not needed for inference: the self-distillation teacher, and a permutation that is
-# not the complement.
+# Published tensors that inference does not need: the teacher of the self-distillation, and a permutation that is not
+# the complement.
 _SKIPPED = re.compile(r"^(branchA_core_ema|branchB_core_ema|bridge_ema)\.|^P_comp$")
 
 
 def _published_names(config: CrossDNAConfig) -> Iterator[tuple[str, list[str]]]:
-    """(our name, the published names whose rows make it up, in order), for every tensor of the model."""
+    """For every tensor of the model: (name here, published names whose rows form it, in order)."""
     for side in "AB":
         yield f"branch_{side.lower()}.output_norm.weight", [f"branch{side}_core.output_norm.weight"]
         yield f"branch_{side.lower()}.output_norm.bias", [f"branch{side}_core.output_norm.bias"]
@@ -91,7 +91,7 @@ def _published_bridge() -> Iterator[tuple[str, list[str]]]:
 
 
 def _row_counts(config: CrossDNAConfig) -> dict[str, list[int]]:
-    """Rows that each published part contributes to a fused matrix, so that a misshapen part is caught by name."""
+    """Number of rows of each published part of a joined matrix. Error messages can then name a misshapen part."""
     key, value = config.comba_heads * config.comba_head_dim, config.comba_heads * config.comba_value_dim
     dim = config.d_model // config.attention_heads * config.key_value_heads
     return {
@@ -103,7 +103,7 @@ def _row_counts(config: CrossDNAConfig) -> dict[str, list[int]]:
 
 
 def _from_published(stored: Mapping[str, Tensor], model: CrossDNA) -> dict[str, Tensor]:
-    """Published tensors under our names; raises on missing, unknown and misshapen keys, listing each."""
+    """Rename published tensors to the names here. The error for missing, unknown or misshapen keys lists all."""
     bare = {key.removeprefix("backbone."): value for key, value in stored.items()}
     expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
     rows = _row_counts(model.config)
@@ -138,19 +138,19 @@ def _squeezed(shape: torch.Size) -> list[int]:
 
 
 def load_crossdna(source: str | Path | Checkpoint) -> CrossDNA:
-    """Load a CrossDNA model, in the published layout or ours, on the CPU in float32, in evaluation mode.
+    """Load a CrossDNA model in either layout, on the CPU, in float32 and in evaluation mode.
 
     Args:
-        source: a folder with `config.json` and weights, a weights file with `config.json` beside it, or what
-            `read_checkpoint` has read of them.
+        source: a folder with `config.json` and weights, a weights file with `config.json` beside it, or a result of
+            `read_checkpoint`.
 
     Raises:
-        FileNotFoundError: no weights or no config there.
-        ValueError: a config key we do not know; keys missing, unknown or misshapen; weights that are not finite; a
-            file that is not a plain set of tensors.
+        FileNotFoundError: weights or config are missing.
+        ValueError: an unknown config key, missing, unknown or misshapen tensors, weights that are not finite, or a
+            file that holds something besides tensors.
     """
     checkpoint = source if isinstance(source, Checkpoint) else read_checkpoint(source)
-    # Whatever the caller's default device and inference mode: a model is for later, too.
+    # Ignore the caller's default device and inference mode, because the model may be used outside them later.
     with torch.device("cpu"), torch.inference_mode(False):
         return _loaded(checkpoint)
 
@@ -174,13 +174,13 @@ def _loaded(checkpoint: Checkpoint) -> CrossDNA:
 def save_crossdna(
     model: CrossDNA, folder: str | Path, *, card: str, provenance: Mapping[str, Any] | None = None
 ) -> Path:
-    """Write a model in our layout; loading it gives the same weights to the bit (in float32).
+    """Write a model in the layout of this package. Loading it gives bit-identical weights (in float32).
 
     Args:
-        model: the model; `model.name` and `model.targets` are stored with it.
-        folder: made if it does not exist.
-        card: the model card, Markdown, written to `README.md`.
-        provenance: JSON-ready facts about how the weights came to be, stored in `config.json`.
+        model: the model. `model.name` and `model.targets` are stored with it.
+        folder: folder to write to. It is created if it does not exist.
+        card: the model card in Markdown, written to `README.md`.
+        provenance: JSON-ready facts about the origin of the weights, stored in `config.json`.
 
     Returns:
         The folder.

@@ -1,4 +1,4 @@
-"""Comba: projections, short convolution, the recurrence and its gated output (arXiv 2506.02475).
+"""Comba: projections, short convolution, recurrence and gated output (arXiv 2506.02475).
 
 B  batch        n  heads        l  positions
 H  width        d  key size     d_v  value size
@@ -33,23 +33,23 @@ Backend = Literal["auto", "torch", "fla"]
 
 
 def _fla_problem(x: Tensor) -> str | None:
-    """Why flash-linear-attention cannot serve this tensor, or None if it can."""
+    """Reason why flash-linear-attention cannot process this tensor, or None."""
     if not x.is_cuda:
         return f"the model is on {x.device.type}, and its kernels need CUDA"
     if x.dtype == torch.float64:
         return "its kernels have no float64"
     try:
         import fla.ops.comba  # noqa: F401
-    except Exception as error:  # an import of compiled extras may fail in any way
+    except Exception as error:  # importing compiled code can raise any error
         return f"flash-linear-attention cannot be imported ({type(error).__name__}: {error})"
     return None
 
 
 def choose_backend(backend: Backend, x: Tensor) -> Literal["torch", "fla"]:
-    """What computes the recurrence for tensors like `x`.
+    """The implementation of the recurrence to use for tensors like `x`.
 
     Raises:
-        RuntimeError: `backend="fla"` where it cannot run; the message says why.
+        RuntimeError: `backend="fla"` cannot run here. The message says why.
     """
     if backend == "torch" or (backend == "auto" and not x.is_cuda):
         return "torch"
@@ -62,27 +62,27 @@ def choose_backend(backend: Backend, x: Tensor) -> Literal["torch", "fla"]:
 
 
 def causal_depthwise(x: Tensor, weight: Tensor, before: Tensor | None = None, pad: int = 0) -> Tensor:
-    """Depthwise convolution over time in which the output at t sees t - width + 1 to t.
+    """Causal depthwise convolution: the output at t depends on the inputs at t - width + 1 to t.
 
     Args:
         x: (B, l, channels).
         weight: (channels, 1, width), the layout of Conv1d.
-        before: (1, width - 1, channels), what came before the first position; zeros if not given.
-        pad: positions after the last to go on for, with zeros.
+        before: (1, width - 1, channels), inputs before the first position. The default is zeros.
+        pad: additional output positions after the last input, for which the input is zero.
 
     Returns:
         (B, l + pad, channels).
     """
     width = weight.shape[-1]
     length = x.shape[1] + pad
-    if x.dtype == torch.float64 and not x.is_cuda:  # for which the CPU has only a loop over the channels
+    if x.dtype == torch.float64 and not x.is_cuda:  # the CPU's float64 convolution is a slow loop over channels
         padded = F.pad(x, (0, 0, width - 1, pad))
         taps = weight[:, 0].unbind(-1)
         out = padded[:, :length] * taps[0]
         for back in range(1, width):
             out = torch.addcmul(out, padded[:, back : back + length], taps[back])
     else:
-        # As an image of one row whose channels lie side by side in memory, it is convolved without being copied.
+        # An image of one row has the channels-last memory layout, so the convolution makes no copy.
         around = max(width - 1, pad)
         image = x.mT.unsqueeze(2)
         out = F.conv2d(image, weight.unsqueeze(2), padding=(0, around), groups=len(weight)).squeeze(2).mT
@@ -94,7 +94,7 @@ def causal_depthwise(x: Tensor, weight: Tensor, before: Tensor | None = None, pa
 
 
 class Comba(nn.Module):
-    """(B, l, H) -> (B, l, H). All projections of the input are rows of one matrix: q, k, v, output gate, a, b."""
+    """(B, l, H) -> (B, l, H). One matrix holds all input projections: q, k, v, output gate, a, b."""
 
     def __init__(self, config: CrossDNAConfig) -> None:
         super().__init__()
@@ -108,7 +108,7 @@ class Comba(nn.Module):
         if config.conv_size is not None:
             self.conv = nn.Parameter(torch.empty(self.splits[0], 1, config.conv_size))
             nn.init.kaiming_uniform_(self.conv, a=math.sqrt(5))
-        # Initial values for training: decay rates 1 to 16 and time steps 1e-3 to 1e-1, spread evenly over the heads.
+        # Initial values for training, spaced evenly over the heads: decay rates 1 to 16, time steps 1e-3 to 1e-1.
         self.A_log = nn.Parameter(torch.linspace(1, 16, n).log())
         step = torch.logspace(-3, -1, n)
         self.dt_bias = nn.Parameter(step + torch.log(-torch.expm1(-step)))
@@ -118,7 +118,7 @@ class Comba(nn.Module):
         self.o_proj = nn.Linear(n * d_v, config.d_model, bias=False)
 
     def past_at(self, position: int, trace: CombaTrace) -> CombaPast:
-        """What is needed to go on at `position` of the sequence that left the trace."""
+        """The state from which to continue at `position` of the traced sequence."""
         assert trace.projected is not None
         tail = None
         if self.conv is not None:
@@ -131,13 +131,13 @@ class Comba(nn.Module):
         return self.mix(self.project(x, trace), past, trace)
 
     def project(self, x: Tensor, trace: CombaTrace | None = None) -> Tensor:
-        """(B, l, ...) the input's projections; without a trace, good until the next call."""
+        """Projections (B, l, ...) of the input. Without a trace, they are valid until the next call."""
         kernels = active_kernels(x) if trace is None else None
         plain = is_plain(self.in_proj, nn.Linear)
         return self.in_proj(x) if kernels is None or not plain else kernels.project(x, self.in_proj.weight)
 
     def mix(self, projected: Tensor, past: CombaPast | None = None, trace: CombaTrace | None = None) -> Tensor:
-        """(B, l, H) from the input's projections (B, l, ...)."""
+        """Output (B, l, H) from the projections (B, l, ...)."""
         kernels = self._kernels(projected) if trace is None else None
         if kernels is not None:
             return self._by_kernels(kernels, projected, past)
@@ -156,12 +156,12 @@ class Comba(nn.Module):
         return self._leave(self._gated(o[:, :length], projected))
 
     def resume(self, projected: Tensor, start: int, trace: CombaTrace) -> Tensor:
-        """Go on at `start` of the sequence that left the trace, to its end: (B, l - start, H).
+        """Continue at `start` of the traced sequence to its end: (B, l - start, H).
 
         Args:
-            projected: (B, ., ...) of the first positions; those after them have the projections of the trace.
-            start: position of the first.
-            trace: of a whole pass over a sequence of l positions.
+            projected: (B, ., ...) projections of the positions from `start` on. Later positions use the trace.
+            start: first position.
+            trace: trace of a full pass over a sequence of l positions.
         """
         assert trace.projected is not None
         plan = self._plan(start, start + projected.shape[1], trace)
@@ -169,8 +169,8 @@ class Comba(nn.Module):
             shared = trace.projected[:, start + projected.shape[1] :].expand(len(projected), -1, -1)
             past = self.past_at(start, trace) if start else None
             return self.mix(torch.cat([projected, shared], dim=1), past)
-        # Up to `end`, a boundary of the trace's chunks, everything is computed for each row; from there on only what
-        # depends on the state. The rows begin a little before `start`, so that their chunks are full at `end`.
+        # `end` is a chunk boundary of the trace. Before it, everything is computed for each row. After it, only what
+        # depends on the state. The rows begin slightly before `start`, so that their last chunk is full at `end`.
         begin, end = plan
         chunks = trace.recurrence.chunks
         assert chunks is not None
@@ -191,14 +191,14 @@ class Comba(nn.Module):
     def resume_each(
         self, projected: Tensor, resumed: Resumed, trace: CombaTrace, owned: Tensor | None = None
     ) -> Tensor:
-        """Go on at places of their own of the sequence that left the trace, on kernels: (1, T, H).
+        """Continue n sequences, each at its own position of the traced sequence, on kernels: (1, T, H).
 
         Args:
-            projected: (1, ., ...) of all positions; or, if `owned` tells where those of each sequence begin, of the
-                first ones, and those after them have the projections of the trace.
+            projected: (1, ., ...) projections of all positions. With `owned`, only of the first positions of each
+                sequence. Later positions use the trace.
             resumed: the sequences.
-            trace: of a whole pass over a sequence of their length.
-            owned: (n + 1,).
+            trace: trace of a full pass over a sequence of the same length.
+            owned: (n + 1,) offsets of the sequences in `projected`.
         """
         kernels = self._kernels(projected)
         assert kernels is not None
@@ -206,7 +206,7 @@ class Comba(nn.Module):
         return self._by_kernels(kernels, projected, past, resumed, trace.projected, owned)
 
     def _kernels(self, x: Tensor) -> Kernels | None:
-        """What to compute with `x` on, if it is made for heads like these."""
+        """The active kernels for `x`, if they are compiled for heads of these sizes."""
         kernels = active_kernels(x)
         taps = 0 if self.conv is None else self.conv.shape[-1]
         own = self.key_dim, self.value_dim, taps
@@ -214,7 +214,7 @@ class Comba(nn.Module):
         return kernels if fits else None
 
     def _plan(self, start: int, stop: int, trace: CombaTrace) -> tuple[int, int] | None:
-        """From where to where rows have chunks of their own, or None where sharing the rest would not help."""
+        """(begin, end) of the positions computed for each row, or None if sharing the rest is not faster."""
         assert trace.projected is not None
         assert trace.recurrence.chunks is not None
         size, length = trace.recurrence.chunks.size, trace.projected.shape[1]
@@ -230,7 +230,7 @@ class Comba(nn.Module):
     def _inputs(
         self, projected: Tensor, tail: Tensor | None, pad: int
     ) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, Tensor, Tensor], Tensor, Tensor]:
-        """q, k, v, their scales, g and beta of the recurrence, for l + pad positions."""
+        """Inputs of the recurrence for l + pad positions: q, k, v, their scales, g and beta."""
         n, d, d_v = self.heads, self.key_dim, self.value_dim
         qkv, _, a, b = projected.split(self.splits, dim=-1)
         if self.conv is not None:
@@ -252,7 +252,7 @@ class Comba(nn.Module):
         return q, k, v, scales, g, torch.sigmoid(b)
 
     def _gated(self, o: Tensor, projected: Tensor) -> Tensor:
-        """(B, l, n d_v) of outputs (B, l, n, d_v), normed, but for the norm's weight, and gated."""
+        """Normed and gated outputs (B, l, n d_v) from (B, l, n, d_v), without the weight of the norm."""
         gate = torch.sigmoid(projected.split(self.splits, dim=-1)[1]).unflatten(-1, o.shape[-2:])
         rms = torch.rsqrt(torch.linalg.vecdot(o, o) / self.value_dim + self.eps).unsqueeze(-1)
         return (gate * (o * rms)).flatten(2)
@@ -261,7 +261,7 @@ class Comba(nn.Module):
         if not is_plain(self.o_proj, nn.Linear):
             left: Tensor = self.o_proj(gated * self.o_norm.repeat(self.heads))
             return left
-        # The norm's weight goes into the projection, which is smaller than what it would be applied to.
+        # Multiply the norm's weight into the projection, which is smaller than the activations.
         return F.linear(gated, self.o_proj.weight * self.o_norm.repeat(self.heads))
 
     def _by_kernels(

@@ -1,4 +1,4 @@
-"""The shape of a CrossDNA model: one frozen, typed config, read from the published `config.json` or from our own."""
+"""Config of a CrossDNA model. It is read from a published `config.json` or from that of this package."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from crossdna_interpret.models.crossdna.blocks import RcBlocks
 
 __all__ = ["CrossDNAConfig"]
 
-# Keys of published configs that do not change what inference computes.
+# Keys of published configs that do not affect inference.
 _NO_EFFECT = {
     "": {
         "pretrain", "for_representation", "mask_token_id", "pad_token_id", "drop_path_rates", "alphabet_size",
@@ -24,7 +24,7 @@ _NO_EFFECT = {
     "transformer_cfg.attn": {"qkv_bias"},
 }  # fmt: skip
 
-# Published key -> our field. `use_s_scan`, `use_bridge` and `use_short_conv` are read apart.
+# Published key -> field. `use_s_scan`, `use_bridge` and `use_short_conv` are read separately.
 _PUBLISHED: dict[str, dict[str, str | None]] = {
     "": {
         "d_model": "d_model", "block_size": "block_size", "depth": "depth", "dropout": "dropout",
@@ -45,24 +45,24 @@ _PUBLISHED: dict[str, dict[str, str | None]] = {
 
 @dataclass(frozen=True)
 class CrossDNAConfig:
-    """Dimensions and switches of a CrossDNA model. Defaults are the released 8.1M configuration.
+    """Dimensions and switches of a CrossDNA model. The defaults are the released 8.1M configuration.
 
     Attributes:
         d_model: width H of the features.
         depth: layers in each branch. (The released configuration has 6.)
-        block_size: l, positions per block; None is one block of the whole length.
+        block_size: positions per block, l. None is one block of the whole length.
         comba_heads, comba_head_dim, expand_v: heads n, key size d, and value size d * expand_v of Comba.
-        conv_size: taps of Comba's causal convolution; None is SiLU without convolution.
-        attention_heads, kv_heads: query heads, and key/value heads that divide them.
-        window_size: positions a query sees, itself included.
+        conv_size: taps of Comba's causal convolution. None is SiLU without convolution.
+        attention_heads, kv_heads: number of query heads and of key/value heads. The latter must divide the former.
+        window_size: positions that a query sees, including its own.
         rope_theta: base of the rotary embedding.
         hidden_ratio: the MLP is int(H * hidden_ratio * 2 / 3) wide, rounded up to a multiple of 256.
         use_bridge: whether the branches exchange information.
         gate_temp: temperature of the fusion gate.
         gate_freeze_steps: training steps during which the fusion gate is fixed at one half.
-        rc_blocks: which reverse-strand block meets a forward block; see `blocks.block_pairs`.
-        dropout: after the stem, in training only.
-        comba_norm_eps, transformer_norm_eps: of the RMS norms.
+        rc_blocks: which reverse-strand block meets a forward block. See `blocks.block_pairs`.
+        dropout: dropout rate after the stem, in training only.
+        comba_norm_eps, transformer_norm_eps: epsilon of the RMS norms.
     """
 
     d_model: int = 128
@@ -135,10 +135,10 @@ class CrossDNAConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> CrossDNAConfig:
-        """Read what `to_dict` wrote.
+        """Create a config from the output of `to_dict`.
 
         Raises:
-            ValueError: a key that is no field (near matches are listed), or a value out of range.
+            ValueError: an unknown key (the message lists near matches), or a value out of range.
         """
         fields = [field.name for field in dataclasses.fields(cls)]
         for key in values:
@@ -149,7 +149,7 @@ class CrossDNAConfig:
 
     @classmethod
     def from_published(cls, published: Mapping[str, Any], *, rc_blocks: RcBlocks = "mirrored") -> CrossDNAConfig:
-        """Read a published `config.json`; keys without effect on inference are passed over.
+        """Read a published `config.json`. Keys without effect on inference are ignored.
 
         Args:
             published: the parsed file.

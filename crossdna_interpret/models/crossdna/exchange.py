@@ -1,12 +1,12 @@
-"""The messages that cross the bridge of a CrossDNA for one sequence, term by term.
+"""Messages through the bridge of a CrossDNA model for one sequence, split into their terms.
 
-For a fixed sequence, the states that meet in the bridge and its gates do not depend on the messages, and all that comes
-after the bridge looks at one position at a time. So messages can be replaced, scaled and differentiated without running
-the branches again. That is done in float64 on the CPU, whatever the model is in.
+For a fixed sequence, the states before the bridge and its gates do not depend on the messages. All computation after
+the bridge treats each position separately. So messages can be replaced, scaled and differentiated without running the
+branches again. This is done in float64 on the CPU, independent of the model's dtype and device.
 
-Everything is by strand and in the coordinates of the sequence. Strand 0 is the forward, 1 the reverse one; a direction
-has the number of the strand that receives: 0 is reverse to forward. What belongs to a message lies at the position that
-receives it.
+All arrays are by strand and in sequence coordinates. Strand 0 is the forward strand, strand 1 the reverse strand. A
+direction has the number of the receiving strand: 0 is reverse to forward. The values of a message are stored at the
+receiving position.
 
     L  positions of the sequence    H  channels    S  sources of a message
     l  positions of a block         n  sets of messages, or sequences
@@ -34,11 +34,11 @@ from crossdna_interpret.parallel import for_each
 __all__ = ["Messages", "Received", "without_messages"]
 
 SOURCES = ("same position", *(f"dilation {dilation}" for dilation in DILATIONS), "global mean", "bias")
-_NUMBERS_AT_ONCE = 1 << 20  # in one set of messages times the points of a path that are computed together
+_NUMBERS_AT_ONCE = 1 << 20  # size of one set of messages times the path points that are computed together
 
 
 def without_messages(model: CrossDNA) -> CrossDNA:
-    """A copy in which every message is zero.
+    """Copy a model and set every message to zero.
 
     Raises:
         ValueError: the model has no bridge, or hooks are active on it or after it.
@@ -74,7 +74,7 @@ def _bridge_of(model: CrossDNA) -> TokenBridge:
 
 @dataclass(frozen=True)
 class _Readout:
-    """What each position adds to one score, from its fused representation."""
+    """Contribution of each position to one score, from its fused representation."""
 
     head: nn.Linear
     row: int | None  # of the head, or None for the log-likelihood
@@ -88,7 +88,7 @@ class _Readout:
         return _Readout(_exact(self.head), self.row, self.length)
 
     def __call__(self, fused: Tensor, where: slice, observed: Tensor) -> Tensor:
-        """(n, l), from (n, l, H) at `where`, and the channels (n or 1, 5, L) of the whole sequences."""
+        """Contributions (n, l) from (n, l, H) at `where` and the channels (n or 1, 5, L) of the full sequences."""
         if self.row is not None:
             return fused @ self.head.weight[self.row] / self.length
         log_probability = self.head(fused)[..., :4].log_softmax(-1)
@@ -97,7 +97,7 @@ class _Readout:
 
     @property
     def offset(self) -> float:
-        """What a score has beyond its positions."""
+        """The part of a score that does not depend on positions."""
         return 0.0 if self.row is None else float(self.head.bias[self.row])
 
 
@@ -107,7 +107,7 @@ def _exact(module: nn.Module) -> Any:
 
 @dataclass(frozen=True)
 class _Direction:
-    """One direction in one block: where its sender and its receiver lie, and what makes the message."""
+    """One direction in one block: the positions of sender and receiver, and the weights of the message."""
 
     direction: int
     sender: slice
@@ -125,13 +125,13 @@ class _Direction:
         return cls(0, reverse, forward, *of_reverse), cls(1, forward, reverse, *of_forward)
 
     def _mixes(self) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """For each dilation: itself, the kernel (H, 9), and what mixes its channels into the context's, (H, H)."""
+        """For each dilation: the dilation, its kernel (H, 9) and the matrix (H, H) that mixes its channels."""
         mixes = self.context.mix.weight.chunk(len(DILATIONS), dim=1)
         for dilation, conv, mix in zip(DILATIONS, self.context.convs, mixes, strict=True):
             yield dilation, conv.weight[:, 0], mix
 
     def parts(self, x: Tensor) -> Tensor:
-        """(S, l, H): the message by source, from the sender's states (l, H)."""
+        """Message by source (S, l, H), from the sender's states (l, H)."""
         seen = [x]
         for dilation, kernel, mix in self._mixes():
             at = F.conv1d(x.t()[None], kernel[:, None], padding="same", dilation=dilation, groups=x.shape[1])
@@ -142,7 +142,7 @@ class _Direction:
         return torch.cat([local, torch.stack([everywhere, bias])[:, None].expand(-1, len(x), -1)])
 
     def shares(self, gradient: Tensor, x: Tensor, into: np.ndarray) -> None:
-        """Add, to `into` (S - 1, L, L), the product of a gradient by the message (l, H) with each term of it."""
+        """Multiply the gradient with respect to the message (l, H) by each term, and add to `into` (S - 1, L, L)."""
         senders, receivers = (np.arange(at.start, at.stop) for at in (self.sender, self.receiver))
         by_projected = gradient @ self.project.weight
         into[0, receivers, senders] += (by_projected * x).sum(1).numpy()
@@ -150,7 +150,7 @@ class _Direction:
             by_seen = by_projected @ mix
             for tap in range(KERNEL):
                 step = (tap - KERNEL // 2) * dilation
-                first, last = max(0, -step), len(x) - max(0, step)  # of the receivers whose sender is in the block
+                first, last = max(0, -step), len(x) - max(0, step)  # receivers whose sender is in the block
                 if first < last:
                     terms = by_seen[first:last] * kernel[:, tap] * x[first + step : last + step]
                     into[source, receivers[first:last], senders[first + step : last + step]] += terms.sum(1).numpy()
@@ -159,22 +159,22 @@ class _Direction:
 
 
 class Messages:
-    """The messages of one sequence, what they are made of, and what they do to one target.
+    """The messages of one sequence, their terms, and their effects on one target.
 
     Args:
-        model: with a bridge, in evaluation mode; it is not changed.
+        model: a model with a bridge, in evaluation mode. It is not changed.
         ids: (L,) the sequence.
-        target: number of the score to explain.
+        target: index of the score to explain.
 
     Attributes:
-        sources: names of the S sources of a message. The last is the bias, which no position sends.
-        states: (2, L, H) what each strand's branch gives, and what messages are made from.
-        gates: (2, L, H) in 0 to 1, of the receiver of each direction.
+        sources: names of the S sources of a message. The last is the bias, which has no sending position.
+        states: (2, L, H) branch output of each strand, from which messages are computed.
+        gates: (2, L, H) gate of the receiver in each direction, 0 to 1.
         parts: (2, S, L, H) messages by direction and source, before the gate.
-        partner: (L,) the position on the reverse strand that each position of the forward strand meets.
+        partner: (L,) for each position of the forward strand, the reverse-strand position that it is paired with.
 
     Raises:
-        ValueError: the model has no bridge, or hooks are active where messages are replaced.
+        ValueError: the model has no bridge, or hooks are active on the bridge or after it.
     """
 
     sources = SOURCES
@@ -205,7 +205,7 @@ class Messages:
 
     @staticmethod
     def _get(values: Tensor, pair: blocks.BlockPair) -> Iterator[Tensor]:
-        """What branch A has, and branch B: (..., l, H) of (..., 2, L, H)."""
+        """Select the values of branch A, then of branch B: (..., l, H) from (..., 2, L, H)."""
         for at in (pair.branch_a, pair.branch_b):
             yield values[..., int(at.strand == "reverse"), at.start : at.end, :]
 
@@ -215,7 +215,7 @@ class Messages:
         return gate_a, gate_b
 
     def messages(self, states: Tensor) -> Tensor:
-        """(2, S, L, H): by direction and source, what states (2, L, H) send."""
+        """Messages (2, S, L, H) by direction and source, from states (2, L, H)."""
         parts = torch.empty(2, len(SOURCES), *states.shape[1:], dtype=torch.float64, device="cpu")
         for way in self.ways:
             parts[way.direction, :, way.receiver] = way.parts(states[1 - way.direction, way.sender])
@@ -228,7 +228,7 @@ class Messages:
         return fused
 
     def position_scores(self, messages: Tensor) -> Tensor:
-        """(n, L): what each position of the forward strand adds to the score, under messages (n, 2, L, H)."""
+        """Contribution (n, L) of each forward-strand position to the score, with messages (n, 2, L, H)."""
         added = []
         for pair in self.pairs:
             where = slice(pair.forward.start, pair.forward.end)
@@ -236,12 +236,12 @@ class Messages:
         return torch.cat(added, dim=1)
 
     def score(self, messages: Tensor) -> float:
-        """Of the target, under messages (2, L, H)."""
+        """Score of the target with messages (2, L, H)."""
         with torch.no_grad():
             return float(self.position_scores(messages[None]).sum()) + self.readout.offset
 
     def fusion_gate(self) -> Tensor:
-        """(L, H) in 0 to 1: the weight of the forward strand where the strands are fused."""
+        """Weight (L, H) of the forward strand in the fusion, 0 to 1."""
         weights = []
         with torch.no_grad(), capture(self.fusion, "gate") as seen:
             self.position_scores(self.parts.sum(1)[None])
@@ -250,9 +250,9 @@ class Messages:
         return torch.cat(weights)
 
     def path_gradient(self, messages: Tensor, steps: int) -> Tensor:
-        """(2, L, H): gradient of the score by the messages, averaged along their scaling from 0 to 1.
+        """Gradient (2, L, H) of the score with respect to the messages, averaged while they are scaled from 0 to 1.
 
-        By Gauss-Legendre quadrature with `steps` points.
+        The average is a Gauss-Legendre quadrature with `steps` points.
         """
         nodes, weights = np.polynomial.legendre.leggauss(steps)
         at_once = max(1, min(_NUMBERS_AT_ONCE // messages.numel(), -(-steps // torch.get_num_threads())))
@@ -261,7 +261,7 @@ class Messages:
         def gradient_of(first: int) -> Tensor:
             alpha = torch.from_numpy((nodes[first : first + at_once] + 1) / 2)
             weight = torch.from_numpy(weights[first : first + at_once] / 2)
-            with torch.inference_mode(False), torch.enable_grad():  # whatever the caller is in
+            with torch.inference_mode(False), torch.enable_grad():  # independent of the caller's modes
                 scaled = (alpha[:, None, None, None] * messages.clone()).requires_grad_()
                 (gradient,) = torch.autograd.grad(self.position_scores(scaled).sum(), scaled)
             return (weight[:, None, None, None] * gradient).sum(0)
@@ -270,10 +270,10 @@ class Messages:
         return torch.stack([parts[first] for first in sorted(parts)]).sum(0)
 
     def shares(self, gradient: Tensor, dtype: type[np.floating]) -> tuple[np.ndarray, np.ndarray]:
-        """The product of messages and their gradient (2, L, H), by direction and source, and by receiver and sender.
+        """Product of messages and their gradient (2, L, H), split by source, direction, receiver and sender.
 
         Returns:
-            (S - 1, 2, L, L), and that of the bias, which has no sender, (2, L).
+            The products (S - 1, 2, L, L), and those of the bias (2, L), which has no sender.
         """
         length = self.states.shape[1]
         by_sender = np.zeros((len(SOURCES) - 1, 2, length, length), dtype=dtype)
@@ -285,12 +285,12 @@ class Messages:
 
 
 class Received(nn.Module):
-    """The effect of exchange at each position as scores of its own: (n, 5, L) -> (n, L), which adds up to the whole.
+    """A model with one score per position: the effect of exchange there, (n, 5, L) -> (n, L). They sum to the total.
 
     Args:
-        model: with a bridge.
-        target: number of the score.
-        length: L.
+        model: a model with a bridge.
+        target: index of the score.
+        length: sequence length L.
 
     Raises:
         ValueError: the model has no bridge, or hooks are active on it or after it.
@@ -304,7 +304,7 @@ class Received(nn.Module):
         self.readout = _Readout.of(model, target, length)
 
     def memory_estimate(self, n: int, length: int, *, gradients: bool = False) -> int:
-        """As the model's."""
+        """Memory estimate of the wrapped model."""
         return self.model.memory_estimate(n, length, gradients=gradients)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""CrossDNA as a family of models, and what its models offer beyond scores."""
+"""CrossDNA as a family of models, and the capabilities of its models."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class _Concurrency:
     model: CrossDNA
 
     def problem(self) -> str | None:
-        return self.model.plain_problem()  # no module of its own keeps anything between calls
+        return self.model.plain_problem()  # CrossDNA's own modules store nothing between calls
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class _Acceleration:
 
     @contextmanager
     def accelerated(self, compile: Compile, operations: float) -> Iterator[str]:
-        """On compiled CPU kernels, without gradients."""
+        """Use compiled CPU kernels. They have no gradients."""
         model = self.model
         if model.device.type != "cpu":
             problem: str | None = f"the kernels are for the CPU, and the model is on {model.device.type}"
@@ -119,7 +119,7 @@ class _Acceleration:
             yield f"no: {problem}" if kernels is None else "CPU kernels"
 
     def _memory_problem(self) -> str | None:
-        """Why the kernels, which read weights as they lie in memory, cannot read these; or None."""
+        """Reason why the kernels cannot read these weights from memory, or None."""
         for name, weight in self.model.named_parameters():
             if weight.dtype != self.model.dtype or not weight.is_contiguous():
                 kind = str(weight.dtype).removeprefix("torch.")

@@ -1,11 +1,11 @@
 """Exact scores of edited sequences that reuse the states of a reference sequence.
 
-Branches are causal along their own strand and blocks do not exchange state, so an edit changes what a branch gives only
-from the first affected position of a block on, in that branch's own reading order. The rest of the reference is kept:
-for each block and branch, the state of every layer wherever a reading may resume.
+Branches are causal along their own strand, and blocks do not exchange state. So an edit changes the output of a branch
+only from the first edited position of a block on, in the reading direction of the branch. The rest is taken from the
+reference: a trace holds the states of every layer, for each block and branch.
 
-What has changed is found by comparing letters, never from a description of the edit. So every kind of edit takes part:
-substitutions, pairs of them, insertions and deletions, with or without flanks that keep the window.
+Changes are found by comparing letters, not from the edits. So all kinds of edits work: substitutions, pairs of
+substitutions, insertions and deletions, with or without flanks that keep the window.
 
     n  edited sequences    L  positions of one    H  channels    T  targets
     m  positions of a block
@@ -34,8 +34,8 @@ from crossdna_interpret.models.crossdna.states import AttentionPast, AttentionTr
 
 __all__ = ["Incremental"]
 
-SPILL = 4  # positions on either side that the stem's convolution sees
-OUTSIDE = -1  # the id of padding beyond the ends
+SPILL = 4  # positions on each side that the stem's convolution sees
+OUTSIDE = -1  # id of the padding outside the sequence
 
 
 @dataclass
@@ -45,7 +45,7 @@ class _LayerTrace:
 
 
 class _ReferencePass:
-    """One branch's pass over one block of the reference, which other sequences can resume anywhere."""
+    """One branch's pass over one block of the reference. Other sequences can continue it from any position."""
 
     def __init__(self, branch: Branch, features: Tensor) -> None:
         self.branch = branch
@@ -59,9 +59,10 @@ class _ReferencePass:
         return list(self.branch.layers)  # type: ignore[arg-type]
 
     def resume(self, start: int, features: Tensor, length: int) -> Tensor:
-        """(n, length - start, H) from the features (n, ., H) of position `start` on.
+        """Output (n, length - start, H) from the features (n, ., H) of position `start` on.
 
-        They may end before `length`, if that is the reference's: further positions have the reference's features.
+        If `length` is the reference's length, the features may end earlier. Later positions then have the features of
+        the reference.
         """
         x = features
         for layer, trace in zip(self._layers(), self.traces, strict=True):
@@ -74,10 +75,10 @@ class _ReferencePass:
         return self.branch.output_norm(x)
 
     def resume_each(self, starts: np.ndarray, features: Tensor, sizes: np.ndarray, length: int) -> Tensor:
-        """(n, length, H) of sequences that each begin to differ at a start of their own, on kernels.
+        """Output (n, length, H) of sequences that start to differ at different positions, on kernels.
 
-        Their features (1, ., H) lie one behind the other, of each sequence `sizes` of them from its start on. They may
-        end before `length`, if that is the reference's: further positions have the reference's features.
+        `features` (1, ., H) are concatenated: for each sequence `sizes` positions from its start on. If `length` is the
+        reference's length, they may end earlier. Later positions then have the features of the reference.
         """
         resumed = Resumed(starts, length)
         whole = bool((starts + sizes == length).all())
@@ -97,12 +98,12 @@ class _ReferencePass:
 
     @property
     def on_kernels(self) -> bool:
-        """Whether kernels are active, so that it can resume each sequence where it differs."""
+        """Whether kernels are active. They can resume each sequence at its own position."""
         return active_kernels(self.out) is not None
 
     @property
     def nbytes(self) -> int:
-        """Bytes that it holds."""
+        """Memory of the stored tensors in bytes."""
         tensors = [self.out]
         for trace in self.traces:
             kept = (trace.comba.projected, trace.attention.keys, trace.attention.values)
@@ -111,7 +112,7 @@ class _ReferencePass:
 
 
 def _positions(starts: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Row and position of each element of several stretches, concatenated."""
+    """Row and position of each element of several concatenated spans."""
     row = np.repeat(np.arange(len(starts)), sizes)
     return row, np.arange(len(row)) - (np.cumsum(sizes) - sizes - starts)[row]
 
@@ -123,7 +124,7 @@ def _attention_past(trace: AttentionTrace, start: int | None = None) -> Attentio
 
 
 def _around(ids: np.ndarray, locus: spans.Locus) -> np.ndarray:
-    """Letters (n, m + 2 SPILL) of ids (n, L) that the features of a stretch depend on, in its reading order."""
+    """Letters (n, m + 2 SPILL) of ids (n, L) that the features of a span depend on, in its reading direction."""
     start, end, length = locus.start - SPILL, locus.end + SPILL, ids.shape[1]
     letters = np.full((len(ids), end - start), OUTSIDE, dtype=np.int8)
     inner = ids[:, max(start, 0) : min(end, length)]
@@ -135,12 +136,12 @@ def _around(ids: np.ndarray, locus: spans.Locus) -> np.ndarray:
 
 
 class Incremental:
-    """Scores of sequences near a reference; for evaluation mode, without gradients.
+    """Scores of sequences similar to a reference, in evaluation mode and without gradients.
 
     Args:
-        model: a CrossDNA for which `CrossDNA.reuse_problem` knows none.
+        model: a CrossDNA model for which reuse is possible (see `family`).
         reference: (L,) ids.
-        cache_bytes: for what is kept of the reference's blocks; the one in use is kept whatever it takes.
+        cache_bytes: limit for the stored traces of reference blocks. The two latest are always kept.
     """
 
     def __init__(self, model: CrossDNA, reference: np.ndarray, *, cache_bytes: int = 1 << 29) -> None:
@@ -159,7 +160,7 @@ class Incremental:
 
     @cached_property
     def sums(self) -> Tensor:
-        """What each block of the reference adds to its total (blocks, .); not needed while every block is touched."""
+        """Contribution of each reference block to the total (blocks, .). Needed only if an edit spares a block."""
         x = torch.from_numpy(alphabet.one_hot(self.reference)).to(self.model.device, self.model.dtype)
         fused = self.model.fused_blocks(x, strand.reverse_complement(x), self.pairs)
         blocks = zip(fused, self.pairs, strict=True)
@@ -173,7 +174,7 @@ class Incremental:
 
     @torch.no_grad()
     def score(self, ids: np.ndarray) -> Tensor:
-        """Scores (n, T) of ids (n, L'), of any length; the nearer the rows are to each other, the faster."""
+        """Scores (n, T) of ids (n, L') of any length. It is fastest if the edits of the rows are close together."""
         n, length = ids.shape
         same_length = length == self.length
         pairs = self.pairs if same_length else self.model.pairs(length)
@@ -194,9 +195,9 @@ class Incremental:
         return self._finish(torch.stack(parts).sum(0), ids)
 
     def _touched(self, ids: np.ndarray) -> np.ndarray:
-        """Which blocks see a letter that differs from the reference's in any row.
+        """Which blocks see a letter that differs from the reference in any row.
 
-        This comparison is all that an edit costs in proportion to the length.
+        Only the cost of this comparison is proportional to the length.
         """
         where = np.flatnonzero((ids != self.reference).any(0))
         seen = np.searchsorted(where, self._seen_to) - np.searchsorted(where, self._seen_from)
@@ -216,14 +217,14 @@ class Incremental:
         return rows, self.model.merge(a, b, pair)
 
     def _old_locus(self, index: int, locus: spans.Locus) -> spans.Locus | None:
-        """Where the reference's block of that number and strand lies, if it has one."""
+        """Locus of the reference block with this index and strand, or None if there is none."""
         if index >= len(self.pairs):
             return None
         pair = self.pairs[index]
         return pair.branch_a if pair.branch_a.strand == locus.strand else pair.branch_b
 
     def _read(self, side: _BranchDiff, rows: np.ndarray, index: int) -> Tensor:
-        """What a branch gives for the rows, (rows, m, H), in its reading order."""
+        """Branch output (rows, m, H) in its reading direction."""
         first = side.first[rows]
         moving = np.flatnonzero(side.differs[rows])
         start = int(first[moving].min()) if len(moving) else side.size
@@ -242,7 +243,7 @@ class Incremental:
         return out
 
     def _resumed(self, side: _BranchDiff, rows: np.ndarray, reading: _ReferencePass) -> Tensor:
-        """What a branch gives for rows that differ, (rows, m, H), computed from the first difference of any on."""
+        """Branch output (rows, m, H) for rows that differ, computed from the first difference of all rows on."""
         start = int(side.first[rows].min())
         stop = max(start + 1, int(side.last[rows].max()))
         features = self._features(side.locus.strand, side.letters[rows, start : stop + 2 * SPILL])
@@ -250,7 +251,7 @@ class Incremental:
         return torch.cat([reading.out[:, :start].expand(len(rows), -1, -1), new], dim=1) if start else new
 
     def _resumed_each(self, side: _BranchDiff, rows: np.ndarray, reading: _ReferencePass) -> Tensor:
-        """The same, computed for each row from its own first difference on."""
+        """As `_resumed`, but computed for each row from its own first difference on."""
         starts = side.first[rows]
         sizes = np.minimum(np.maximum(side.last[rows] - starts, 1), side.size - starts)
         row, position = _positions(starts, sizes)
@@ -259,12 +260,12 @@ class Incremental:
         return reading.resume_each(starts, features.transpose(0, 1), sizes, side.size)
 
     def _reuse_pays(self, side: _BranchDiff, start: int, index: int) -> bool:
-        """Whether reuse saves enough to pay for a pass over the reference, if there is none yet."""
+        """Whether reuse is faster, including a pass over the reference if there is none yet."""
         return (index, side.locus.strand) in self._readings or 8 * start >= side.size or side.stops_early
 
     def _reading(self, side: _BranchDiff, index: int) -> _ReferencePass:
         key = (index, side.locus.strand)
-        with self._lock:  # several threads score and share passes over the reference
+        with self._lock:  # threads share the passes over the reference
             if key not in self._readings:
                 assert side.before is not None
                 self._readings[key] = _ReferencePass(side.branch, self._features(side.locus.strand, side.before))
@@ -284,7 +285,7 @@ class Incremental:
     def _sum(
         self, fused: Tensor, ids: np.ndarray, pair: blocks.BlockPair, rows: np.ndarray | slice = slice(None)
     ) -> Tensor:
-        """What a block adds to the total of each row of ids, in float64: (n, H), or (n, 1) for a language model."""
+        """Contribution of a block to the total of each row, in float64: (n, H), or (n, 1) for a language model."""
         if self.model.head is not None:
             return fused.sum(1, dtype=torch.float64)
         here = torch.from_numpy(ids[:, pair.forward.start : pair.forward.end][rows].astype(np.int64)).to(fused.device)
@@ -300,15 +301,15 @@ class Incremental:
 
 
 class _BranchDiff:
-    """How the rows' letters in one block, as one branch reads them, differ from the reference's."""
+    """Differences between the letters of the rows and of the reference, in one block and branch."""
 
     def __init__(self, branch: Branch, locus: spans.Locus, letters: np.ndarray, before: np.ndarray | None) -> None:
-        """Letters (n, m + 2 SPILL), and those (1, m' + 2 SPILL) of the reference's block, if it has one."""
+        """Compare letters (n, m + 2 SPILL) with those of the reference block `before` (1, m' + 2 SPILL), if any."""
         self.branch, self.locus, self.letters, self.before = branch, locus, letters, before
         self.size = locus.end - locus.start
         n = len(self.letters)
-        self.first = np.zeros(n, dtype=np.int64)  # first position whose features are not the reference's
-        self.last = np.full(n, self.size)  # the position after the last
+        self.first = np.zeros(n, dtype=np.int64)  # first position with other features than the reference
+        self.last = np.full(n, self.size)  # one after the last such position
         self.differs = np.ones(n, dtype=bool)
         if before is None:
             return
@@ -325,5 +326,5 @@ class _BranchDiff:
 
     @property
     def stops_early(self) -> bool:
-        """Whether much of what follows the edits has the reference's features."""
+        """Whether the features after the middle of the block are those of the reference."""
         return bool(self.last.max() < self.size // 2)

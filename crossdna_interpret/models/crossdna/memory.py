@@ -1,7 +1,7 @@
-"""An estimate of the memory of a forward pass, from the config.
+"""Estimate of the memory of a forward pass, from the config.
 
-Calibrated against peak resident memory at 164 bp to 64 kb, with and without gradients, on two configurations: it was
-between 0.9 and 1.5 times what was measured.
+The estimate was compared with peak resident memory at 164 bp to 64 kb, with and without gradients, on two
+configurations. It was between 0.9 and 1.5 times the measured memory.
 """
 
 from __future__ import annotations
@@ -11,27 +11,26 @@ from crossdna_interpret.models.crossdna.recurrence import CHUNK
 
 __all__ = ["blocks_together", "memory_estimate"]
 
-# Positions of the blocks that are computed as one batch. More would fall out of the processor's caches.
+# Positions of the blocks that are computed as one batch. More do not fit the processor's caches.
 POSITIONS_TOGETHER = 4096
 
 
 def blocks_together(n: int, size: int) -> int:
-    """How many blocks of `size` positions, of `n` sequences each, are computed at once."""
+    """Number of blocks of `size` positions and `n` sequences that are computed as one batch."""
     return max(1, POSITIONS_TOGETHER // (n * size))
 
 
 def memory_estimate(config: CrossDNAConfig, n: int, length: int, itemsize: int, *, gradients: bool) -> int:
-    """Bytes for `n` sequences of `length` bases.
+    """Estimated bytes for `n` sequences of `length` bases.
 
-    Without gradients the activations of blocks are freed when they are done, and only what spans the sequence stays:
-    the channels of both strands, the stem's features and the fused output. With gradients every layer's activations
-    stay.
+    Without gradients, the activations of a block are freed after it. Only three arrays stay for the whole sequence: the
+    channels of both strands, the stem's features and the fused output. With gradients, all activations stay.
     """
     width = config.d_model
     block = min(length, config.block_size or length)
     projected = config.comba_heads * (2 * config.comba_head_dim + 2 * config.comba_value_dim + 2)
     layer = 5 * projected + 4 * config.mlp_width + 20 * width + 6 * config.comba_heads * CHUNK
-    if block > config.window_size:  # scores and weights of a tile against itself and the tile before
+    if block > config.window_size:  # attention scores and weights of a tile with itself and the previous tile
         layer += 4 * config.attention_heads * config.window_size
     spanning = 10 + 5 * width
     if gradients:

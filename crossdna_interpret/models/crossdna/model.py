@@ -40,8 +40,9 @@ class Stem(nn.Module):
         self.conv_forward = nn.Conv1d(len(alphabet.ALPHABET), width, 9, padding=4)
         self.conv_reverse = nn.Conv1d(len(alphabet.ALPHABET), width, 9, padding=4)
         for conv in (self.conv_forward, self.conv_reverse):
-            # One channel in five is on: this gives features of unit variance, where the default assumes dense input.
-            # The four bases add up to zero, so that what all positions share does not drown what they do not.
+            # Only one channel in five is 1, while the default initialization assumes dense input. This standard
+            # deviation gives features of unit variance. The weights of the four bases sum to zero, so that a part
+            # common to all positions does not dominate.
             nn.init.normal_(conv.weight, std=(0.75 * conv.kernel_size[0]) ** -0.5)
             with torch.no_grad():
                 conv.weight -= conv.weight[:, :4].mean(1, keepdim=True)
@@ -82,12 +83,12 @@ class Head(nn.Module):
 
 
 class CrossDNA(nn.Module):
-    """The published CrossDNA function, differentiable from its one-hot input through both strand paths.
+    """The published CrossDNA model, differentiable with respect to its one-hot input through both strand paths.
 
     Args:
         config: dimensions and switches.
-        targets: names of the outputs of a regression head. Without any, the model is a language model and its one
-            target is "log_likelihood", the mean log-probability of the observed bases in one pass, N apart.
+        targets: names of the outputs of a regression head. Without names, the model is a language model with one
+            target, "log_likelihood": the mean log-probability of the observed bases in one pass, without N.
 
     Example:
         >>> config = CrossDNAConfig(d_model=8, depth=1, comba_heads=2, comba_head_dim=4, attention_heads=2)
@@ -114,22 +115,22 @@ class CrossDNA(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return self.stem.conv_forward.weight.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """Floating-point type of the weights, and so of the scores."""
+        """Dtype of the weights and scores."""
         return self.stem.conv_forward.weight.dtype
 
     def set_backend(self, backend: Backend) -> None:
-        """Choose what computes the recurrence: "torch", "fla" (CUDA), or "auto" (fla where it can run)."""
+        """Choose the implementation of the recurrence: "torch", "fla" (CUDA), or "auto" (fla if it can run)."""
         for module in self.modules():
             if isinstance(module, Comba):
                 module.backend = backend
 
     def memory_estimate(self, n: int, length: int, *, gradients: bool = False) -> int:
-        """Bytes that scoring `n` sequences of `length` bases at once needs above the weights, roughly."""
+        """Approximate bytes, without the weights, to score a batch of `n` sequences of `length` bases."""
         return memory_estimate(self.config, n, length, self.dtype.itemsize, gradients=gradients)
 
     def operations(self, length: int) -> float:
@@ -137,10 +138,10 @@ class CrossDNA(nn.Module):
         return 2.0 * length * sum(parameter.numel() for parameter in self.parameters() if parameter.ndim == 2)
 
     def plain_problem(self, *parts: str) -> str | None:
-        """What only modules' own `forward` honours, such as adapters, hooks, or overridden methods; or None.
+        """Reason why a faster path cannot replace `forward`, such as adapters, hooks or overridden methods, or None.
 
         Args:
-            parts: submodules to look at; all if not given.
+            parts: submodules to check. The default is all.
         """
         for name in vars(CrossDNA):
             if not name.startswith("__") and getattr(type(self), name) is not getattr(CrossDNA, name):
@@ -148,16 +149,16 @@ class CrossDNA(nn.Module):
         return plain_problem(self, {**self._built_of, "": type(self)}, parts)
 
     def pairs(self, length: int, *, first: int | None = None) -> list[blocks.BlockPair]:
-        """How this model cuts `length` positions into blocks, and which stretches meet in its bridge.
+        """Blocks of a sequence of `length` positions, as pairs of spans that meet in the bridge.
 
-        `first` positions are in the first block, if it is not to be as long as the others.
+        `first` is the length of the first block. By default it is as long as the others.
         """
         return blocks.block_pairs(length, self.config.block_size, self.config.rc_blocks, first=first)
 
     def branches(
         self, x_forward: Tensor, x_reverse: Tensor, pairs: Sequence[blocks.BlockPair]
     ) -> list[tuple[Tensor, Tensor, blocks.BlockPair]]:
-        """For each pair, what branch A and branch B give (N, l, H), each in the order in which it has read."""
+        """For each pair, the outputs (N, l, H) of branch A and branch B, each in its reading direction."""
         outputs: list[tuple[Tensor, Tensor, blocks.BlockPair]] = []
         read = self._reader(x_forward, x_reverse)
         for alike in self._alike(pairs, x_forward.shape[0]):
@@ -168,7 +169,10 @@ class CrossDNA(nn.Module):
     def _reader(
         self, x_forward: Tensor, x_reverse: Tensor
     ) -> Callable[[Sequence[blocks.BlockPair]], tuple[Tensor, Tensor]]:
-        """What both branches give (k N, l, H) of k pairs that are alike, as one batch: blocks do not exchange state."""
+        """Function that computes both branches for k similar pairs as one batch (k N, l, H).
+
+        This is possible because blocks do not exchange state.
+        """
         length = x_forward.shape[-1]
         features = dict(zip(("forward", "reverse"), self.stem(x_forward, x_reverse), strict=True))
 
@@ -184,11 +188,11 @@ class CrossDNA(nn.Module):
         return read
 
     def _alike(self, pairs: Sequence[blocks.BlockPair], n: int, threads: int = 1) -> Iterator[list[blocks.BlockPair]]:
-        """Pairs of as many positions, read the same way; one at a time and in order where hooks see each block.
+        """Group pairs with the same size and reading directions. With hooks, each pair is alone and in order.
 
-        They make up at least as many groups as there are threads, if there are so many pairs.
+        There are at least as many groups as threads, if there are enough pairs.
         """
-        # A graph that is captured takes any number of sequences, so that it must not depend on n.
+        # A captured graph must work for any number of sequences, so it must not depend on n.
         if len(pairs) == 1 or hooked(self) or torch.compiler.is_compiling():
             yield from ([pair] for pair in pairs)
             return
@@ -202,9 +206,9 @@ class CrossDNA(nn.Module):
     def represent(
         self, x_forward: Tensor, x_reverse: Tensor, pairs: Sequence[blocks.BlockPair] | None = None
     ) -> Tensor:
-        """Fused representation (N, L, H), from the two strands' channels (N, 5, L), each read 5' to 3'.
+        """Fused representation (N, L, H) from the channels (N, 5, L) of both strands, each read 5' to 3'.
 
-        Other `pairs` than the model's own, which must cover the sequence in order, show what they are responsible for.
+        `pairs` can replace the model's own blocks, to study their effect. They must cover the sequence in order.
         """
         fused = self.fused_blocks(x_forward, x_reverse, pairs)
         return fused[0] if len(fused) == 1 else torch.cat(fused, dim=1)
@@ -212,7 +216,7 @@ class CrossDNA(nn.Module):
     def fused_blocks(
         self, x_forward: Tensor, x_reverse: Tensor, pairs: Sequence[blocks.BlockPair] | None = None
     ) -> list[Tensor]:
-        """`represent` by block, (N, l, H) each, in the order of `pairs`."""
+        """As `represent`, but a list of blocks (N, l, H) in the order of `pairs`."""
         pairs = self.pairs(x_forward.shape[-1]) if pairs is None else pairs
         fused: dict[int, Tensor] = {}
         read = self._reader(x_forward, x_reverse)
@@ -221,7 +225,7 @@ class CrossDNA(nn.Module):
             fused.update(zip((pair.index for pair in alike), merged.chunk(len(alike)), strict=True))
 
         def merged(alike: list[blocks.BlockPair]) -> Tensor:
-            with torch.set_grad_enabled(gradients):  # which belongs to the thread
+            with torch.set_grad_enabled(gradients):  # grad mode is per thread
                 return self.merge(*read(alike), alike[0])
 
         gradients, threads = torch.is_grad_enabled(), threads_to_spread_over()
@@ -234,7 +238,7 @@ class CrossDNA(nn.Module):
         return [fused[pair.index] for pair in pairs]
 
     def merge(self, a: Tensor, b: Tensor, pair: blocks.BlockPair) -> Tensor:
-        """Fused block (N, l, H), from what the branches give, each in the order in which it has read."""
+        """Fused block (N, l, H) from the outputs of both branches, each in its reading direction."""
         a, b = blocks.flip(a, pair.branch_a), blocks.flip(b, pair.branch_b)
         if self.bridge is not None:
             a, b = self.bridge(a, b, pair)
@@ -243,9 +247,9 @@ class CrossDNA(nn.Module):
     def forward_strands(
         self, x_forward: Tensor, x_reverse: Tensor, pairs: Sequence[blocks.BlockPair] | None = None
     ) -> Tensor:
-        """Scores (N, T) as a function of each strand's channels (N, 5, L), which attribution treats apart.
+        """Scores (N, T) as a function of the channels (N, 5, L) of each strand, for attribution by strand.
 
-        The log-likelihood reads the observed bases off `x_forward`, so that direct path counts as the forward strand's.
+        The log-likelihood takes the observed bases from `x_forward`. So this direct path counts as forward strand.
         `pairs` as in `represent`.
         """
         fused = self.represent(x_forward, x_reverse, pairs)
@@ -268,7 +272,7 @@ class CrossDNA(nn.Module):
         return self.forward_strands(x, strand.reverse_complement(x))
 
     def one_hot(self, seqs: str | Sequence[str]) -> Tensor:
-        """(N, 5, L) one-hot input, in the model's dtype and on its device, for strings of one length.
+        """One-hot input (N, 5, L) from strings of equal length, in the model's dtype and on its device.
 
         Raises:
             ValueError: the strings differ in length, or one is not DNA.
@@ -282,17 +286,17 @@ class CrossDNA(nn.Module):
 
     @torch.no_grad()
     def embed(self, seqs: str | Sequence[str]) -> Tensor:
-        """Fused representation (N, L, H) of strings of equal length, in the order of the sequence.
+        """Fused representation (N, L, H) of strings of equal length, in sequence order.
 
-        Computed in the mode that the module is in: `load_model` gives evaluation mode, a new model has dropout on.
+        The module's mode applies: `load_model` returns a model in evaluation mode, but a new model has active dropout.
         """
         x = self.one_hot(seqs)
         return self.represent(x, strand.reverse_complement(x))
 
     def token_logits(self, seqs: str | Sequence[str]) -> Tensor:
-        """Masked-language-model logits (N, L, 5) over ACGTN of strings of equal length; N marks a masked position.
+        """Masked-language-model logits (N, L, 5) over ACGTN for strings of equal length. N marks a masked position.
 
-        Computed in the mode that the module is in, as `embed`.
+        The module's mode applies, as in `embed`.
         """
         with torch.no_grad():
             return self.lm_head(self.embed(seqs))

@@ -1,7 +1,7 @@
-"""Whether submodules are unchanged, without adapters and hooks, so that a faster path may replace them.
+"""Check that submodules are unchanged, without adapters and hooks, so that a faster path may replace them.
 
-Adapters replace a layer by another module, and hooks see or change what passes a layer. Where a fast way would use a
-layer's weights without calling it, both would be passed by.
+Adapters replace a layer by another module. Hooks read or change the output of a layer. A fast path uses the weights of
+a layer without calling it, so it would ignore both.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["is_plain", "plain_problem"]
 
 
 def is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
-    """Whether a module is of exactly this class, computes as the class does, and has no hooks."""
+    """Whether a module is exactly of this class, has no overridden methods and no hooks."""
     return _is_plain(module, kind) and not hooks_for_all()
 
 
@@ -25,19 +25,19 @@ def _is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
 
 
 def plain_problem(model: nn.Module, expected: Mapping[str, type[nn.Module]], parts: Collection[str] = ()) -> str | None:
-    """The first thing about a model's modules that only their own `forward` honours, in words; None if there is none.
+    """First reason why a faster path cannot replace a model's `forward`, as text, or None.
 
     Args:
         model: the model.
-        expected: its submodules' classes by name.
-        parts: children to look at; all if there are none.
+        expected: classes of its submodules by name.
+        parts: children to check. The default is all.
     """
     if hooks_for_all():
         return "hooks for all modules are active"
     seen: set[str] = set()
     children = [(name, child) for name, child in model._modules.items() if not parts or name in parts]
     rest: list[tuple[str, nn.Module | None]] = [*([] if parts else [("", model)]), *children]
-    while rest:  # by hand: `named_modules` takes several times as long, and this runs for every batch
+    while rest:  # this runs for every batch, and `named_modules` is several times slower
         name, module = rest.pop()
         if module is None:
             continue

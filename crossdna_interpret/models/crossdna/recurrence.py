@@ -1,16 +1,16 @@
-"""The recurrence of Comba, computed in chunks of positions instead of one position after the other.
+"""The recurrence of Comba, computed in chunks of positions instead of position by position.
 
     B  batch        n  heads        C    positions of a chunk
     l  positions    d  key size     d_v  value size
 
 For one head, from the state S [d, d_v], with q, k and p of length one:
 
-    u_t = beta_t (v_t - S_{t-1}^T p_t)           the correction reads the state before it decays
+    u_t = beta_t (v_t - S_{t-1}^T p_t)           the correction uses the state before decay
     S_t = exp(g_t) S_{t-1} + k_t u_t^T
     o_t = S_t^T q_t / sqrt(d)
 
-p has the direction of k. So q and k come as they are, with the factors that bring q, k and p to length one: the factors
-go into products of C x C numbers, and no tensor of l x d numbers is made for them.
+p has the direction of k. The inputs are q and k before normalization, and the factors that normalize q, k and p. The
+factors are applied to C x C products, which avoids new tensors of size l x d.
 """
 
 from __future__ import annotations
@@ -41,22 +41,22 @@ CHUNK = 32
 
 
 def chunk_size(length: int) -> int:
-    """Positions of a chunk: at most `CHUNK`, and such that the last chunk is nearly full."""
+    """Positions in a chunk: at most `CHUNK`, chosen so that the last chunk is nearly full."""
     chunks = -(-length // CHUNK)
     return min(length, -(-length // (4 * chunks)) * 4)
 
 
 def _decay(log: Tensor) -> Tensor:
-    """exp(log) for log of at most 0, but not below the cube root of the smallest normal number; see `_Flush`."""
+    """exp(log) for log <= 0, limited below by the cube root of the smallest normal number. See `_Flush`."""
     return log.clamp(math.log(torch.finfo(log.dtype).tiny) / 3, 0).exp()
 
 
 class _Flush(torch.autograd.Function):
-    """Identity with exact zeros for what has faded away, and for gradients that have.
+    """Identity that replaces tiny values and tiny gradients by exact zeros.
 
-    Denormal arithmetic is slow on x86, and a pulse in the recurrence fades through every magnitude down to zero. What
-    is cut off is below 2e-13 in float32 (3e-103 in float64) next to terms of order one, so that products of three such
-    factors stay normal; for gradients, whose scale is the caller's, below 1e-19 (1e-154).
+    Denormal arithmetic is slow on x86, and a value in the recurrence decays gradually to zero. Values below 2e-13 in
+    float32 (3e-103 in float64) become zero, while other terms are of order one. Products of three remaining factors
+    are normal numbers. Gradients have the caller's scale, so their limit is lower: 1e-19 (1e-154).
     """
 
     generate_vmap_rule = True
@@ -73,29 +73,30 @@ class _Flush(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         return F.hardshrink(gradient, torch.finfo(gradient.dtype).tiny ** (1 / 2))
 
-    jvp = backward  # the same map either way
+    jvp = backward  # forward and backward derivatives are the same map
 
 
 def _flush(x: Tensor) -> Tensor:
-    """`_Flush`; without gradients as what it computes, which is much quicker to call."""
+    """Apply `_Flush`. Without gradients, compute it directly, which is much faster."""
     flushed: Tensor = _Flush.apply(x) if torch.is_grad_enabled() else _Flush.forward(x)
     return flushed
 
 
 @dataclass(frozen=True)
 class Chunks:
-    """Positions in chunks, with all that can be computed before the state is known. Each has (chunks, R, ...), with R
-    the rows of a batch times its heads.
+    """Chunks of positions, with everything that does not depend on the state.
+
+    Each tensor is (chunks, R, ...), where R is the batch size times the number of heads.
 
     Attributes:
-        size: C.
-        kq: (., 2 C, d) keys, then queries, as they came.
-        v: (., C, d_v).
-        inverse: (., C, C) of the triangular system, times beta.
-        fade: (., C, C) exp(G_t - G_s) for s <= t, times the factor of k_s: what is left at t of the update at s.
-        read: (., C, C) what an output takes from the updates of its chunk.
-        p_state, q_state: (., C, 1) factors of what a correction and an output take from the state.
-        keep: (., C, 1) exp(G_t): what is left at t of the state before the chunk.
+        size: positions in a chunk, C.
+        kq: (., 2 C, d) keys, then queries, not normalized.
+        v: (., C, d_v) values.
+        inverse: (., C, C) inverse of the triangular system, times beta.
+        fade: (., C, C) exp(G_t - G_s) for s <= t, times the factor of k_s: decay at t of the update at s.
+        read: (., C, C) weights of the chunk's updates in each output.
+        p_state, q_state: (., C, 1) factors of the state in a correction and in an output.
+        keep: (., C, 1) exp(G_t): decay at t of the state before the chunk.
     """
 
     size: int
@@ -109,7 +110,7 @@ class Chunks:
     keep: Tensor
 
     def after(self, chunk: int) -> Chunks:
-        """From a chunk on."""
+        """The chunks from this one on."""
         parts: dict[str, Any] = {name: x[chunk:] for name, x in vars(self).items() if isinstance(x, Tensor)}
         return dataclasses.replace(self, **parts)
 
@@ -120,20 +121,20 @@ class Chunks:
 
 @dataclass
 class RecurrenceTrace:
-    """What a pass over one sequence leaves behind, so that another can start inside it. Filled by `chunked_comba`."""
+    """Stored states of a pass over one sequence, so that another pass can start inside it. Set by `chunked_comba`."""
 
     chunks: Chunks | None = None
     states: Tensor | None = None  # (chunks, n, d, d_v) before each chunk
     updates: Tensor | None = None  # (chunks, n, C, d_v): the U of each chunk
 
     def state_at(self, position: int) -> Tensor:
-        """(n, d, d_v) the state before `position`."""
+        """State (n, d, d_v) before `position`."""
         assert self.chunks is not None
         assert self.states is not None
         assert self.updates is not None
         size = self.chunks.size
         chunk, inside = divmod(position, size)
-        if chunk == len(self.states):  # the very end
+        if chunk == len(self.states):  # after the last position
             chunk, inside = chunk - 1, size
         state = self.states[chunk]
         if not inside:
@@ -158,27 +159,27 @@ def chunked_comba(
     state: Tensor | None = None,
     trace: RecurrenceTrace | None = None,
 ) -> Tensor:
-    """The recurrence over all positions.
+    """Compute the recurrence over all positions.
 
-    Inside a chunk that starts from state S, with G the running sum of g, the corrections solve a unit lower-triangular
-    system A, so that U = A^-1 (beta (V - exp(G_{t-1}) P S)). All the systems are inverted at once; only the C-fold
-    shorter recurrence over chunk states is sequential.
+    Let a chunk start from state S, and let G be the cumulative sum of g. The corrections solve a unit lower-triangular
+    system A: U = A^-1 (beta (V - exp(G_{t-1}) P S)). All systems are inverted in parallel. Only the recurrence over
+    chunk states is sequential, and it is C times shorter.
 
     Args:
-        q, k: (B, l, n, d), of any length.
+        q, k: (B, l, n, d), not normalized.
         v: (B, l, n, d_v).
-        scales: three of (B, l, n): what q, k, and k again, are multiplied by to give q, k and p of length one.
+        scales: three tensors (B, l, n), the factors that normalize q, k and p (p has the direction of k).
         g: (B, l, n), log-decay, at most 0.
-        beta: (B, l, n), in 0 to 1.
-        state: (n, d, d_v), before the first position, the same for the whole batch; zero if not given.
-        trace: filled, for a batch of one.
+        beta: (B, l, n), 0 to 1.
+        state: (n, d, d_v), state before the first position, the same for the whole batch. The default is zero.
+        trace: if set, the states are stored in it. The batch must be 1.
 
     Returns:
         o: (B, l, n, d_v).
     """
     batch, length, heads, d = q.shape
     pad = -length % chunk_size(length)
-    if pad:  # whatever comes after the last position does not reach back
+    if pad:  # padding after the end does not affect earlier positions
         q, k, v = (F.pad(x, (0, 0, 0, 0, 0, pad)) for x in (q, k, v))
         g, beta = (F.pad(x, (0, 0, 0, pad)) for x in (g, beta))
         scales = tuple(F.pad(x, (0, 0, 0, pad)) for x in scales)  # type: ignore[assignment]
@@ -193,13 +194,16 @@ def chunked_comba(
 
 
 def by_position(outputs: list[Tensor], batch: int) -> Tensor:
-    """(B, l, n, d_v), from a list of (B n, C, d_v)."""
+    """Outputs (B, l, n, d_v) from a list of chunks (B n, C, d_v)."""
     o = torch.stack(outputs).unflatten(1, (batch, -1))  # (chunks, B, n, C, d_v)
     return o.movedim((0, 2), (1, 3)).flatten(1, 2)
 
 
 def prepare(q: Tensor, k: Tensor, v: Tensor, scales: tuple[Tensor, Tensor, Tensor], g: Tensor, beta: Tensor) -> Chunks:
-    """What can be computed without the state; arguments as for `chunked_comba`, l a multiple of its `chunk_size`."""
+    """Compute everything that does not depend on the state. Arguments as in `chunked_comba`.
+
+    l must be a multiple of `chunk_size(l)`.
+    """
     batch, length, heads, d = q.shape
     size = chunk_size(length)
 
@@ -216,7 +220,7 @@ def prepare(q: Tensor, k: Tensor, v: Tensor, scales: tuple[Tensor, Tensor, Tenso
 
     products = (kq.flatten(0, 1) @ k_t.flatten(0, 1)).unflatten(0, (-1, batch * heads))
     kk, qk = products.split(size, dim=2)
-    # exp(G_t - G_s) for s <= t. One row up it is exp(G_{t-1} - G_s) for s < t.
+    # exp(G_t - G_s) for s <= t. The row above is exp(G_{t-1} - G_s) for s < t.
     fade = _decay((exact_total.unsqueeze(-1) - exact_total.unsqueeze(-2)).to(g.dtype)).tril() * k_scale.unsqueeze(-2)
     system = F.pad((beta * p_scale)[..., 1:, None] * fade[:, :, :-1] * kk[:, :, 1:], (0, 0, 1, 0))
     read = (d**-0.5 * q_scale).unsqueeze(-1) * fade * qk  # (chunks, B n, C, C)
@@ -232,12 +236,12 @@ def prepare(q: Tensor, k: Tensor, v: Tensor, scales: tuple[Tensor, Tensor, Tenso
 def scan(
     chunks: Chunks, state: Tensor | None, *, to_end: bool = False
 ) -> tuple[list[Tensor], list[Tensor | None], list[Tensor]]:
-    """The recurrence over chunks, from a state (R, d, d_v) or from zero.
+    """Run the recurrence over chunks, from a state (R, d, d_v) or from zero.
 
     Returns:
-        For each chunk its outputs (R, C, d_v); the state before it (and after the last if asked `to_end`); its U.
+        Three lists over chunks: outputs (R, C, d_v); states before each chunk (with `to_end`, also after the last); U.
     """
-    # Taken apart at once: one chunk after the other, a backward pass would fill a tensor of all chunks for each.
+    # Unbind all chunks at once. If each were indexed, its backward pass would create a tensor of all chunks.
     names = "kq", "v", "inverse", "fade", "read", "p_state", "q_state", "keep"
     parts = zip(*(getattr(chunks, name).unbind() for name in names), strict=True)
     size, count = chunks.size, len(chunks.kq)
@@ -264,8 +268,8 @@ def scan(
 
 
 def go_on(chunks: Chunks, state: Tensor, batch: int) -> Tensor:
-    """o (B, l, n, d_v) over chunks (R = n) that all rows of a batch share, from states (B n, d, d_v) of their own."""
-    # Rows become columns, side by side: n wide products in place of B n small ones.
+    """Outputs (B, l, n, d_v) of rows that share chunks (R = n) but have different states (B n, d, d_v)."""
+    # Rows become columns of one matrix: n wide products instead of B n small ones.
     wide = state.unflatten(0, (batch, -1)).movedim(0, 2).flatten(2)  # (n, d, B d_v)
     outputs, _, _ = scan(dataclasses.replace(chunks, v=chunks.v.repeat(1, 1, 1, batch)), wide)
     o = torch.stack(outputs).unflatten(-1, (batch, -1))  # (chunks, n, C, B, d_v)
@@ -275,8 +279,8 @@ def go_on(chunks: Chunks, state: Tensor, batch: int) -> Tensor:
 def fla_comba(
     q: Tensor, k: Tensor, v: Tensor, scales: tuple[Tensor, Tensor, Tensor], g: Tensor, beta: Tensor
 ) -> Tensor:
-    """The same from a zero state by flash-linear-attention's kernel; CUDA only, shapes as in `chunked_comba`."""
-    from fla.ops.comba import chunk_comba  # an extra that trails torch; see pyproject.toml
+    """The recurrence from a zero state on the CUDA kernel of flash-linear-attention. Shapes as in `chunked_comba`."""
+    from fla.ops.comba import chunk_comba  # an optional dependency that lags behind torch, see pyproject.toml
 
     q_scale, k_scale, p_scale = (scale.unsqueeze(-1) for scale in scales)
     q, k, p = q * q_scale, k * k_scale, k * p_scale

@@ -1,4 +1,4 @@
-"""States of a pass over one sequence, from which passes over other sequences resume.
+"""States of a pass over one sequence, from which passes over other sequences can continue.
 
 l  positions of a block    n  heads of Comba    d, d_v  sizes of its keys and values
 """
@@ -18,7 +18,7 @@ __all__ = ["AttentionPast", "AttentionTrace", "CombaPast", "CombaTrace", "Resume
 
 @dataclass(frozen=True)
 class AttentionPast:
-    """Rotated keys and values (1, kv_heads, start, d) of the `start` positions before the first; see `rotate`."""
+    """Rotated keys and values (1, kv_heads, start, d) of the `start` positions before the first. See `rotate`."""
 
     keys: Tensor
     values: Tensor
@@ -26,7 +26,7 @@ class AttentionPast:
 
 @dataclass
 class AttentionTrace:
-    """What a pass over one sequence leaves behind: rotated keys and values (1, kv_heads, l, d)."""
+    """Stored values of a pass over one sequence: rotated keys and values (1, kv_heads, l, d)."""
 
     keys: Tensor | None = None
     values: Tensor | None = None
@@ -34,8 +34,12 @@ class AttentionTrace:
 
 @dataclass(frozen=True)
 class CombaPast:
-    """What Comba needs of the positions before the first: `tail` (1, conv_size - 1, channels) of the projections that
-    are convolved (None without convolution), and `state` (n, d, d_v) of the recurrence."""
+    """What Comba needs from the positions before the first.
+
+    Attributes:
+        tail: (1, conv_size - 1, channels) the last inputs of the convolution, or None without convolution.
+        state: (n, d, d_v) state of the recurrence.
+    """
 
     tail: Tensor | None
     state: Tensor
@@ -43,31 +47,31 @@ class CombaPast:
 
 @dataclass
 class CombaTrace:
-    """What a pass over one sequence leaves behind: all projections (1, l, ...), and the recurrence."""
+    """Stored values of a pass over one sequence: all projections (1, l, ...) and the trace of the recurrence."""
 
     projected: Tensor | None = None
     recurrence: RecurrenceTrace = field(default_factory=RecurrenceTrace)
 
 
 def offsets_of(sizes: np.ndarray) -> Tensor:
-    """(n + 1,) offsets of concatenated sequences of these sizes, with the end of the last one."""
+    """Offsets (n + 1,) of concatenated sequences of these sizes, with the end of the last."""
     return torch.from_numpy(np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32))
 
 
 class Resumed:
-    """Sequences of one length that are taken up at positions of their own, each after the same ones before it.
+    """Sequences of one length that each continue the reference from their own start position.
 
     Their activations are concatenated as if they were one sequence (1, T, ...).
 
     Args:
-        starts: (n,) where each is taken up.
-        length: of the sequences.
+        starts: (n,) start position of each sequence.
+        length: length of the sequences.
 
     Attributes:
-        starts: (n,) as given.
-        offsets: (n + 1,) where each begins among the T positions.
-        places: (p,) the different ones among the starts.
-        which: (n,) the number of each start among them.
+        starts: (n,) start positions.
+        offsets: (n + 1,) offset of each sequence in the T positions.
+        places: (p,) unique start positions.
+        which: (n,) index in `places` of each start.
     """
 
     def __init__(self, starts: np.ndarray, length: int) -> None:

@@ -1,4 +1,4 @@
-"""A model with its two strand paths exchanged, and weights that are symmetric under that exchange."""
+"""Swap the two strand paths of a model, and make weights symmetric under this swap."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _TWINS = [
 
 
 def swap_strands(model: CrossDNA) -> CrossDNA:
-    """A copy whose branches have each other's weights, so that copy(x) = model(reverse complement of x).
+    """Copy a model and swap the weights of its branches, so that copy(x) = model(reverse complement of x).
 
-    Exact for sequences of one block; with several, block boundaries fall elsewhere on the reverse complement. What is
-    read along the sequence is mirrored with it (the bridge's convolutions), and language-model logits are complemented.
+    This is exact for sequences of one block. With several blocks, the reverse complement has other block boundaries.
+    The bridge's convolutions are mirrored, and language-model logits are complemented.
 
     Args:
-        model: any CrossDNA; it is not changed.
+        model: any CrossDNA model. It is not changed.
     """
     result = copy.deepcopy(model)
     result.load_state_dict(swapped(model.state_dict()), strict=True)
@@ -39,19 +39,19 @@ def swap_strands(model: CrossDNA) -> CrossDNA:
 
 
 def swapped(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Values by name of a parameter, such as weights or gradients, as they are with the strand paths exchanged."""
+    """Swap the strand paths in values by parameter name, such as weights or gradients."""
     return {_twin(name): _mirrored(name, value) for name, value in values.items()}
 
 
 def symmetrized(values: Mapping[str, Tensor], *, keep: Literal["branch_a", "both"]) -> dict[str, Tensor]:
-    """The nearest values that exchanging the strand paths does not change, or those that follow from branch A's.
+    """Make values symmetric, so that swapping the strand paths does not change them.
 
-    With such weights a model scores a sequence of one block and its reverse complement alike.
+    With such weights a model scores a sequence of one block and its reverse complement equally.
 
     Args:
-        values: by name of a parameter, as for `swapped`.
-        keep: "both" for the mean of each value and its twin; "branch_a" to give branch B and its part of the bridge
-            what branch A has, which keeps the spread of random weights.
+        values: values by parameter name, as for `swapped`.
+        keep: "both" averages each value and its twin. "branch_a" copies branch A and its part of the bridge to
+            branch B, which keeps the variance of random weights.
     """
     twins = swapped(values)
     result = {}
@@ -80,7 +80,7 @@ def _mirrored(name: str, tensor: Tensor) -> Tensor:
         return _halves_swapped(torch.cat([b, a, -difference, product], dim=1), 0)
     if name == "bridge.gate.bias":
         return _halves_swapped(tensor, 0)
-    if name == "fusion.gate.weight":  # the gate weighs branch A; exchanged, it is one minus what it was
+    if name == "fusion.gate.weight":  # the gate weights branch A. After the swap it is one minus the old gate
         return -_halves_swapped(tensor, 1)
     if name == "fusion.gate.bias":
         return -tensor

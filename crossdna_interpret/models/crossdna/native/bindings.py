@@ -1,7 +1,7 @@
-"""The compiled CPU kernels, and when they are used; `compiling.py` makes them from the C files of this folder.
+"""Compiled CPU kernels and the context that activates them. `compiling.py` builds them from the C files in this folder.
 
-Nothing is compiled or loaded by importing this. Kernels are active in a context, never part of a model, so that other
-threads may use the model meanwhile. They compute with one thread: `crossdna_interpret.parallel` runs several batches.
+Importing this module compiles and loads nothing. Kernels are active in a context and are not part of a model, so other
+threads may use the model at the same time. They use one thread: `crossdna_interpret.parallel` runs several batches.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ __all__ = [
     "use_kernels",
 ]
 
-# Floating-point operations at which a second of compiling is paid back: some two seconds of computing without.
+# Job size, in floating-point operations, from which a second of compilation pays off: about two seconds of PyTorch.
 WORTH_COMPILING = 1.5e11
 
 
@@ -47,20 +47,20 @@ def _sizes(config: CrossDNAConfig, dtype: torch.dtype) -> Sizes:
 
 
 def compiled(config: CrossDNAConfig, dtype: torch.dtype) -> bool:
-    """Whether `load_kernels` need not compile: they are there, from the package's build or an earlier run."""
+    """Whether the kernels are already compiled, by the build of the package or by an earlier run."""
     try:
         return compiling.kept(_sizes(config, dtype)) is not None
-    except (OSError, RuntimeError):  # a folder that cannot be looked into, a user without a home, another dtype
+    except (OSError, RuntimeError):  # an unreadable folder, a user without a home folder, another dtype
         return False
 
 
 class _Array:
-    """The type of an argument that points to the numbers of a tensor, which ctypes checks in every call.
+    """A ctypes argument type for a pointer to the values of a tensor. It checks the tensor in every call.
 
     Args:
-        dtype: of the tensor.
-        optional: whether None may stand for it, as a null pointer.
-        rows_apart: whether its rows may lie apart from one another.
+        dtype: dtype of the tensor.
+        optional: whether None is allowed, as a null pointer.
+        rows_apart: whether there may be gaps between rows in memory.
     """
 
     def __init__(self, dtype: torch.dtype, *, optional: bool = False, rows_apart: bool = False) -> None:
@@ -81,7 +81,7 @@ class _Array:
 
 
 def signatures(dtype: torch.dtype) -> dict[str, dict[str, Any]]:
-    """Names and types of the arguments of each compiled function, for kernels of that dtype, in their order."""
+    """Names and types of the arguments of each compiled function, in order, for kernels of this dtype."""
     integer, long = ctypes.c_int, ctypes.c_long
     real = ctypes.c_double if dtype == torch.float64 else ctypes.c_float
     integers, integers_or_none = _Array(torch.int32), _Array(torch.int32, optional=True)
@@ -122,7 +122,7 @@ def signatures(dtype: torch.dtype) -> dict[str, dict[str, Any]]:
     }  # fmt: skip
 
 
-# Those that return whether there was memory; the others return nothing.
+# Functions that return whether there was enough memory. The others return nothing.
 NEEDS_MEMORY = ("comba", "states_at", "attention")
 
 
@@ -130,7 +130,7 @@ NEEDS_MEMORY = ("comba", "states_at", "attention")
 def _load(path: Path, dtype: torch.dtype) -> ctypes.CDLL:
     library = ctypes.CDLL(str(path))
     for name, arguments in signatures(dtype).items():
-        # Functions of a prototype take their arguments by name, and neither fewer nor more of them.
+        # A function from a prototype takes arguments by name and checks their number.
         result = ctypes.c_int if name in NEEDS_MEMORY else None
         prototype: Any = ctypes.CFUNCTYPE(result, *arguments.values())
         setattr(library, name, prototype((name, library), tuple((1, argument) for argument in arguments)))
@@ -138,11 +138,11 @@ def _load(path: Path, dtype: torch.dtype) -> ctypes.CDLL:
 
 
 def load_kernels(config: CrossDNAConfig, dtype: torch.dtype) -> Kernels:
-    """Kernels for a model's sizes, compiled if they are not there yet.
+    """Load the kernels for a model's sizes. Compile them first if necessary.
 
     Raises:
-        CompileError: no compiler, one that fails, a folder that other users can change, or a dtype other than float32
-            and float64.
+        CompileError: there is no compiler, it fails, other users can change the folder, or the dtype is neither
+            float32 nor float64.
     """
     sizes = _sizes(config, dtype)
     try:
@@ -150,7 +150,7 @@ def load_kernels(config: CrossDNAConfig, dtype: torch.dtype) -> Kernels:
         return Kernels(_load(path, dtype), sizes)
     except CompileError:
         raise
-    except (OSError, RuntimeError) as error:  # a folder that cannot be written, no home, a library that does not load
+    except (OSError, RuntimeError) as error:  # a read-only folder, no home folder, a library that does not load
         raise CompileError(f"the kernels cannot be kept or loaded: {error}") from error
 
 
@@ -164,11 +164,11 @@ def _evenly(n: int, length: int) -> Tensor:
 
 
 class Kernels:
-    """The compiled functions, for tensors of one dtype on the CPU; shapes as in the PyTorch code of the same name.
+    """The compiled functions, for CPU tensors of one dtype. Shapes are as in the PyTorch code of the same name.
 
     Args:
         library: the loaded kernels.
-        sizes: those that they are compiled for.
+        sizes: sizes for which the kernels are compiled.
     """
 
     def __init__(self, library: ctypes.CDLL, sizes: Sizes) -> None:
@@ -177,22 +177,22 @@ class Kernels:
         self._scratch = threading.local()
 
     def _space(self, name: str, *shape: int) -> Tensor:
-        """Memory under a name, which the next call in this thread uses again: what is still in the cache is fast."""
+        """Named scratch memory. Later calls in this thread reuse it, because cached memory is fast."""
         spaces: dict[str, Tensor] = vars(self._scratch)
         size = math.prod(shape)
         if name not in spaces or spaces[name].numel() < size:
-            with torch.inference_mode(False):  # so that it can be used again outside of the caller's
+            with torch.inference_mode(False):  # a reused tensor must also work outside inference mode
                 spaces[name] = torch.empty(size, dtype=self.dtype, device="cpu")
         return spaces[name][:size].view(shape)
 
     def project(self, x: Tensor, weight: Tensor) -> Tensor:
-        """x (B, l, H) times weight^T. Like all that goes into such a product, it lasts until the next call."""
+        """x (B, l, H) times weight^T. The result is scratch memory and valid until the next call."""
         rows = x.reshape(-1, x.shape[-1])
         out = self._space("project", len(rows), len(weight))
         return torch.mm(rows, weight.t(), out=out).view(*x.shape[:-1], len(weight))
 
     def serves(self, x: Tensor) -> bool:
-        """Whether they may compute with `x`, which they do not differentiate, nor in a precision that changes."""
+        """Whether the kernels support `x`: same dtype, no gradients and no autocast."""
         apart = torch.is_grad_enabled() or torch.is_autocast_enabled("cpu")
         return x.dtype == self.dtype and x.device.type == "cpu" and not apart
 
@@ -209,19 +209,19 @@ class Kernels:
         around: Tensor | None = None,
         owned: Tensor | None = None,
     ) -> Tensor:
-        """(B, l, n d_v), normed and gated.
+        """Normed and gated outputs (B, l, n d_v).
 
         Args:
-            projected: (B, l, width).
-            taps: (TAPS, channels).
-            past: what came before.
+            projected: (B, l, width) input projections.
+            taps: (TAPS, channels) weights of the convolution.
+            past: state before the first position.
             per_head: exp(A_log), dt_bias, sigmoid(decay), D sigmoid(decay), each (n,).
             norm: (d_v,), weight of the norm.
-            eps: of the norm.
-            resumed: for sequences that lie one behind the other; B is 1 then, the result (1, T, n d_v), and the state
-                of `past` (p, n, d, d_v) that before each place.
-            around: (1, l, width), what the resumed ones share: all rows before their own, and after them.
-            owned: offsets of their own rows in `projected`, if they do not go on to the end.
+            eps: epsilon of the norm.
+            resumed: for concatenated sequences. Then B is 1, the result is (1, T, n d_v), and the state in `past` is
+                (p, n, d, d_v), one before each of `resumed.places`.
+            around: (1, l, width) projections of the reference, for positions without their own.
+            owned: offsets of the sequences' own rows in `projected`, if these rows do not reach the end.
         """
         projected = projected.contiguous()
         batch, length, width = projected.shape
@@ -246,12 +246,12 @@ class Kernels:
         return out
 
     def states_at(self, positions: np.ndarray, trace: RecurrenceTrace) -> Tensor:
-        """(p, n, d, d_v) the state before each of p positions, from what `recurrence.RecurrenceTrace` has."""
+        """State (p, n, d, d_v) before each of p positions, from a `recurrence.RecurrenceTrace`."""
         chunks, states, updates = trace.chunks, trace.states, trace.updates
         assert chunks is not None
         assert states is not None
         assert updates is not None
-        assert chunks.size <= CHUNK  # for which the kernel has room
+        assert chunks.size <= CHUNK  # the buffer size of the kernel
         at = torch.from_numpy(positions.astype(np.int32))
         out = states.new_empty(len(at), *states.shape[1:])
         done = self.library.states_at(
@@ -271,15 +271,15 @@ class Kernels:
         table: tuple[Tensor, Tensor],
         resumed: Resumed | None = None,
     ) -> Tensor:
-        """(B, l, H) from projections (B, l, (heads + 2 kv_heads) d).
+        """Attention output (B, l, H) from projections (B, l, (heads + 2 kv_heads) d).
 
         Args:
-            projections: rows of queries, keys and values.
-            kv_heads: heads of keys and values.
+            projections: queries, keys and values.
+            kv_heads: number of key/value heads.
             window: positions that a query sees.
             past: keys and values before the first position.
             table: the rotary table of these positions.
-            resumed: for sequences that lie one behind the other; B is 1 then, and past and table are of all positions.
+            resumed: for concatenated sequences. Then B is 1, and `past` and `table` cover all positions.
         """
         projections, (cos, sin) = projections.contiguous(), table
         batch, length, width = projections.shape
@@ -301,7 +301,7 @@ class Kernels:
         return out
 
     def dilated(self, x: Tensor, taps: Tensor) -> Tensor:
-        """(B, l, dilations H) of x (B, l, H), for dilations 1, 2, 4, ...; taps (dilations, 9, H)."""
+        """Dilated convolutions (B, l, dilations H) of x (B, l, H), dilations 1, 2, 4, ...; taps (dilations, 9, H)."""
         x = x.contiguous()
         batch, length, width = x.shape
         out = self._space("dilated", batch, length, len(taps) * width)
@@ -309,7 +309,7 @@ class Kernels:
         return out
 
     def gated(self, rows: Tensor) -> Tensor:
-        """silu(gate) * up (B, l, width) from both, (B, l, 2 width), the width a multiple of 256."""
+        """silu(gate) * up (B, l, width) from gate and up (B, l, 2 width). The width must be a multiple of 256."""
         rows = rows.contiguous()
         out = self._space("gated", *rows.shape[:-1], rows.shape[-1] // 2)
         positions = rows.numel() // rows.shape[-1]
@@ -328,7 +328,7 @@ class Kernels:
     def gate_norm(
         self, m: Tensor, t: Tensor, logits: Tensor, norm: nn.LayerNorm | None, temperature: float = 1.0
     ) -> Tensor:
-        """LayerNorm of lerp(m, t, sigmoid(logits / temperature)), all (B, l, H); without weights if `norm` is None."""
+        """LayerNorm of lerp(m, t, sigmoid(logits / temperature)), all (B, l, H). No weights if `norm` is None."""
         m, t, logits = m.contiguous(), t.contiguous(), logits.contiguous()
         out = torch.empty_like(m)
         weight, bias, eps = (None, None, 1e-5) if norm is None else (norm.weight, norm.bias, norm.eps)
@@ -339,7 +339,7 @@ class Kernels:
         return out
 
     def receive(self, x: Tensor, logits: Tensor, message: Tensor, whole: Tensor, norm: nn.LayerNorm) -> Tensor:
-        """LayerNorm of x + sigmoid(logits) (message + whole): (B, l, H), and `whole` (B, 1, H)."""
+        """LayerNorm of x + sigmoid(logits) (message + whole), all (B, l, H), but `whole` (B, 1, H)."""
         x, message, whole = x.contiguous(), message.contiguous(), whole.contiguous()
         batch, length, width = x.shape
         out = torch.empty_like(x)
@@ -355,7 +355,7 @@ _active: ContextVar[Kernels | None] = ContextVar("active_kernels", default=None)
 
 @contextmanager
 def use_kernels(kernels: Kernels | None) -> Iterator[None]:
-    """Modules of a CrossDNA compute on these kernels in the body, in this context alone; on none if it is None."""
+    """Context in which CrossDNA modules use these kernels, or no kernels if None. Other threads are not affected."""
     token = _active.set(kernels)
     try:
         yield
@@ -364,6 +364,6 @@ def use_kernels(kernels: Kernels | None) -> Iterator[None]:
 
 
 def active_kernels(x: Tensor) -> Kernels | None:
-    """What to compute with `x` on, or None for PyTorch."""
+    """The active kernels if they support `x`, or None for PyTorch."""
     kernels = _active.get()
     return kernels if kernels is not None and kernels.serves(x) else None

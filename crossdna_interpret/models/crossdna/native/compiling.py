@@ -1,6 +1,7 @@
-"""Compiling the C code of this folder: with what, for which sizes and which machine, and where the result is kept.
+"""Compile the C code of this folder: the compiler, the sizes, the machine, and the location of the result.
 
-Nothing but the standard library is imported, since the build of the package runs this before anything is installed.
+This module imports only the standard library, because the build of the package runs it before dependencies are
+installed.
 """
 
 from __future__ import annotations
@@ -32,28 +33,28 @@ __all__ = [
 SOURCE = Path(__file__).parent
 FILES = ("vector.h", "attention.c", "comba.c", "elementwise.c")
 BUILT = Path(__file__).with_name("built")
-POSIX = os.name == "posix"  # where the owner and the mode of a file say who may write to it
-# The first set that the compiler takes is used: some compilers know no -march=native. Without OpenMP: PyTorch brings a
-# runtime of its own, and two of them in a process would wait for each other's threads.
+POSIX = os.name == "posix"  # here, owner and mode of a file control write access
+# The first set that the compiler accepts is used, as some compilers do not support -march=native. There is no OpenMP:
+# PyTorch has its own OpenMP runtime, and two runtimes in a process would wait for each other's threads.
 FLAGS = [["-O2", "-march=native"], ["-O2", "-mcpu=native"], ["-O2"]]
-# Vectors wider than the machine's registers are passed between inlined functions alone, so that compilers need not warn
-# that they would pass them in different ways (psabi).
+# Compilers differ in how they pass vectors wider than the registers, and warn of it (psabi). Here only inlined
+# functions take such vectors, so the warning does not apply.
 ALWAYS = ["-std=gnu11", "-shared", "-fPIC", "-fno-math-errno", "-Wno-psabi"]
 
 
 class CompileError(RuntimeError):
-    """The kernels cannot be had here; the message says why."""
+    """The kernels are not available here. The message says why."""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """What shapes the loops of the kernels.
+    """Sizes that are compiled into the kernels.
 
     Attributes:
-        key, value: sizes of a Comba head.
-        taps: of Comba's convolution, 0 for none.
+        key, value: key and value size of a Comba head.
+        taps: taps of Comba's convolution, or 0 without convolution.
         head: size of an attention head.
-        double: whether numbers are float64, not float32.
+        double: float64 if true, float32 otherwise.
     """
 
     key: int
@@ -64,7 +65,7 @@ class Sizes:
 
     @classmethod
     def of(cls, config: Mapping[str, Any], *, double: bool = False) -> Sizes:
-        """Those of a model, from its config in our own format."""
+        """Sizes of a model, from its config in the format of this package."""
         return cls(
             key=config["comba_head_dim"],
             value=int(config["comba_head_dim"] * config["expand_v"]),
@@ -74,7 +75,7 @@ class Sizes:
         )
 
     def macros(self) -> list[str]:
-        """Options of the compiler."""
+        """Compiler options that define the sizes."""
         real = "double" if self.double else "float"
         values = {"KEY": self.key, "VALUE": self.value, "TAPS": self.taps, "HEAD": self.head}
         return [f"-DREAL={real}", f"-DIS_DOUBLE={int(self.double)}", *(f"-D{k}={v}" for k, v in values.items())]
@@ -84,18 +85,18 @@ RELEASED = Sizes(key=64, value=64, taps=4, head=16)  # the released CrossDNA con
 
 
 def find_compiler() -> str | None:
-    """The C compiler that `CC` names, or the first of cc, gcc and clang, or None."""
+    """The C compiler: `CC` if it is set, otherwise the first of cc, gcc and clang, or None."""
     named = os.environ.get("CC")
     return shutil.which(named) if named else next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
 
 
 def sources() -> list[str]:
-    """Paths of the files to compile; the others are included by them."""
+    """Paths of the files to compile. They include the other files."""
     return [str(SOURCE / name) for name in FILES if name.endswith(".c")]
 
 
 def _name(sizes: Sizes) -> str:
-    """Name of the kernels for these sizes and this machine. A changed source has another."""
+    """File name of the kernels for these sizes and this machine. It changes with the source code."""
     cpu = Path("/proc/cpuinfo")
     lines = cpu.read_text().splitlines() if cpu.exists() else []
     features = next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())
@@ -106,10 +107,10 @@ def _name(sizes: Sizes) -> str:
 
 
 def places(sizes: Sizes) -> Iterator[Path]:
-    """Where the kernels for these sizes may be; the last is where they would be kept.
+    """Possible paths of the kernels for these sizes. New kernels are written to the last one.
 
-    In the folder that CROSSDNA_INTERPRET_CACHE names, or else where the package's build left them, and in the user's
-    cache folder.
+    If CROSSDNA_INTERPRET_CACHE is set, this is its folder. Otherwise these are the folder of the package's build and
+    the user's cache folder.
     """
     name, folder = _name(sizes), os.environ.get("CROSSDNA_INTERPRET_CACHE")
     if folder:
@@ -121,15 +122,15 @@ def places(sizes: Sizes) -> Iterator[Path]:
 
 
 def _problem(path: Path, *, folder: bool = False) -> str | None:
-    """Why a user other than this one may have changed a file, or what a folder holds; None if nobody can have.
+    """Reason why another user may have changed a file or folder, or None if only this user can.
 
     Raises:
-        FileNotFoundError, NotADirectoryError: it is not there.
+        FileNotFoundError, NotADirectoryError: the path does not exist.
     """
     status = os.stat(path, follow_symlinks=folder)
     if not POSIX:
         return None
-    if not folder and not stat.S_ISREG(status.st_mode):  # a link leads to a file in a folder that is not checked
+    if not folder and not stat.S_ISREG(status.st_mode):  # the folder behind a link is not checked
         return f"{path} is not a regular file"
     if status.st_uid != os.geteuid():
         return f"{path} belongs to user {status.st_uid}, not to user {os.geteuid()}, who runs this"
@@ -139,7 +140,7 @@ def _problem(path: Path, *, folder: bool = False) -> str | None:
 
 
 def _check_folder(folder: Path) -> None:
-    """Loading a library runs its code, so none is loaded from a cache folder where another user can put one."""
+    """Refuse a cache folder that other users can write to, because loading a library runs its code."""
     try:
         problem = _problem(folder, folder=True)
     except FileNotFoundError:
@@ -149,10 +150,10 @@ def _check_folder(folder: Path) -> None:
 
 
 def kept(sizes: Sizes) -> Path | None:
-    """Where kernels for these sizes are already, or None.
+    """Path of existing kernels for these sizes, or None.
 
-    A file in a cache folder that belongs to another user, or that others can write to, is none. What the package's
-    build left is not checked, since whoever can change it can change all of the package.
+    A file in a cache folder is ignored if it belongs to another user or others can write to it. Kernels from the
+    package's build are not checked, because a user who can change them can change the whole package.
     """
     for place in places(sizes):
         try:
@@ -164,11 +165,11 @@ def kept(sizes: Sizes) -> Path | None:
 
 
 def kept_or_compiled(sizes: Sizes) -> Path:
-    """Where kernels for these sizes are, which are compiled into the cache folder if they are nowhere yet.
+    """Path of the kernels for these sizes. If there are none, they are compiled into the cache folder.
 
     Raises:
-        CompileError: as `compile_kernels`; or other users can change what is in the cache folder.
-        OSError: the folder cannot be looked into or written.
+        CompileError: as for `compile_kernels`, or other users can change the cache folder.
+        OSError: the folder cannot be read or written.
     """
     path = kept(sizes)
     if path is None:
@@ -181,22 +182,22 @@ def kept_or_compiled(sizes: Sizes) -> Path:
 
 
 def built(sizes: Sizes, folder: Path = BUILT) -> Path:
-    """Compile kernels into the package's own folder, as its build does; see `compile_kernels`."""
+    """Compile kernels into the folder of the package, as its build does. See `compile_kernels`."""
     target = folder / _name(sizes)
     if not target.exists():
-        folder.mkdir(parents=True, exist_ok=True)  # for all who use the package
+        folder.mkdir(parents=True, exist_ok=True)  # readable by all users of the package
         compile_kernels(sizes, target)
     return target
 
 
 def compile_kernels(sizes: Sizes, target: Path) -> None:
-    """Compile kernels into a file, which is there whole or not at all, whoever else is compiling.
+    """Compile kernels into a file. The file appears complete, even if several processes compile at once.
 
-    Nobody but the user can write to the file, nor to its folder if that is new.
+    Only the user can write to the file, and to its folder if that is new.
 
     Raises:
-        CompileError: no compiler, or one that fails; the message says why.
-        OSError: the folder cannot be written.
+        CompileError: there is no compiler or it fails. The message says why.
+        OSError: the folder is not writable.
     """
     compiler = find_compiler()
     if compiler is None:

@@ -18,9 +18,9 @@ __all__ = ["KmerRidge", "ResidualCNN", "kmer_counts"]
 
 
 def kmer_counts(ids: list[np.ndarray], k: int) -> np.ndarray:
-    """(N, number of k-mers that differ from each other's reverse complement) float32: counts on both strands together.
+    """K-mer counts (N, number of different k-mers) float32. A k-mer and its reverse complement count as one.
 
-    Stretches with N count for nothing. Counts are divided by the number of k-mers of the sequence.
+    K-mers with N are ignored. Counts are divided by the number of k-mers in the sequence.
     """
     powers = 4 ** np.arange(k)[::-1]
     codes = np.arange(4**k)
@@ -42,10 +42,10 @@ class KmerRidge:
     """Ridge regression on k-mer counts of both strands.
 
     Attributes:
-        k: letters of a k-mer.
-        weights: (columns,) of the standardised counts.
-        mean, scale: (columns,) of the counts.
-        offset: what all sequences have in common.
+        k: length of a k-mer.
+        weights: (columns,) weights of the standardised counts.
+        mean, scale: (columns,) mean and scale of the counts.
+        offset: constant term.
     """
 
     k: int
@@ -56,7 +56,7 @@ class KmerRidge:
 
     @classmethod
     def fit(cls, table: Table, k: int = 5, penalty: float = 1000.0) -> KmerRidge:
-        """Fit the first target, less the mean of its covariate's level, with the table's weights."""
+        """Fit the first target, minus the mean of its covariate's level, with the table's weights."""
         counts = kmer_counts(list(table.ids), k)
         weight = table.weight[:, None]
         y = table.targets[:, 0].astype(np.float64)
@@ -70,7 +70,7 @@ class KmerRidge:
         return cls(k, np.linalg.solve(system, x.T @ (table.weight * y)), mean, scale, overall)
 
     def predict(self, ids: list[np.ndarray]) -> np.ndarray:
-        """(N,) of N arrays of ids."""
+        """Predictions (N,) for N arrays of ids."""
         result: np.ndarray = (kmer_counts(ids, self.k) - self.mean) / self.scale @ self.weights + self.offset
         return result
 

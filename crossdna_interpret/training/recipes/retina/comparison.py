@@ -2,8 +2,8 @@
 
     python -m crossdna_interpret.training.recipes.retina.comparison --data DIR --run DIR
 
-All see the same rows of the retina MPRA as often, in the same script, each with three seeds. Runs that are there are
-not done again, and one that was stopped goes on; so several processes can share a folder, each with `--only`.
+All are trained on the same rows of the retina MPRA for the same number of epochs, each with three seeds. Finished runs
+are not repeated, and a stopped run continues. So several processes can share a folder, each with `--only`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _LEARNING_RATE, _WEIGHT_DECAY, _SHIFT = 2e-3, 0.05, 6
 
 
 class OneStrand(CrossDNA):
-    """A CrossDNA that reads the forward strand alone: one branch, no bridge, and nothing to fuse with."""
+    """A CrossDNA model that reads only the forward strand: one branch, no bridge and no fusion."""
 
     def represent(
         self, x_forward: Tensor, x_reverse: Tensor, pairs: Sequence[blocks.BlockPair] | None = None
@@ -101,10 +101,10 @@ def _ridge(train: Table, valid: Table) -> dict[str, float]:
 def compare(
     name: str, seed: int, train: Table, valid: Table, folder: Path, *, epochs: int, batch: int, threads: int
 ) -> dict[str, float]:
-    """Train one model with one seed, or continue to, or read what it reached; scores are of both strands' mean.
+    """Train one model with one seed, continue its training, or read its results. Scores are means of both strands.
 
     Raises:
-        ValueError: what was reached before is of other rows, or of other epochs or batches.
+        ValueError: earlier results are from other rows, epochs or batches.
     """
     settings = {
         "model": name, "epochs": epochs, "batch": batch, "content_train": train.content_hash(),
@@ -129,7 +129,7 @@ def compare(
                 seed=seed,
                 shift=_SHIFT,
             )
-        # Batch normalisation keeps statistics of the weights as they are, which do not fit their average.
+        # The statistics of batch normalisation belong to the current weights, not to their average.
         average = 0.0 if name == "residual CNN" else 0.999
         how = RunOptions(epochs=epochs, batch=batch, seed=seed, threads=threads, average=average)
         facts = fit(module, train, valid, folder, how, settings)
@@ -156,7 +156,7 @@ def table(results: pd.DataFrame) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Do what is not done yet, and print the table of all that is."""
+    """Run all unfinished trainings, and print the table of all results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with train.tsv.gz and valid.tsv.gz")
     parser.add_argument("--run", type=Path, required=True, help="folder for runs and results")

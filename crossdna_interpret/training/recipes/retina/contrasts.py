@@ -22,12 +22,12 @@ __all__ = ["Contrasting", "Contrasts"]
 
 @dataclass(frozen=True)
 class Contrasts:
-    """Sequences before and after an edit, each pair measured in the same library, so that its offset cancels.
+    """Sequences before and after an edit. Both are measured in the same library, so its offset cancels.
 
     Attributes:
         before, after: (P, L) ids.
-        change: (P,) what was measured after, less what was measured before.
-        weight: (P,) how much each pair counts.
+        change: (P,) measurement after the edit minus measurement before.
+        weight: (P,) weight of each pair.
     """
 
     before: Tensor
@@ -40,17 +40,17 @@ class Contrasts:
 
 
 class Contrasting(Distillation):
-    """`Distillation` with one more term: the squared error of the change from one sequence of a pair to the other.
+    """`Distillation` with an additional term: the squared error of the change between the sequences of a pair.
 
-    What an enhancer loses with a few bases is a small part of what tells enhancers apart, so that their activities
-    alone hardly teach it.
+    The effect of a few bases is small compared with the differences between enhancers. So a model learns little about
+    it from activities alone.
 
     Args:
         model, teacher, table: as for `Distillation`.
         contrasts: pairs of training sequences.
         of_contrasts: weight of the term.
-        pairs: how many are shown at each step, chosen at random.
-        settings: those of `Distillation`.
+        pairs: number of random pairs in each step.
+        settings: settings of `Distillation`.
     """
 
     def __init__(

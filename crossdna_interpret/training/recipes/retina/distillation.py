@@ -21,23 +21,23 @@ from crossdna_interpret.training.tables import Batch, Table
 
 __all__ = ["Distillation", "recombined"]
 
-_LEAST_SPREAD = 0.1  # of a feature: one that hardly varies would outweigh all others where it does
+_LEAST_SPREAD = 0.1  # smallest scale of a feature. Otherwise a nearly constant feature would dominate when it varies
 
 
 class Distillation(Finetuning):
-    """Three things are learned at once: what was measured, what a teacher says, and which motifs there are.
+    """Training with three terms: the measurements, the predictions of a teacher, and motif features.
 
-    The first half of a batch is as it was measured, moved a little. The second half are recombined and mutated
-    sequences, which nobody has measured: the teacher knows what it would say of them. The features of known motifs,
-    but for their positions, are read off the pooled representation by a linear layer that is dropped in the end; they
-    lead a network that starts from nothing to the motifs.
+    The first half of a batch has measured sequences with random shifts. The second half has recombined and mutated
+    sequences without measurements, for which the teacher gives the target. A linear layer predicts features of known
+    motifs, without positions, from the pooled representation. It guides an untrained network to the motifs and is
+    dropped at the end.
 
     Args:
-        model: with a head of one target.
-        teacher: fitted to the training rows.
-        table: the training rows, for the scale of what is learned.
-        of_measured, of_motifs: weights of the measurements and of the motifs; that of the teacher is one.
-        settings: those of `Finetuning`.
+        model: a model with a head of one target.
+        teacher: a teacher fitted to the training rows.
+        table: the training rows, for the scales of the terms.
+        of_measured, of_motifs: weights of the measurements and of the motifs. The weight of the teacher is one.
+        settings: settings of `Finetuning`.
 
     Raises:
         ValueError: several targets, or sequences of several lengths.
@@ -83,7 +83,7 @@ class Distillation(Finetuning):
         return loss
 
     def terms(self, batch: Batch) -> dict[str, tuple[float, Tensor]]:
-        """What the loss is made of: for each name, its weight, and the term as a share of a variance."""
+        """Terms of the loss: for each name, its weight, and the term relative to a variance."""
         ids, targets, weight, level = batch
         half = (len(ids) + 1) // 2
         ids = shifted(ids, self.shift)
@@ -105,16 +105,16 @@ class Distillation(Finetuning):
 
 
 def _unplaced(features: Tensor) -> Tensor:
-    """(N, M F) motif features without those that depend on the orientation."""
+    """Motif features (N, M F) without those that depend on the orientation."""
     return torch.cat([features[..., :POSITION], features[..., POSITION + 1 :]], dim=2).flatten(1)
 
 
 def recombined(ids: Tensor, most_mutated: float = 0.15) -> Tensor:
-    """Sequences (N, L) that are new: half of them begin as another of the batch, and all are mutated.
+    """New sequences (N, L): half of them get the beginning of another sequence in the batch, and all are mutated.
 
     Args:
         ids: (N, L).
-        most_mutated: share of positions that get a random base at most; each sequence has a share of its own.
+        most_mutated: largest fraction of positions that get a random base. Each sequence has its own fraction.
     """
     n, length = ids.shape
     others = ids[torch.randperm(n, device=ids.device)]

@@ -2,8 +2,8 @@
 
     python -m crossdna_interpret.training.recipes.retina.enhancer --data DIR --run DIR
 
-A run that was stopped goes on from its last checkpoint when the same command is given again. At the end the model is
-written to `<run>/model` in the package's own layout, with its card.
+The same command continues a stopped run from its last checkpoint. At the end, the model and its card are written to
+`<run>/model` in the layout of this package.
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ CONFIG = CrossDNAConfig(
     d_model=64, depth=2, block_size=256, comba_heads=2, comba_head_dim=32, attention_heads=4, window_size=256,
     rc_blocks="aligned", dropout=0.1,
 )  # fmt: skip
-# Libraries 1 to 5 are relative to the basal Rho promoter, 6 and 7 to scrambled sequences; the first is our scale.
+# Libraries 1 to 5 are relative to the basal Rho promoter, 6 and 7 to scrambled sequences. The model uses the first.
 BASAL_LIBRARIES = slice(0, 5)
-# The second part of the training is short, and starts where the first one ended.
+# The second part of the training is short and starts from the result of the first.
 _CONTRAST_EPOCHS, _CONTRAST_LEARNING_RATE, _CONTRAST_AVERAGE, _CONTRAST_OF_MEASURED = 1, 7e-4, 0.99, 0.5
 CARD = Path(__file__).with_name("card.md")
 
 
 def finished(module: Finetuning) -> CrossDNA:
-    """The model alone, with the mean offset of the basal-normalised libraries moved into its bias; to be done once."""
+    """The model, with the mean offset of the basal-normalised libraries added to its bias. Call this only once."""
     module.fold()
     model = module.model.eval()
     assert model.head is not None
@@ -61,7 +61,7 @@ def finished(module: Finetuning) -> CrossDNA:
 
 
 def teacher_of(train: Table, folder: Path, seed: int, threads: int) -> MotifTeacher:
-    """That of an earlier start of the same run, or one that is fitted now."""
+    """The teacher from an earlier start of the same run, or a newly fitted one."""
     motifs = from_database("vertebrates")
     made_from = {"rows": len(train), "content": train.content_hash(), "seed": seed}
     teacher = MotifTeacher.load(folder, motifs, made_from)
@@ -80,7 +80,7 @@ def contrasted(
     options: RunOptions,
     facts: dict[str, Any],
 ) -> tuple[Distillation, dict[str, Any]]:
-    """A second part of the training, which teaches what mutating all CRX sites does; the facts are of both parts."""
+    """Second part of the training, on the effect of mutations of all CRX sites. Returns the facts of both parts."""
     options = replace(options, epochs=_CONTRAST_EPOCHS, average=_CONTRAST_AVERAGE)
     second = Contrasting(
         module.model,
@@ -109,10 +109,10 @@ def contrasted(
 
 
 def must_be_finite(facts: Mapping[str, Any], folder: Path) -> dict[str, float]:
-    """What a part of the training reached on the validation rows.
+    """Validation measures of a part of the training.
 
     Raises:
-        TrainingError: one of these figures is not a number.
+        TrainingError: a measure is NaN.
     """
     reached = {key: value for key, value in facts.items() if key.startswith("valid_")}
     if not all(math.isfinite(value) for value in reached.values()):
@@ -121,7 +121,7 @@ def must_be_finite(facts: Mapping[str, Any], folder: Path) -> dict[str, float]:
 
 
 def filled(template: str, facts: Mapping[str, Any]) -> str:
-    """A card's text, with "not measured" for what the facts lack."""
+    """The text of a card. Missing facts become "not measured"."""
     names = {name for _, name, _, _ in string.Formatter().parse(template) if name}
     missing = {name: _NotMeasured() for name in names - facts.keys()}
     return template.format(**facts, **missing)
@@ -133,12 +133,16 @@ class _NotMeasured:
 
 
 def against_the_laboratory(model: CrossDNA, data: Path) -> dict[str, float]:
-    """Mean r of scanning mutagenesis for each table that is there, and CRX pairs of validation rows if there are any.
+    """Compare with measurements: mean r of scanning mutagenesis for each existing table, and CRX pairs if any.
 
-    Keys: `scanning_valid_r`, `scanning_train_r`; `crx_pairs`, `crx_r`, `crx_low`, `crx_high` and `crx_same_sign`; of
-    pairs whose measured change is above 1, how many, in which share the sign is the measured one, and which share
-    falls: `crx_large`, `crx_large_same_sign`, `crx_large_fall`; and of those whose enhancer is above the promoter
-    alone: `crx_active`, `crx_active_same_sign`, `crx_active_fall`.
+    Keys:
+
+    - `scanning_valid_r`, `scanning_train_r`;
+    - `crx_pairs`, `crx_r`, `crx_low`, `crx_high`, `crx_same_sign`;
+    - for pairs with a measured change above 1: `crx_large` (number), `crx_large_same_sign` (fraction with the measured
+      sign), `crx_large_fall` (fraction that decreases);
+    - for those of them with an enhancer above the promoter alone: `crx_active`, `crx_active_same_sign`,
+      `crx_active_fall`.
     """
 
     @torch.no_grad()
@@ -173,7 +177,7 @@ def against_the_laboratory(model: CrossDNA, data: Path) -> dict[str, float]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Train, evaluate and export; prints where the model is and what it reached."""
+    """Train, evaluate and export. Prints the folder of the model and its measures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with train.tsv.gz and valid.tsv.gz")
     parser.add_argument("--run", type=Path, required=True, help="folder for checkpoints, metrics and the model")

@@ -22,21 +22,24 @@ FEATURES = (
 POSITION = FEATURES.index("position")
 COMPOSITION = 4 + 16  # single bases, then pairs
 _NOWHERE = -99.0
-_DECIMALS = 3  # so that matches that are alike are so to the bit, in either orientation
+_DECIMALS = 3  # rounding, so that equal matches are bit-identical in both orientations
 
 
 class MotifScan:
     """Scores of motifs on both strands of sequences.
 
-    At each position a motif counts with the strand on which it matches better. Its features are the best and the
-    second-best log-odds; log of the sum of exp(t log-odds) for t = 1/2, 1 and 3/2; how many positions are above 60 %
-    and 75 % of the highest log-odds there can be; the position of the best match, the middle one of several alike; and
-    the distance from the centre, each position counting with its share of the sum for t = 1.
+    At each position, the better strand of a motif counts. The features are:
 
-    Only the position depends on the orientation of the sequence. An N scores nothing.
+    - the best and the second-best log-odds;
+    - log of the sum of exp(t log-odds) for t = 1/2, 1 and 3/2;
+    - numbers of positions above 60 % and 75 % of the highest possible log-odds;
+    - position of the best match (the middle one of several equal matches);
+    - mean distance from the centre, weighted by each position's part of the sum for t = 1.
+
+    Only the position depends on the orientation of the sequence. An N has score 0.
 
     Args:
-        motifs: M of them.
+        motifs: M motifs.
     """
 
     def __init__(self, motifs: Sequence[Motif]) -> None:
@@ -55,7 +58,10 @@ class MotifScan:
         return len(self.motifs)
 
     def matches(self, ids: Tensor) -> Tensor:
-        """(N, L, M) log-odds of ids (N, L) where a motif begins, on the better strand; very low where it cannot fit."""
+        """Log-odds (N, L, M) of a motif that begins at each position of ids (N, L), on the better strand.
+
+        Positions where the motif does not fit have a very low value.
+        """
         x = F.one_hot(ids.long(), 5)[..., :4].float()
         windows = F.pad(x, (0, 0, 0, self._widest - 1)).flatten(1).unfold(1, 4 * self._widest, 4)
         strands = (windows.reshape(-1, 4 * self._widest) @ self._weight).view(*ids.shape, 2, len(self))
@@ -63,12 +69,12 @@ class MotifScan:
         return strands.amax(2).round(decimals=_DECIMALS).masked_fill(~fits, _NOWHERE)
 
     def totals(self, ids: Tensor) -> Tensor:
-        """(N, M, 2): the features "best" and "total" alone, of ids (N, L)."""
+        """Only the features "best" and "total" (N, M, 2) of ids (N, L)."""
         matches = self.matches(ids)
         return torch.stack([matches.amax(1), matches.logsumexp(1)], dim=2).round(decimals=_DECIMALS)
 
     def features(self, ids: Tensor) -> Tensor:
-        """(N, M, F), in the order of `FEATURES`, of ids (N, L)."""
+        """Features (N, M, F) of ids (N, L), in the order of `FEATURES`."""
         matches = self.matches(ids)
         length = ids.shape[1]
         best = matches.topk(2, dim=1).values
@@ -92,14 +98,14 @@ class MotifScan:
         ).round(decimals=_DECIMALS)
 
     def turned(self, features: Tensor, length: int) -> Tensor:
-        """Features (N, M, F) of the reverse complements, from those of sequences of `length` bases."""
+        """Features (N, M, F) of the reverse complements, from those of the sequences of `length` bases."""
         result = features.clone()
         result[..., POSITION] = length - self.widths - features[..., POSITION]
         return result
 
 
 def composition(ids: Tensor) -> Tensor:
-    """(N, 20) shares of A, C, G, T, and of the sixteen pairs from AA to TT, of ids (N, L)."""
+    """Fractions (N, 20) of A, C, G, T and of the sixteen pairs from AA to TT, of ids (N, L)."""
     x = F.one_hot(ids.long(), 5)[..., :4].float()
     pairs = torch.einsum("nla,nlb->nab", x[:, :-1], x[:, 1:]) / max(1, ids.shape[1] - 1)
     return torch.cat([x.mean(1), pairs.flatten(1)], dim=1)

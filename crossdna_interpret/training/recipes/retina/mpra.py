@@ -1,11 +1,16 @@
 """The retina MPRA table: enhancer activity of 164-bp sequences in explanted newborn mouse retinas.
 
 Source: Friedman et al. 2021 (eLife 10:e67403) and 2025 (Cell Systems, doi 10.1016/j.cels.2024.12.004), raw barcode
-counts in barakcohenlab/CRX-Active-Learning (BSD 3-Clause). The table is rebuilt from the counts so: keep barcodes
-with at least 50 DNA counts; RNA and DNA as counts per million; RNA/DNA; mean over the barcodes of a sequence,
-relative to the basal Rho promoter (libraries 6 and 7: to scrambled sequences); drop sequences whose RNA varies by
-more than 0.8 (coefficient of variation) between replicates; mean over replicates; log2(x + 0.001). Chromosomes 3,
-13, 16 and 17 are for validation. Sequences that share a 32-mer with a later split are removed.
+counts in barakcohenlab/CRX-Active-Learning (BSD 3-Clause). The table is computed from the counts in these steps:
+
+1. Keep barcodes with at least 50 DNA counts.
+2. Convert RNA and DNA to counts per million, and divide RNA by DNA.
+3. Average over the barcodes of a sequence, relative to the basal Rho promoter (libraries 6 and 7: to scrambled
+   sequences).
+4. Drop sequences whose RNA has a coefficient of variation above 0.8 between replicates.
+5. Average over replicates, and take log2(x + 0.001).
+
+Chromosomes 3, 13, 16 and 17 are for validation. Sequences that share a 32-mer with a later split are removed.
 """
 
 from __future__ import annotations
@@ -30,17 +35,17 @@ LIBRARIES = (1, 2, 3, 4, 5, 6, 7)
 def read_split(folder: str | Path, split: str) -> Table:
     """Read `<split>.tsv.gz` of the table.
 
-    The target is activity, log2 relative to the basal promoter. A row's weight is n / (n + 2) for n barcodes:
-    measurement noise falls with the barcodes, other noise does not. The covariate is the library.
+    The target is activity, log2 relative to the basal promoter. The weight of a row is n / (n + 2) for n barcodes:
+    measurement noise decreases with the number of barcodes, other noise does not. The covariate is the library.
 
     Args:
-        folder: where `train.tsv.gz` and `valid.tsv.gz` are.
+        folder: folder of `train.tsv.gz` and `valid.tsv.gz`.
         split: "train" or "valid".
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: a column is missing, a sequence is not DNA or not 164 bp, or a value is not a finite number; the
-            message names the first row (1-based, without the header).
+        FileNotFoundError: the file does not exist.
+        ValueError: a column is missing, a sequence is not DNA or not 164 bp, or a value is not a finite number. The
+            message has the first such row (1-based, without the header).
     """
     path = Path(folder) / f"{split}.tsv.gz"
     if not path.is_file():
@@ -63,12 +68,12 @@ def _weight(barcodes: np.ndarray) -> np.ndarray:
 
 
 def read_contrasts(folder: str | Path) -> Contrasts:
-    """Read the training enhancers that were measured as they are and with all their CRX sites mutated.
+    """Read the training enhancers that were measured both unchanged and with all CRX sites mutated.
 
-    A pair's weight is w v / (w + v) for its rows' weights w and v, as `read_split` has them.
+    The weight of a pair is w v / (w + v), where w and v are the weights of its rows in `read_split`.
 
     Raises:
-        FileNotFoundError, ValueError: no such file, or a column is missing.
+        FileNotFoundError, ValueError: the file or a column is missing.
         NoPairsError: there are no pairs.
     """
     pairs = paired_with_mutant(Path(folder) / "train.tsv.gz", more=["n_barcodes"])

@@ -33,11 +33,11 @@ _LAST_SEED = 2**31 - 1
 
 
 class MotifTeacher:
-    """Mean of several boosted ensembles of small trees, each fitted to motif features with a seed of its own.
+    """Mean of several boosted ensembles of small trees, each fitted to motif features with its own seed.
 
-    What it says of a sequence is the mean over both orientations: it knows where motifs are, and so it learns what
-    depends on the distance from the promoter without taking it for something else, but a student that scores both
-    orientations alike cannot be told that.
+    The features include motif positions, so that effects of the distance from the promoter are not attributed to other
+    features. A student that scores both orientations equally cannot learn such effects. So a prediction is the mean
+    over both orientations.
 
     Args:
         scan: the motifs.
@@ -60,18 +60,19 @@ class MotifTeacher:
         seed: int = 0,
         threads: int = 1,
     ) -> MotifTeacher:
-        """Fit the first target of rows of one length, less the offset of their covariate's level, with their weights.
+        """Fit the first target of rows of one length, minus the offset of their covariate's level, with weights.
 
         Args:
             table: the rows.
-            motifs: to choose from.
-            keep: motifs that the members see: those that lower the loss most in a first ensemble, which sees all.
-            members, rounds: ensembles, and trees of each.
-            seed: of the first; further ones count on.
+            motifs: all candidate motifs.
+            keep: number of motifs for the members. A first ensemble with all motifs selects those that reduce the loss
+                most.
+            members, rounds: number of ensembles, and of trees in each.
+            seed: seed of the first ensemble. The others have the following numbers.
             threads: CPU threads.
 
         Raises:
-            ValueError: rows of several lengths, or seeds that LightGBM would take for others.
+            ValueError: rows of several lengths, or a seed outside the range of LightGBM.
         """
         if not 0 <= seed <= _LAST_SEED - members:
             raise ValueError(f"`seed` must be from 0 to {_LAST_SEED - members:,}, but is {seed}.")
@@ -87,7 +88,7 @@ class MotifTeacher:
         return cls(scan, [_fitted(seen, y, table.weight, rounds, seed + i, threads) for i in range(members)])
 
     def __call__(self, ids: Tensor, features: Tensor | None = None) -> Tensor:
-        """Scores (N,) of ids (N, L), the mean of both orientations; `features` (N, M, F) where they are known."""
+        """Scores (N,) of ids (N, L), the mean of both orientations. `features` (N, M, F) saves their computation."""
         features = self.scan.features(ids) if features is None else features
         forward = _columns(features, ids)
         reverse = _columns(self.scan.turned(features, ids.shape[1]), strand.reverse_complement_ids(ids))
@@ -96,7 +97,7 @@ class MotifTeacher:
         return torch.from_numpy(scores).float().view(2, len(ids)).mean(0)
 
     def save(self, folder: str | Path, made_from: Mapping[str, Any]) -> None:
-        """Write the members, which motifs they see and what they were made from to a folder, made if need be."""
+        """Write the members, their motifs and `made_from` to a folder. It is created if it does not exist."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         for number, member in enumerate(self.members):
@@ -105,11 +106,11 @@ class MotifTeacher:
             "made_from": {**made_from, "trees": _TREES}, "members": len(self.members),
             "motifs": [motif.id for motif in self.scan.motifs],
         }  # fmt: skip
-        (folder / _KEPT).write_text(json.dumps(known) + "\n", encoding="utf-8")  # last, so that it tells of a whole
+        (folder / _KEPT).write_text(json.dumps(known) + "\n", encoding="utf-8")  # last, to mark a complete folder
 
     @classmethod
     def load(cls, folder: str | Path, motifs: Sequence[Motif], made_from: Mapping[str, Any]) -> MotifTeacher | None:
-        """What `save` wrote, with the motifs found among those given; None where there is none made from the same."""
+        """Load the teacher from `save`. None if there is none with the same `made_from`."""
         folder = Path(folder)
         if not (folder / _KEPT).is_file():
             return None
