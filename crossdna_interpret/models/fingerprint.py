@@ -19,16 +19,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.weak import WeakTensorKeyDictionary
 
 from crossdna_interpret.models.hooks import changing_hooks, content_of
 from crossdna_interpret.models.libraries import code_of_library, is_library, version_of
+from crossdna_interpret.models.tensor_hash import hash_of
 
 __all__ = ["Fingerprint", "attributes_of", "fingerprint", "note_what_changes"]
 
-_COLUMNS = 4093  # of the checksum. A prime, so that two swapped rows of a weight do not fall in the same columns
-_ROWS = 64  # rows that are summed at once
-_FACTOR = 0x5851F42D4C957F2D  # must be odd
 _MOST = 100_000  # largest total number of values to examine
 # Attributes that every module has and that do not determine its scores.
 _PLUMBING = frozenset(vars(nn.Module())) | {"training", "_flat_weights", "_flat_weight_refs"}
@@ -115,9 +112,6 @@ def note_what_changes(model: nn.Module, before: Sequence[Attributes]) -> None:
             _written.setdefault(module, {}).setdefault(name, known or b"")
 
 
-_hashed = WeakTensorKeyDictionary()  # tensor -> (memory address and checksum, hash)
-
-
 def _weights(model: nn.Module) -> bytes:
     total = hashlib.sha256()
     tensors = [
@@ -128,44 +122,8 @@ def _weights(model: nn.Module) -> bytes:
     ]
     for name, tensor in sorted(tensors, key=lambda each: each[0]):
         total.update(repr((name, str(tensor.dtype), tuple(tensor.shape))).encode())
-        total.update(_of_tensor(tensor))
+        total.update(hash_of(tensor))
     return total.digest()
-
-
-def _of_tensor(tensor: Tensor) -> bytes:
-    with torch.no_grad():
-        plain = tensor.detach()
-        if plain.device.type == "meta":
-            return b"meta"
-        if plain.layout != torch.strided or plain.is_quantized:
-            plain = plain.to_dense() if not plain.is_quantized else plain.dequantize()
-        plain = plain.resolve_conj().resolve_neg().contiguous()
-        version = None if tensor.is_inference() else tensor._version
-        state = plain.data_ptr(), version, _checksum(plain)
-        known = _hashed.get(tensor)
-        if known is not None and known[0] == state:
-            return known[1]
-        digest: bytes = hashlib.sha256(plain.cpu().reshape(-1).view(torch.uint8).numpy().data).digest()
-        _hashed[tensor] = state, digest
-        return digest
-
-
-def _checksum(x: Tensor) -> bytes:
-    """Checksum of a tensor. It detects nearly every change and is much faster than a hash."""
-    flat = x.reshape(-1).view(torch.uint8)
-    whole = len(flat) // 8
-    words = flat[: 8 * whole].clone().view(torch.int64) if flat.data_ptr() % 8 else flat[: 8 * whole].view(torch.int64)
-    rows = whole // _COLUMNS
-    if not rows:
-        return flat.cpu().numpy().tobytes()
-    sums = torch.zeros(_COLUMNS, dtype=torch.int64, device=x.device)
-    # Each row has a different factor, so that swapped rows change the sum.
-    factors = 2 * torch.arange(1, _ROWS + 1, device=x.device)[:, None] + 1
-    for part in words[: rows * _COLUMNS].view(rows, _COLUMNS).split(_ROWS):
-        # In a plain sum, bits that flip in pairs, such as signs, would cancel.
-        sums = (sums ^ (sums >> 23)) * _FACTOR + ((part ^ (part >> 29)) * factors[: len(part)]).sum(0)
-    rest = flat[8 * rows * _COLUMNS :]
-    return sums.cpu().numpy().tobytes() + rest.cpu().numpy().tobytes()
 
 
 class _Writer:
@@ -230,7 +188,7 @@ class _Writer:
         elif isinstance(value, (np.ndarray, np.generic)):
             self._array(path, np.asarray(value))
         elif isinstance(value, Tensor):
-            self.put(str(value.dtype), repr(tuple(value.shape)), _of_tensor(value))
+            self.put(str(value.dtype), repr(tuple(value.shape)), hash_of(value))
         elif isinstance(value, (Mapping, Set, list, tuple)):
             self._container(path, value)
         elif isinstance(value, nn.Module):

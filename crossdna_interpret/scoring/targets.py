@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -19,8 +19,10 @@ __all__ = ["require_room", "resolve_target", "select_targets"]
 _HELD = 1 << 29
 
 
-def resolve_target(model: SequenceModel, target: str | int | None) -> int:
+def resolve_target(model: SequenceModel, target: str | int | None, *, argument: str = "target") -> int:
     """Index of a target from its name or number. None means the model's only target.
+
+    Error messages name the `argument`.
 
     Raises:
         ValueError: an unknown target (the message lists near matches), or None for a model with several targets.
@@ -29,18 +31,20 @@ def resolve_target(model: SequenceModel, target: str | int | None) -> int:
     targets = list(model.targets)
     if target is None:
         if len(targets) > 1:
-            raise ValueError(f"`target` must be given: {model.name} has {len(targets)}: {', '.join(targets[:20])}.")
+            raise ValueError(f"`{argument}` must be given: {model.name} has {len(targets)}: {', '.join(targets[:20])}.")
         return 0
     if isinstance(target, str):
         if target in targets:
             return targets.index(target)
         near = difflib.get_close_matches(target, targets, cutoff=0.4) or targets[:20]
-        raise ValueError(f"`target` {target!r} is unknown to {model.name}. Near matches: {', '.join(near)}.")
+        raise ValueError(f"`{argument}` {target!r} is unknown to {model.name}. Near matches: {', '.join(near)}.")
     if isinstance(target, (int, np.integer)) and not isinstance(target, bool):
         if 0 <= target < len(targets):
             return int(target)
-        raise ValueError(f"`target` must be from 0 to {len(targets) - 1}, but got {target}: {', '.join(targets[:20])}.")
-    raise TypeError(f"`target` must be a name, a number or None, but got {type(target).__name__}.")
+        raise ValueError(
+            f"`{argument}` must be from 0 to {len(targets) - 1}, but got {target}: {', '.join(targets[:20])}."
+        )
+    raise TypeError(f"`{argument}` must be a name, a number or None, but got {type(target).__name__}.")
 
 
 def select_targets(model: ModelLike, targets: str | int | Sequence[str | int]) -> Selected:
@@ -66,6 +70,10 @@ def select_targets(model: ModelLike, targets: str | int | Sequence[str | int]) -
         (1, 1)
     """
     resolved = resolve_model(model)
+    if not isinstance(targets, (int, np.integer)) and (
+        isinstance(targets, (bytes, Mapping)) or not isinstance(targets, Iterable)
+    ):
+        raise TypeError(f"`targets` must be names and numbers of targets, but got {type(targets).__name__}.")
     wanted = [targets] if isinstance(targets, (str, int, np.integer)) else list(targets)
     if not wanted:
         raise ValueError("`targets` must name at least one target, but is empty.")
@@ -86,7 +94,7 @@ def select_targets(model: ModelLike, targets: str | int | Sequence[str | int]) -
                 raise ValueError(f"`targets` {each!r} matches none of {resolved.name}. Near: {', '.join(near)}.")
             chosen |= dict.fromkeys(result)
         else:
-            chosen[resolve_target(resolved, each)] = None
+            chosen[resolve_target(resolved, each, argument="targets")] = None
     return Selected(resolved, tuple(chosen))
 
 

@@ -191,8 +191,14 @@ def test_targets_are_chosen_by_name_number_pattern_and_group() -> None:
         cdi.select_targets(model, "CTFC")
     with pytest.raises(ValueError, match="`targets` must name at least one"):
         cdi.select_targets(model, [])
-    with pytest.raises(TypeError, match="`target` must be a name, a number"):
-        cdi.select_targets(model, [1.5])
+    with pytest.raises(TypeError, match="`targets` must be a name, a number"):
+        cdi.select_targets(model, [1.5])  # type: ignore[list-item]
+    with pytest.raises(ValueError, match="`targets` must be from 0 to"):
+        cdi.select_targets(model, [-1])
+    for nothing in (None, 1.5, {"CTCF": 1}, b"CTCF"):
+        with pytest.raises(TypeError, match="`targets` must be names and numbers of targets, but got"):
+            cdi.select_targets(model, nothing)  # type: ignore[arg-type]
+    assert cdi.select_targets(model, np.array([2, 0])).targets == (names[2], names[0])
 
 
 def test_a_selection_offers_what_its_model_does(make_model: Callable, make_sequence: Callable, tmp_path: Path) -> None:
