@@ -73,8 +73,8 @@ def motif_interactions(
     Example:
         >>> import crossdna_interpret as cdi
         >>> sites = cdi.scan(cdi.example().sequence, {"CRX": np.eye(4)[[3, 0, 0, 3, 1, 1]].T}, p=1e-3)
-        >>> found = cdi.motif_interactions(sites, shuffles=4)
-        >>> len(found.kinds) == len(found.pairs) > 0
+        >>> result = cdi.motif_interactions(sites, shuffles=4)
+        >>> len(result.kinds) == len(result.pairs) > 0
         True
     """
     resolved = resolve_model(model)

@@ -50,8 +50,8 @@ class Marginalization:
 
     Example:
         >>> import crossdna_interpret as cdi
-        >>> found = cdi.marginalize("TAATCC", backgrounds=["ACGT" * 10])
-        >>> found.to_dataframe()[["motif", "strand"]].values.tolist()
+        >>> result = cdi.marginalize("TAATCC", backgrounds=["ACGT" * 10])
+        >>> result.to_dataframe()[["motif", "strand"]].values.tolist()
         [['TAATCC', '+'], ['TAATCC', '-']]
     """
 
@@ -125,8 +125,8 @@ class Spacing:
 
     Example:
         >>> import crossdna_interpret as cdi
-        >>> found = cdi.spacing("TAATCC", "CAGCTG", distances=[2, 7], backgrounds=["ACGT" * 10])
-        >>> sorted(found.best)[:3], found.both.shape
+        >>> result = cdi.spacing("TAATCC", "CAGCTG", distances=[2, 7], backgrounds=["ACGT" * 10])
+        >>> sorted(result.best)[:3], result.both.shape
         (['distance', 'effect', 'effect_high'], (2, 2, 2, 1))
     """
 
@@ -226,8 +226,8 @@ class MotifInteractions:
     Example:
         >>> import crossdna_interpret as cdi
         >>> sites = cdi.scan(cdi.example().sequence, {"CRX": np.eye(4)[[3, 0, 0, 3, 1, 1]].T}, p=1e-3)
-        >>> found = cdi.motif_interactions(sites, shuffles=4)
-        >>> set(found.kinds) <= {"additive", "synergistic", "redundant"}
+        >>> result = cdi.motif_interactions(sites, shuffles=4)
+        >>> set(result.kinds) <= {"additive", "synergistic", "redundant"}
         True
     """
 
