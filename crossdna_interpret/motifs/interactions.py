@@ -53,7 +53,7 @@ def motif_interactions(
         motifs: motifs for `annotate`, if `result` does not have sites yet.
         shuffles: number of shuffles that replace a site, at least 2.
         seed: seed of the shuffles. The global random state is not used.
-        tolerance: a pair is additive if its interaction is below this fraction of the joint effect.
+        tolerance: limit for additive pairs, as a fraction of their effects (see `MotifInteractions.kinds`).
         batch_size, compile: as in `score_edits`.
 
     Returns:

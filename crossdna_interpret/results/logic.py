@@ -220,7 +220,7 @@ class MotifInteractions:
         without_both: (P, K) predictions with both sites replaced.
         without_exchange: `reference`, `without` and `without_both` without messages between the strands. None for a
             model without a bridge.
-        tolerance: a pair is additive if its interaction is below this fraction of the joint effect.
+        tolerance: limit for additive pairs, as a fraction of their effects (see `kinds`).
         certificate: how it was computed.
 
     Example:
@@ -290,7 +290,7 @@ class MotifInteractions:
 
         - "synergistic": the interaction has the sign of the joint effect, so the sites amplify each other.
         - "redundant": it has the opposite sign, so one site can replace the other.
-        - "additive": its size is below `tolerance` of the joint effect or of the effect of either site, or it is
+        - "additive": its size is below `tolerance` times the largest of the joint effect and the two single effects, or
           within two standard errors of zero.
         """
         own = np.abs(self.reference - self.without.mean(axis=1))
