@@ -66,9 +66,9 @@ def _parser() -> argparse.ArgumentParser:
     mutate.add_argument("fasta", metavar="FASTA", help="a FASTA file, or - for standard input")
     mutate.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="folder for one table a record")
     mutate.add_argument("--cache", type=Path, metavar="DIR",
-                        help="keep scores as they come; the same command goes on after an interruption")  # fmt: skip
+                        help="save scores here; the same command continues after an interruption")  # fmt: skip
     mutate.add_argument("--compile", choices=["auto", "yes", "no"], default="auto",
-                        help="compute on compiled kernels (default: where they are at hand, or pay)")  # fmt: skip
+                        help="use compiled kernels (default: compiled already, or if it pays off)")  # fmt: skip
     mutate.set_defaults(run=_ism)
 
     scanning = commands.add_parser("scanning", parents=[model],

@@ -24,7 +24,7 @@ TINY = {
 
 
 def pytest_configure() -> None:
-    """Where tests are shared between processes (`-n`), so are the cores, also those of what the tests start."""
+    """If tests run in several processes (`-n`), divide the cores among them and the processes they start."""
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     if workers > 1:
         threads = max(1, (os.cpu_count() or 1) // workers)
@@ -50,7 +50,7 @@ def pytest_report_header() -> str | None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What opens a browser or runs a notebook is slow."""
+    """Mark tests with a browser or a notebook as slow."""
     for item in items:
         if item.get_closest_marker("browser") or item.get_closest_marker("notebook"):
             item.add_marker(pytest.mark.slow)

@@ -1,4 +1,4 @@
-"""Small networks of other people, which tests wrap, and what toy models declare."""
+"""Small external networks for tests of `wrap`, and declarations of toy models."""
 
 from __future__ import annotations
 

@@ -209,7 +209,7 @@ def module_graph(root: Path) -> dict[str, set[str]]:
 
 
 def circles(graph: dict[str, set[str]]) -> list[str]:
-    """Modules that import each other, over whatever ways, after all others have been taken away."""
+    """Modules in import cycles: those that remain when all others are removed."""
     rest = {name: set(imported) for name, imported in graph.items()}
     while True:
         ends = {name for name, imported in rest.items() if not imported & set(rest)}
@@ -314,7 +314,7 @@ def test_a_missing_docstring_is_seen() -> None:
 
 
 def without_docstring(source: str) -> list[str]:
-    """Functions and classes that a module exports and does not explain."""
+    """Functions and classes that a module exports without a docstring."""
     tree = ast.parse(source)
     exported: set[str] = set()
     for node in tree.body:

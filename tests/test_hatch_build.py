@@ -1,4 +1,4 @@
-"""The build's hook: kernels in a wheel, where they are wanted."""
+"""The build hook: kernels in a wheel, if requested."""
 
 from __future__ import annotations
 

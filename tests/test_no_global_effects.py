@@ -1,4 +1,4 @@
-"""No call leaves a trace: not in torch, numpy, matplotlib or the process, and not in the model."""
+"""No call changes global state of torch, numpy, matplotlib or the process, or the model."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ def differences(before: dict[str, object], after: dict[str, object]) -> dict[str
 
 @contextmanager
 def unusual() -> Iterator[None]:
-    """Nothing as torch and matplotlib have it at first, so that what restores a default, and not what was, shows."""
+    """Settings that all differ from the defaults. Code that restores a default instead of the old value then fails."""
     threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
     deterministic = torch.are_deterministic_algorithms_enabled()
     with matplotlib.rc_context({"font.size": 6.5}), torch.no_grad():

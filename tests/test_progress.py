@@ -1,4 +1,4 @@
-"""The progress bar: nothing where nobody watches, nothing for short jobs, and a bar for long ones."""
+"""The progress bar: not shown outside terminals and for short jobs, shown for long jobs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the README and the pages of the documentation say: code runs, numbers are the model's, links lead somewhere."""
+"""The README and the documentation pages: code runs, numbers agree with the model, links work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every analysis gives from several threads, on one model, what it gives from one."""
+"""Every analysis gives the same results from several threads with one model as from one thread."""
 
 from __future__ import annotations
 

@@ -177,7 +177,8 @@ def input_gradient(
         rc_average: whether to attribute the mean of the predictions for both orientations. See `integrated_gradients`.
 
     Returns:
-        Attribution with `forward` and `reverse` (L, 4), nonzero at the sequence's own bases; a list for a list.
+        Attribution with `forward` and `reverse` (L, 4), nonzero only at the sequence's own bases. A list
+            for a list of sequences.
 
     Raises:
         ValueError, TypeError: an invalid sequence, target or model.

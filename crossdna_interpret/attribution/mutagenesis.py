@@ -71,7 +71,7 @@ def ism(
     Args:
         seq: one sequence of length L, or a list of them.
         model: a model, a name or path for `load_model`, or None for the bundled model.
-        target: name or number of the target that `delta` and `importance` are about; optional if the model has one.
+        target: name or number of the target for `delta` and `importance`. Optional if the model has one target.
         start, end: window, 0-based half-open. The default is the whole sequence.
         batch_size: edits in a batch. By default it is chosen from the available memory and from timings.
         compile: whether to use compiled kernels: "auto", True or False. See `score_edits`.

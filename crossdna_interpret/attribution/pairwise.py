@@ -47,7 +47,7 @@ def pairwise_ism(
         positions: 0-based positions. All pairs of them are scored.
         regions: two windows ((start, end), (start, end)), 0-based half-open. Every position of one is paired with every
             position of the other. Use either `regions` or `positions`.
-        target: name or number of the target that `interaction` is about; optional if the model has one.
+        target: name or number of the target for `interaction`. Optional if the model has one target.
         batch_size, compile, cache, rc_average: as in `score_edits`.
 
     Returns:

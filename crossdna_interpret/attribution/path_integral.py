@@ -342,7 +342,7 @@ class PathIntegral:
                 f"Integrated gradients: for {len(hidden)} of {len(self.lines)} baselines it cannot be judged whether "
                 f"the attributions add up to the change in prediction of {worst.scale:.3g}, which is lost in the "
                 f"rounding of scores of {self.score:.3g} in {str(self.model.dtype).removeprefix('torch.')}. "
-                "A model in float64 would tell."
+                "Use a model in float64 to check it."
             )
         else:
             return

@@ -35,7 +35,7 @@ def deletion_scan(
         seq: one sequence of length L.
         model: a model, a name or path for `load_model`, or None for the bundled model.
         width: length of each deletion in bases.
-        target: name or number of the target that `delta` is about; optional if the model has one.
+        target: name or number of the target for `delta`. Optional if the model has one target.
         start, end: window of the deletions, 0-based half-open. The default is the whole sequence.
         step: distance between the starts of successive deletions, in bases.
         flanks, batch_size, compile, cache, rc_average: as in `score_edits`. Without flanks, the sequence gets shorter.
@@ -95,7 +95,7 @@ def insertion_scan(
         seq: one sequence of length L.
         model: a model, a name or path for `load_model`, or None for the bundled model.
         insert: the string to insert, such as a motif.
-        target: name or number of the target that `delta` is about; optional if the model has one.
+        target: name or number of the target for `delta`. Optional if the model has one target.
         start, end: positions, 0-based: the insertions are before base `start`, ..., before base `end`. If `end` is the
             length, the last one is after the last base. The default is all positions.
         step: distance between successive insertions, in bases.

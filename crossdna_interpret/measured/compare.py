@@ -18,7 +18,7 @@ __all__ = ["compare_with_measured"]
 _MEANT = """`table` must hold "{effect}" (measured effect of an edit) and one of
   sequence                   the edited sequence, whole
   position, alt [, ref]      0-based position in the sequence, new base ("-" for a deletion), old base
-  start, end, alt [, ref]    0-based half-open stretch, and what came in its place
+  start, end, alt [, ref]    0-based half-open span, and its replacement
 but it has the columns {columns}."""
 
 

@@ -90,7 +90,7 @@ def leaf_of(model: SequenceModel, sequence: str) -> Leaf:
 
 def _no_gradient(model: SequenceModel) -> ValueError:
     return ValueError(
-        f"`model` {model.name} gives no gradient of its input: it turns bases into numbers of a vocabulary, or "
+        f"`model` {model.name} gives no gradient of its input: it converts bases to ids of a vocabulary, or "
         "computes without gradients. `ism`, `deletion_scan`, `insertion_scan`, `pairwise_ism` and `score_edits` "
         "need none."
     )
@@ -207,7 +207,7 @@ class _TokenLeaf:
         for each in channels:
             if not np.array_equal(each, itself) and each[:, itself[4] == 0].any():
                 raise ValueError(
-                    f"`baseline` must be 'zeros' for {self.model.name}: its tokens are of several bases, so that other "
+                    f"`baseline` must be 'zeros' for {self.model.name}: its tokens have several bases, so that other "
                     "sequences have other tokens."
                 )
             rows.append(own if np.array_equal(each, itself) else nothing)

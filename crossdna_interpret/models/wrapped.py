@@ -72,7 +72,7 @@ class Wrapped(nn.Module):
         scores = result.unsqueeze(1) if result.shape == (count,) else result
         if scores.shape != (count, len(self.targets)):
             raise ValueError(
-                f"`targets` names {len(self.targets)}, so that the module must return ({count}, {len(self.targets)}), "
+                f"`targets` names {len(self.targets)}, so the module must return ({count}, {len(self.targets)}), "
                 f"but it returns {tuple(result.shape)}. `output` may be a function that makes it so."
             )
         return scores

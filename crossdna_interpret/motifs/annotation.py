@@ -169,8 +169,8 @@ def scan(
         ValueError, TypeError, FileNotFoundError: invalid sequences, motifs, `p` or `q`.
 
     Example:
-        >>> found = scan("GGGGCTAATCCGGG", {"CRX": np.eye(4)[[1, 3, 0, 0, 3, 1, 1]].T}, p=1e-3)
-        >>> found.table[["start", "end", "strand", "name"]].values.tolist()
+        >>> result = scan("GGGGCTAATCCGGG", {"CRX": np.eye(4)[[1, 3, 0, 0, 3, 1, 1]].T}, p=1e-3)
+        >>> result.table[["start", "end", "strand", "name"]].values.tolist()
         [[4, 11, '+', 'CRX']]
     """
     for name, value in (("p", p), ("q", q)):

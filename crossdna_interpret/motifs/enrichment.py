@@ -44,8 +44,8 @@ def motif_enrichment(
     Example:
         >>> import numpy as np
         >>> crx = {"CRX": np.eye(4)[[3, 0, 0, 3, 1, 1]].T}
-        >>> found = motif_enrichment(["GGCTAATCCGG"] * 6, ["GGCTGCTGCGG"] * 6, crx, p=1e-3)
-        >>> found[["name", "count", "background_count"]].values.tolist()
+        >>> result = motif_enrichment(["GGCTAATCCGG"] * 6, ["GGCTGCTGCGG"] * 6, crx, p=1e-3)
+        >>> result[["name", "count", "background_count"]].values.tolist()
         [['CRX', 6, 0]]
     """
     from scipy.stats import fisher_exact  # takes longer to import than the rest of the package

@@ -53,7 +53,7 @@ def motif_interactions(
         motifs: motifs for `annotate`, if `result` does not have sites yet.
         shuffles: number of shuffles that replace a site, at least 2.
         seed: seed of the shuffles. The global random state is not used.
-        tolerance: a pair is additive if its interaction is below this fraction of the joint effect.
+        tolerance: limit for additive pairs, as a fraction of their effects (see `MotifInteractions.kinds`).
         batch_size, compile: as in `score_edits`.
 
     Returns:
@@ -73,8 +73,8 @@ def motif_interactions(
     Example:
         >>> import crossdna_interpret as cdi
         >>> sites = cdi.scan(cdi.example().sequence, {"CRX": np.eye(4)[[3, 0, 0, 3, 1, 1]].T}, p=1e-3)
-        >>> found = cdi.motif_interactions(sites, shuffles=4)
-        >>> len(found.kinds) == len(found.pairs) > 0
+        >>> result = cdi.motif_interactions(sites, shuffles=4)
+        >>> len(result.kinds) == len(result.pairs) > 0
         True
     """
     resolved = resolve_model(model)

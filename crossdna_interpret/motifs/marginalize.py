@@ -37,7 +37,7 @@ def marginalize(
         motif: DNA, in which N keeps the base of the background; a Motif, which is replaced by its consensus; or the
             name or id of a motif in `motifs`.
         model: a model, a name or path for `load_model`, or None for the bundled model.
-        target: name or number of the target that `delta` is about; optional if the model has one.
+        target: name or number of the target for `delta`. Optional if the model has one target.
         backgrounds: N sequences of one length. The default is dinucleotide shuffles of the example enhancers.
         start: position of the first base of the motif. The default is in the middle.
         motifs: collection for a name, as in `annotate`.

@@ -48,8 +48,8 @@ def find_seqlets(
 
     Example:
         >>> import crossdna_interpret as cdi
-        >>> found = find_seqlets(cdi.ism(cdi.example().sequence))
-        >>> found.to_dataframe().columns.tolist()
+        >>> result = find_seqlets(cdi.ism(cdi.example().sequence))
+        >>> result.to_dataframe().columns.tolist()
         ['example', 'start', 'end', 'attribution', 'p_value']
     """
     results = checked_results(result)

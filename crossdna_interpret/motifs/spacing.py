@@ -86,8 +86,8 @@ def spacing(
         ReuseWarning: scores with reuse were too inexact, so all edits were scored again by full passes.
 
     Example:
-        >>> found = spacing("TAATCC", "CAGATGG", distances=[0, 10], backgrounds=["ACGT" * 20] * 2)
-        >>> found.interaction.shape
+        >>> result = spacing("TAATCC", "CAGATGG", distances=[0, 10], backgrounds=["ACGT" * 20] * 2)
+        >>> result.interaction.shape
         (2, 2, 2, 2)
     """
     resolved = resolve_model(model)

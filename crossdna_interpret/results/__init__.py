@@ -1,6 +1,6 @@
 """Results of analyses: frozen, validated, numpy arrays. No torch, no plots.
 
-Every position is 0-based in the coordinates of the analysed sequence; bases are in the order ACGT.
+Every position is 0-based in the coordinates of the analysed sequence. Bases are in the order ACGT.
 """
 
 from crossdna_interpret.results.attribution import Attribution

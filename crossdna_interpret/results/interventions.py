@@ -75,8 +75,8 @@ class ExchangeAblation(_Intervention):
 
     Example:
         >>> import crossdna_interpret as cdi
-        >>> found = cdi.ablate_exchange("ACGTTGCAACGTTGCA", positions=range(4, 8))
-        >>> found.necessity == found.reference - found.prediction
+        >>> result = cdi.ablate_exchange("ACGTTGCAACGTTGCA", positions=range(4, 8))
+        >>> result.necessity == result.reference - result.prediction
         True
     """
 
@@ -114,8 +114,8 @@ class ExchangePatch(_Intervention):
 
     Example:
         >>> import crossdna_interpret as cdi
-        >>> found = cdi.patch_exchange("ACGTTGCAACGTTGCA", "TTTTTTTTTTTTTTTT")
-        >>> found.delta == found.prediction - found.reference
+        >>> result = cdi.patch_exchange("ACGTTGCAACGTTGCA", "TTTTTTTTTTTTTTTT")
+        >>> result.delta == result.prediction - result.reference
         True
     """
 

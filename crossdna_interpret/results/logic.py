@@ -50,8 +50,8 @@ class Marginalization:
 
     Example:
         >>> import crossdna_interpret as cdi
-        >>> found = cdi.marginalize("TAATCC", backgrounds=["ACGT" * 10])
-        >>> found.to_dataframe()[["motif", "strand"]].values.tolist()
+        >>> result = cdi.marginalize("TAATCC", backgrounds=["ACGT" * 10])
+        >>> result.to_dataframe()[["motif", "strand"]].values.tolist()
         [['TAATCC', '+'], ['TAATCC', '-']]
     """
 
@@ -125,8 +125,8 @@ class Spacing:
 
     Example:
         >>> import crossdna_interpret as cdi
-        >>> found = cdi.spacing("TAATCC", "CAGCTG", distances=[2, 7], backgrounds=["ACGT" * 10])
-        >>> sorted(found.best)[:3], found.both.shape
+        >>> result = cdi.spacing("TAATCC", "CAGCTG", distances=[2, 7], backgrounds=["ACGT" * 10])
+        >>> sorted(result.best)[:3], result.both.shape
         (['distance', 'effect', 'effect_high'], (2, 2, 2, 1))
     """
 
@@ -220,14 +220,14 @@ class MotifInteractions:
         without_both: (P, K) predictions with both sites replaced.
         without_exchange: `reference`, `without` and `without_both` without messages between the strands. None for a
             model without a bridge.
-        tolerance: a pair is additive if its interaction is below this fraction of the joint effect.
+        tolerance: limit for additive pairs, as a fraction of their effects (see `kinds`).
         certificate: how it was computed.
 
     Example:
         >>> import crossdna_interpret as cdi
         >>> sites = cdi.scan(cdi.example().sequence, {"CRX": np.eye(4)[[3, 0, 0, 3, 1, 1]].T}, p=1e-3)
-        >>> found = cdi.motif_interactions(sites, shuffles=4)
-        >>> set(found.kinds) <= {"additive", "synergistic", "redundant"}
+        >>> result = cdi.motif_interactions(sites, shuffles=4)
+        >>> set(result.kinds) <= {"additive", "synergistic", "redundant"}
         True
     """
 
@@ -290,7 +290,7 @@ class MotifInteractions:
 
         - "synergistic": the interaction has the sign of the joint effect, so the sites amplify each other.
         - "redundant": it has the opposite sign, so one site can replace the other.
-        - "additive": its size is below `tolerance` of the joint effect or of the effect of either site, or it is
+        - "additive": its size is below `tolerance` times the largest of the joint effect and the two single effects, or
           within two standard errors of zero.
         """
         own = np.abs(self.reference - self.without.mean(axis=1))

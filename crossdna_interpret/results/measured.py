@@ -33,8 +33,8 @@ class MeasuredComparison:
     Example:
         >>> import pandas as pd, crossdna_interpret as cdi
         >>> table = pd.DataFrame({"position": [1, 2, 3, 5], "alt": list("AATG"), "effect": [0.1, -1.0, 0.3, -0.2]})
-        >>> found = cdi.compare_with_measured(cdi.ism("ACGGACTT"), table)
-        >>> len(found), found.left_out, found.low <= found.r <= found.high
+        >>> result = cdi.compare_with_measured(cdi.ism("ACGGACTT"), table)
+        >>> len(result), result.left_out, result.low <= result.r <= result.high
         (4, 0, True)
     """
 

@@ -114,8 +114,8 @@ class Seqlets(_Stretches):
 
     Example:
         >>> import crossdna_interpret as cdi
-        >>> found = cdi.find_seqlets(cdi.ism(cdi.example().sequence))
-        >>> all(0 <= stretch.start < stretch.end <= 164 for stretch in found)
+        >>> result = cdi.find_seqlets(cdi.ism(cdi.example().sequence))
+        >>> all(0 <= stretch.start < stretch.end <= 164 for stretch in result)
         True
     """
 

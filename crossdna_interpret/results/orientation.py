@@ -38,8 +38,8 @@ class Orientation:
 
     Example:
         >>> import crossdna_interpret as cdi
-        >>> found = cdi.orientation(["ACGTTGCAACGTTGCA", "TTGACCTAATCCGGTA"])
-        >>> found.forward.shape, found.reverse.shape
+        >>> result = cdi.orientation(["ACGTTGCAACGTTGCA", "TTGACCTAATCCGGTA"])
+        >>> result.forward.shape, result.reverse.shape
         ((2,), (2,))
     """
 

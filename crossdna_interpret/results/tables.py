@@ -48,7 +48,7 @@ def target_table(
     if need > available:
         raise MemoryError(
             f"A table of {count:,} rows for each of {len(names):,} targets needs about {need / 1e9:.1f} GB, and "
-            f"{available / 1e9:.1f} GB is there. About {available // (_BYTES * count):,} would fit: choose `targets`."
+            f"{available / 1e9:.1f} GB is free. About {available // (_BYTES * count):,} would fit: choose `targets`."
         )
     twice = [name for name in names if list(targets).count(name) > 1] if chosen is not None else []
     if twice:

@@ -36,7 +36,7 @@ class ChannelOrderWarning(UserWarning):
         >>> import warnings, crossdna_interpret as cdi
         >>> with warnings.catch_warnings():
         ...     warnings.simplefilter("error", cdi.ChannelOrderWarning)
-        ...     model = cdi.wrap(nn.Conv1d(4, 1, 5), output=lambda found: found.mean(2))
+        ...     model = cdi.wrap(nn.Conv1d(4, 1, 5), output=lambda x: x.mean(2))
     """
 
 

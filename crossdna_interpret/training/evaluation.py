@@ -47,8 +47,8 @@ def evaluate(model: CrossDNA, table: Table, *, task: Task = "regression", batch:
     Returns:
         A row for each target. It starts with n and ends with `r_between_strands`, the correlation of the scores of the
         two orientations. Regression has Pearson r of the scores (`r`) and of their mean over both orientations
-        (`r_both_strands`, with 95 % interval `low` and `high`), and Spearman's rho and the root mean square error of
-        this mean. Classification has the area under the ROC curve, of the scores and of this mean.
+        (`r_both_strands`, with 95 % interval `low` and `high`). It also has Spearman's rho and the root mean square
+        error of this mean. Classification has the area under the ROC curve, of the scores and of this mean.
 
     Raises:
         ValueError: the model lacks one of the table's targets, or a label is not from 0 to 1.

@@ -41,7 +41,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="crossdna-interpret train", description="Train and evaluate a CrossDNA.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    resumes = "The same command goes on with a run that was stopped."
+    resumes = "The same command continues a stopped run."
 
     read = commands.add_parser(
         "pretrain", parents=[_config_flag(), _model_flags(block_size=1024), _fitting_flags(1e-4, 0.1, 0.0)],
@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     read.add_argument("--valid-share", type=float, default=0.0, help="or hold out this share of the windows")
     terms = read.add_argument_group("objective")
     terms.add_argument("--semantic", type=float, default=0.12, help="weight of the teacher's term (%(default)s)")
-    terms.add_argument("--warm-up", type=int, default=10_000, help="steps until it has it (%(default)s)")
+    terms.add_argument("--warm-up", type=int, default=10_000, help="warm-up steps of this weight (%(default)s)")
     terms.add_argument("--gate", type=float, default=0.02, help="weight of the fusion gate's term (%(default)s)")
     terms.add_argument("--gate-freeze", type=int, default=0, help="steps for which the gate is one half (%(default)s)")
     terms.add_argument("--reverse-complement", type=float, default=0.0, help="weight of consistency (%(default)s)")
@@ -69,10 +69,10 @@ def _parser() -> argparse.ArgumentParser:
     tune.add_argument("--validation", action=argparse.BooleanOptionalAction, default=True,
                       help="measure the rows of the validation split after each pass")  # fmt: skip
     tune.add_argument("--covariate", metavar="COLUMN", help="column whose levels get an offset, dropped at inference")
-    tune.add_argument("--weight", metavar="COLUMN", help="column with how much a row counts")
+    tune.add_argument("--weight", metavar="COLUMN", help="column with row weights")
     tune.add_argument("--symmetric", action=argparse.BooleanOptionalAction, default=True,
-                      help="score both orientations of a block alike")  # fmt: skip
-    tune.add_argument("--shift", type=int, default=0, help="move sequences by up to so many bases")
+                      help="score both orientations of a block equally")  # fmt: skip
+    tune.add_argument("--shift", type=int, default=0, help="largest random shift in bases")
 
     measure = commands.add_parser(
         "evaluate", parents=[_config_flag(), table], help="measure how well a model predicts a table"
@@ -94,7 +94,7 @@ def _table_flags() -> argparse.ArgumentParser:
     parser.add_argument("--table", type=Path, help="tab-separated values with a header, plain or gzipped")
     parser.add_argument("--targets", nargs="+", metavar="COLUMN", help="columns to predict")
     parser.add_argument("--sequence", default="sequence", metavar="COLUMN", help="column with DNA (%(default)s)")
-    parser.add_argument("--split", metavar="COLUMN", help="column that tells the split of a row")
+    parser.add_argument("--split", metavar="COLUMN", help="column with the split of each row")
     parser.add_argument("--task", choices=["regression", "classification"], default="regression")
     return parser
 
@@ -122,13 +122,13 @@ def _fitting_flags(learning_rate: float, weight_decay: float, average: float) ->
     fitting.add_argument("--weight-decay", type=float, default=weight_decay, help="(%(default)s)")
     fitting.add_argument("--average", type=float, default=average,
                          help="decay of the averaged weights, 0 for none (%(default)s)")  # fmt: skip
-    fitting.add_argument("--patience", type=int, help="stop after so many epochs without a better validation")
+    fitting.add_argument("--patience", type=int, help="stop after this many epochs without a better validation measure")
     fitting.add_argument("--seed", type=int, default=0, help="(%(default)s)")
     fitting.add_argument("--checkpoint-every", type=int, default=200, metavar="STEPS", help="(%(default)s)")
     fitting.add_argument("--threads", type=int, help="CPU threads")
     fitting.add_argument("--accelerator", default="auto", help="such as cpu or gpu (%(default)s)")
-    fitting.add_argument("--devices", default="1", help="how many, or -1 for all (%(default)s)")
-    fitting.add_argument("--strategy", default="auto", help="of Lightning, for several devices (%(default)s)")
+    fitting.add_argument("--devices", default="1", help="number of devices, or -1 for all (%(default)s)")
+    fitting.add_argument("--strategy", default="auto", help="Lightning strategy for several devices (%(default)s)")
     fitting.add_argument("--precision", default="32-true", help="such as bf16-mixed on a GPU (%(default)s)")
     return parser
 

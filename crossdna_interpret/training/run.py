@@ -131,7 +131,7 @@ class _Measures(Callback):
         if undefined:
             rank_zero_warn(
                 f"{', '.join(undefined)} cannot be measured after this epoch, for the predictions or the measurements "
-                "do not vary. For `patience` it is an epoch without a better validation.",
+                "do not vary. `patience` counts it as an epoch without a better measure.",
                 category=UndefinedMeasureWarning,
             )
 

@@ -1,1 +1,1 @@
-"""Widgets for JupyterLab and other notebooks; they need the extra `lab`."""
+"""Widgets for JupyterLab and other notebooks. They need the extra `lab`."""

@@ -20,8 +20,8 @@ class StrandExchangeMap(View):
 
     Args:
         result: strand exchange.
-        traits: traits of `View`, and `mode` ("arcs" or "map"), `direction` ("both" or one), `source` (a source of the
-            result, or "" for all), `threshold` (smallest drawn term, as a fraction of the largest), `side` (whether a
+        traits: traits of `View` and: `mode` ("arcs" or "map"). `direction` ("both" or one). `source` (a source of the
+            result, or "" for all). `threshold` (smallest drawn term, as a fraction of the largest). `side` (whether a
             selected region is "receiver" or "sender").
     """
 

@@ -53,7 +53,7 @@ class Explorer(ipywidgets.VBox):
         self._noted = session.sequence, session.target  # the note under the exchange is about these
         self.logo = LogoView(editable=True, hint=_HINT)
         self.mutations = MutagenesisMap(editable=True)
-        hint = "" if "exchange" in session.stages else "This model has no bridge: nothing crosses between its strands."
+        hint = "" if "exchange" in session.stages else "This model has no bridge: its strands exchange nothing."
         self.exchange = StrandExchangeMap(editable=True, hint=hint)
         self.views: list[View] = [self.logo, self.mutations, *([self.exchange] if session.by_strand else [])]
         self._links = [

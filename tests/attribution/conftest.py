@@ -12,8 +12,8 @@ from torch import nn
 def smooth(make_model: Callable) -> Callable[..., nn.Module]:
     """Float64 models whose path integral converges with few steps.
 
-    The keys and queries of the tiny models are so short that somewhere on a path one passes near zero, where its
-    normalisation has a kink; wide keys and a weak stem keep them away from there.
+    The keys and queries of tiny models are short, so one of them may pass near zero on a path. Its normalisation has a
+    kink there. Wide keys and a weak stem prevent this.
     """
 
     def build(**options: object) -> nn.Module:

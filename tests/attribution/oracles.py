@@ -1,4 +1,4 @@
-"""What captum and one-hot code say, for tests of attributions."""
+"""Reference attributions from captum and one-hot code."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def captum_by_strand(
     unknown = torch.from_numpy(np.array(list(sequence)) == "N")
     start[:, :, unknown] = x[:, :, unknown]
     with warnings.catch_warnings():
-        # The two convolutions stand side by side, which is what this warning asks to make sure of.
+        # This warning asks to check that the two convolutions are parallel. They are.
         warnings.filterwarnings("ignore", message="Multiple layers provided")
         method = LayerIntegratedGradients(model, [model.stem.conv_forward, model.stem.conv_reverse])
     options = {"n_steps": points, "method": "gausslegendre", "attribute_to_layer_input": True, "target": target}

@@ -1,4 +1,4 @@
-"""Attributions say whether the model reads the two strands apart."""
+"""Attributions record whether the model has a separate path for each strand."""
 
 from __future__ import annotations
 

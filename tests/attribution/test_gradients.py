@@ -15,7 +15,7 @@ from crossdna_interpret.dna.shuffling import dinucleotide_shuffles
 from crossdna_interpret.models.protocols import StrandPaths, declare
 from tests.attribution.oracles import TARGETS, captum_by_strand, channels
 
-# Fixed quadrature that is content with any error, to compare with other quadratures of as many points.
+# Fixed quadrature that accepts any error, for comparison with other quadratures of the same number of points.
 FIXED = {"tolerance": 1e6}
 
 

@@ -1,4 +1,4 @@
-"""`integrated_gradients` from shuffles: what a shuffle keeps, and what decides which ones are drawn."""
+"""`integrated_gradients` with shuffled baselines: what a shuffle preserves, and which shuffles are drawn."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from crossdna_interpret import ShuffleWarning, integrated_gradients
 from crossdna_interpret.dna import alphabet, strand
 from crossdna_interpret.dna.shuffling import _shuffled, dinucleotide_shuffles
 
-# Fixed quadrature that is content with any error, so that all draws get as many points.
+# Fixed quadrature that accepts any error, so that all draws have the same number of points.
 FIXED = {"tolerance": 1e6}
 # Fewer points than by default, and enough for the smooth models.
 FEW = {"steps": 8}

@@ -1,4 +1,4 @@
-"""`input_gradient` against captum, and what it gives of models whose gradient is known."""
+"""`input_gradient` against captum, and for models with a known gradient."""
 
 from __future__ import annotations
 

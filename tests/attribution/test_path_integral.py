@@ -1,4 +1,4 @@
-"""The path integral: sections equal captum's, are halved where they do not add up, and rounding is told from error."""
+"""The path integral: sections equal captum's, inexact sections are halved, and rounding does not count as error."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from crossdna_interpret.dna import alphabet
 from crossdna_interpret.dna.shuffling import dinucleotide_shuffles
 from tests.attribution.oracles import TARGETS, captum_by_strand, channels
 
-# Fixed quadrature that is content with any error, to compare with other quadratures of as many points.
+# Fixed quadrature that accepts any error, for comparison with other quadratures of the same number of points.
 FIXED = {"tolerance": 1e6}
 
 

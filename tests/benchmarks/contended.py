@@ -1,4 +1,4 @@
-"""How long everyday analyses take on an idle machine, and beside busy processes; and so of another revision.
+"""Time of common analyses on an idle machine and beside busy processes, also for another revision.
 
     python tests/benchmarks/contended.py
     git worktree add ../before REVISION && python tests/benchmarks/contended.py --baseline ../before

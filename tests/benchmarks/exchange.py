@@ -1,8 +1,8 @@
-"""How long it takes to say what crosses between the strands, and how much memory.
+"""Time and memory of the strand exchange analysis.
 
     python tests/benchmarks/exchange.py
 
-Each case runs in a process of its own, whose peak is what is above that of loading the model. Nothing is asserted here.
+Each case runs in its own process. The peak memory is without that of loading the model. Nothing is asserted here.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""How soon the explorer answers: from a click to the new prediction and to the new map, in a real JupyterLab.
+"""Response time of the explorer in a real JupyterLab: from a click to the new prediction and to the new map.
 
     python tests/benchmarks/explorer.py
 
-Needs Chromium. Times are taken in the browser, from the click to the change of what is shown.
+Needs Chromium. Times are measured in the browser, from the click to the change on screen.
 """
 
 from __future__ import annotations

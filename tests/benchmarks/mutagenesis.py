@@ -1,9 +1,9 @@
-"""How fast in-silico mutagenesis is: ours, ours without reuse, and tangermeme, on the same model in the same run.
+"""Speed of in-silico mutagenesis: this package, the same without reuse, and tangermeme, on one model in one run.
 
     python tests/benchmarks/mutagenesis.py --json mutagenesis.json
 
-Times of one case are taken in turns, and ratios are of their medians, since the rate of a shared machine drifts.
-Nothing here is asserted: what must be exact is in the tests.
+Measurements of one case alternate, because the speed of a shared machine drifts. Ratios are of medians. Nothing is
+asserted here: exactness is checked in the tests.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Typing goes where the pointer is, and the chooser of a base belongs to that base."""
+"""Typed bases replace the base under the pointer, and the base menu belongs to its base."""
 
 from __future__ import annotations
 

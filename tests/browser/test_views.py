@@ -1,4 +1,4 @@
-"""Each view on a page of its own, in a real browser: drawn from known numbers, asked by mouse and key."""
+"""Each view on its own page in a real browser: drawn from known numbers, operated by mouse and keyboard."""
 
 from __future__ import annotations
 

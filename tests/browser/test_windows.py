@@ -1,4 +1,4 @@
-"""What part of a sequence a view shows, whatever sequence was there before; and that it tells old numbers from new."""
+"""The part of a sequence that a view shows after a change of sequence, and the marking of outdated numbers."""
 
 from __future__ import annotations
 

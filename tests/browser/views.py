@@ -60,7 +60,7 @@ def pixel(page: Any, position: int, inside: str) -> tuple[float, float]:
 
 
 def drawn(page: Any) -> None:
-    """Until what has been asked for is on screen."""
+    """Wait until the requested change is on screen."""
     page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 

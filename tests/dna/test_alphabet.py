@@ -1,4 +1,4 @@
-"""alphabet: what users may type, what it becomes, and what the refusals say."""
+"""alphabet: valid input, its normal form, and error messages."""
 
 from __future__ import annotations
 

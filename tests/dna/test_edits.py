@@ -1,4 +1,4 @@
-"""edits: what an edit is, and what it makes of a sequence, against slices of plain strings."""
+"""edits: valid edits, and edited sequences against slices of plain strings."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def sliced(sequence: str, edit: Edit) -> str:
 
 
 def kept(sequence: str, edit: Edit, left: str, right: str) -> str | int:
-    """The edit with flanks, one base after the other; where they do not do, by how many bases."""
+    """The edit with flanks, base by base, or the number of missing bases if the flanks are too short."""
     text = sliced(sequence, edit)
     fresh_left, fresh_right = list(left), list(right)  # what is still to be had
     arm_left, arm_right = edit.start, len(sequence) - edit.end  # bases that can still be pushed out

@@ -1,4 +1,4 @@
-"""Sequence objects of other libraries are sequences, in every function alike; what has names or no order is refused."""
+"""Sequence objects of other libraries are accepted in every function. Mappings and sets are refused."""
 
 from __future__ import annotations
 

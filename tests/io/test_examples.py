@@ -1,4 +1,4 @@
-"""The example loci say what the measured table says, and no model was trained on them."""
+"""The example loci agree with the measured table, and no model was trained on them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What FASTA files may look like, and what is said about those that are wrong."""
+"""Valid FASTA files, and errors for invalid ones."""
 
 from __future__ import annotations
 

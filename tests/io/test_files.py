@@ -1,4 +1,4 @@
-"""Files are written whole or not at all, and files of other people are left alone."""
+"""Written files are never incomplete, and unrelated files are not overwritten."""
 
 from __future__ import annotations
 

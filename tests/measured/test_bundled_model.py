@@ -1,4 +1,4 @@
-"""The bundled model against the laboratory, on chromosomes that it has not seen: what the card and the README say."""
+"""The bundled model against measurements on held-out chromosomes: the numbers of the card and the README."""
 
 from __future__ import annotations
 

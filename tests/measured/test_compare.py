@@ -1,4 +1,4 @@
-"""Predicted beside measured effects: rows meet however an edit is written, and what is wrong is named by its row."""
+"""Predicted and measured effects: rows match for any notation of an edit, and errors name the row."""
 
 from __future__ import annotations
 

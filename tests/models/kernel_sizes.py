@@ -1,4 +1,4 @@
-"""Sizes that the compiled kernels are tested at, and how near to PyTorch their results must be."""
+"""Sizes for tests of the compiled kernels, and their tolerance against PyTorch."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def config_of(size: str, **changes: object) -> CrossDNAConfig:
 
 
 def sanitized_flags() -> list[list[str]]:
-    """Sets of options in place of `compiling.FLAGS`, with which what C leaves undefined ends the process."""
+    """Replacements of `compiling.FLAGS` with sanitizers: undefined behaviour in C ends the process."""
     sanitize = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g", "-O1"]
     return [[*sanitize, *machine] for machine in (["-march=native"], ["-mcpu=native"], [])]
 
 
 def assert_near(result: Tensor, reference: Callable[[torch.dtype], Tensor]) -> None:
-    """Within 1e-12 of the largest number expected; in float32, about as near to the truth as PyTorch is in float32."""
+    """Within 1e-12 of the largest expected number. In float32, about as exact as PyTorch in float32."""
     expected = reference(torch.float64)
     assert result.shape == expected.shape
     error, largest = float((result - expected).abs().max()), float(expected.abs().max())

@@ -1,4 +1,4 @@
-"""What a CrossDNA offers beyond scores, by its name."""
+"""The capabilities of a CrossDNA model, by name."""
 
 from __future__ import annotations
 

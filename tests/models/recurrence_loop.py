@@ -17,8 +17,9 @@ Inputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 def loop(
     q: Tensor, k: Tensor, v: Tensor, p: Tensor, g: Tensor, beta: Tensor, state: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The recurrence as it is defined, one position after the other: outputs (B, l, n, d_v), and the states before
-    every position and after the last (l + 1, B, n, d, d_v).
+    """The recurrence by its definition, position by position.
+
+    Returns outputs (B, l, n, d_v), and the states before every position and after the last (l + 1, B, n, d, d_v).
 
     u_t = beta_t (v_t - S_{t-1}^T p_t);  S_t = exp(g_t) S_{t-1} + k_t u_t^T;  o_t = S_t^T q_t / sqrt(d)
     """
@@ -44,7 +45,7 @@ def by_chunks(
     q: Tensor, k: Tensor, v: Tensor, q_scale: Tensor, k_scale: Tensor, p_scale: Tensor, g: Tensor, beta: Tensor,
     state: Tensor | None = None, *, trace: RecurrenceTrace | None = None,
 ) -> Tensor:  # fmt: skip
-    """`chunked_comba`, whose tensors come one by one."""
+    """`chunked_comba` with its tensors as separate arguments."""
     return chunked_comba(q, k, v, (q_scale, k_scale, p_scale), g, beta, state, trace)
 
 
@@ -53,8 +54,9 @@ def random(seed: int, *shape: int) -> Tensor:
 
 
 def inputs(length: int, *, heads: int = 1, d: int = 3, d_v: int = 5, batch: int = 1, seed: int = 0) -> Inputs:
-    """In float64. q and k are of any length; q, k and p come to lengths of 0.5 to 1, each to another, so that
-    exchanging their factors shows."""
+    """Inputs in float64. q and k have any length.
+
+    The factors give q, k and p different lengths from 0.5 to 1, so that a mix-up of the factors is detected."""
     generator = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int) -> Tensor:

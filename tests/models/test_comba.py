@@ -1,4 +1,4 @@
-"""Comba: the layer against its description, resumed anywhere; its convolution; and what computes its recurrence."""
+"""Comba: the layer against its description, resumed passes, its convolution, and the choice of the backend."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CrossDNAConfig: what is read from a published config, what is refused, and by what name."""
+"""CrossDNAConfig: reading of published configs, and errors that name the key."""
 
 from __future__ import annotations
 

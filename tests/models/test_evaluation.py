@@ -1,4 +1,4 @@
-"""A model in training mode is computed as a copy in evaluation mode, and stays as it is."""
+"""A model in training mode is copied for evaluation, and does not change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever changes what a model computes changes its hash, and what does not, does not."""
+"""The hash of a model changes with everything that affects its scores, and with nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""hooks: whether what was read is what its coordinates say it is, by what a change of the input changes."""
+"""hooks: the coordinates of captured values are right. A change of the input shows which positions depend on it."""
 
 from __future__ import annotations
 

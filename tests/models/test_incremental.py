@@ -1,4 +1,4 @@
-"""Exact reuse: what is scored by resuming the reference's reading is what a whole forward pass gives."""
+"""Exact reuse: scores from resumed passes equal those of full forward passes."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def edited(reference: np.ndarray, row: tuple, length: int, letters: list[int], r
 
 
 def assert_exact(plain: np.ndarray, reused: np.ndarray, reference: np.ndarray) -> None:
-    """In float64: within 1e-10 of the largest effect, or, where effects are tiny, within rounding of the scores."""
+    """In float64, within 1e-10 of the largest effect, or within rounding of the scores if effects are tiny."""
     assert reused.dtype == plain.dtype == np.float64
     assert reused.shape == plain.shape
     rounding = 64 * np.finfo(np.float64).eps * max(1.0, np.abs(plain).max())
@@ -125,7 +125,7 @@ def check_reuse(
     if change:
         other = max(1, length + change)
         check(np.stack([edited(reference, row, other, letters, rng) for row in rows]))
-        # Nothing that is kept has been spoilt by what came between; only what was shared at first may round otherwise.
+        # The calls in between have not changed the cache. Only what was shared in the first call may round differently.
         assert_exact(first.numpy(), check(ids).numpy(), at_reference)
 
 

@@ -1,4 +1,4 @@
-"""How sequences become what a model takes."""
+"""Conversion of sequences to model inputs."""
 
 from __future__ import annotations
 

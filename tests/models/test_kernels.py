@@ -1,4 +1,4 @@
-"""The compiled CPU kernels against the PyTorch code that they stand for."""
+"""The compiled CPU kernels against the PyTorch code that they replace."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the compiled functions take as arguments, and where they have their memory from."""
+"""Arguments and memory of the compiled functions."""
 
 from __future__ import annotations
 

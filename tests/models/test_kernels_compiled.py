@@ -1,4 +1,4 @@
-"""How the CPU kernels are compiled and kept, and when they are used."""
+"""Compilation, storage and use of the CPU kernels."""
 
 from __future__ import annotations
 

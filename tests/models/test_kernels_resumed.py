@@ -1,4 +1,4 @@
-"""Sequences that kernels take up at places of their own, one behind the other, against each of them by itself."""
+"""Concatenated sequences that kernels resume at different positions, against each sequence separately."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The acceptance: published checkpoints give the published numbers, and the rest of the model follows from them.
+"""Acceptance test: published checkpoints give the published numbers, and the rest of the model agrees with them.
 
 The reference numbers are float64 outputs of the published computation on random weights. They vary the number of
 blocks, ragged last blocks and the frozen gate. Everything else (fewer key/value heads, the gate's temperature, the

@@ -1,4 +1,4 @@
-"""Adapters, hooks and replaced layers are honoured, also where a faster way would pass them by."""
+"""Adapters, hooks and replaced layers have their effect, also where a faster path would ignore them."""
 
 from __future__ import annotations
 
@@ -197,7 +197,7 @@ def test_a_replaced_head_of_the_language_model_is_no_matter(make_model: Callable
 
 @pytest.mark.slow
 def test_threads_share_readings_of_the_reference(make_model: Callable, make_sequence: Callable) -> None:
-    """Many blocks, and room for hardly any reading: they are made, used and dropped by several threads at once."""
+    """Many blocks and a small cache: several threads create, use and drop passes at the same time."""
     model = make_model(targets=["y"], block_size=16)
     sequence = make_sequence(300)
     scorer = Incremental(model, alphabet.encode(sequence), cache_bytes=1)

@@ -1,4 +1,4 @@
-"""The recurrence in chunks where decays are strong, or where what fades away passes through denormal numbers."""
+"""The recurrence in chunks with strong decays, and with values that decay through denormal numbers."""
 
 from __future__ import annotations
 

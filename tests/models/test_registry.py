@@ -1,4 +1,4 @@
-"""load_model: which names, paths and ids it knows, and what it says of those that it does not."""
+"""load_model: valid names, paths and ids, and errors for others."""
 
 from __future__ import annotations
 

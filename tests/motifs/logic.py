@@ -1,4 +1,4 @@
-"""Models of known logic: how sites of motifs make a prediction is written down, so that answers are known."""
+"""Models of known logic: a rule computes the prediction from motif sites, so the right answers are known."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Logic(nn.Module):
 
 
 class Affinity(Logic):
-    """The same of how strongly sites bind, in nats, which no strong site saturates."""
+    """As `Logic`, but with binding strengths in nats, which strong sites do not saturate."""
 
     def occupancy(self, x: Tensor, motif: Motif) -> Tensor:
         odds = torch.from_numpy(np.stack([motif.log_odds, motif.log_odds[::-1, ::-1]]).copy())

@@ -1,4 +1,4 @@
-"""Where motifs come from, and what a file must look like."""
+"""Sources of motifs, and valid and invalid motif files."""
 
 from __future__ import annotations
 

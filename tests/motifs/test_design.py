@@ -1,4 +1,4 @@
-"""A design gets to its goal by the best edits there are, and does not do what it must not."""
+"""A design reaches its goal by the best edits, and respects its constraints."""
 
 from __future__ import annotations
 

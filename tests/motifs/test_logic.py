@@ -1,4 +1,4 @@
-"""What motifs do alone, at which distance, and together: against models of known logic, and against tangermeme."""
+"""Effects of single motifs, of distances and of pairs: against models of known logic, and against tangermeme."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def test_and_or_and_sums_are_told_apart(
 
 
 def test_interactions_are_what_predictions_say(model: CrossDNA, make_sequence: Callable) -> None:
-    """By hand: each site, and both, replaced by what stands there in shuffles; with and without messages."""
+    """By hand: each site, and both, replaced by the same span of shuffles, with and without messages."""
     sequence = make_sequence(60, seed=3)
     sites = cdi.scan(sequence, {"one": np.eye(4)[alphabet.encode(sequence[10:20])].T,
                                 "two": np.eye(4)[alphabet.encode(sequence[30:40])].T}, p=1e-5)  # fmt: skip

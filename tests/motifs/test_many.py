@@ -1,4 +1,4 @@
-"""Many sequences: what TF-MoDISco makes of them, and which motifs they have in common."""
+"""Many sequences: patterns of TF-MoDISco, and motif enrichment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names say what is there: random sequence has none, whatever its bases and importance, and p values are exact."""
+"""Names of seqlets: random sequences have none, whatever their bases and importance, and p values are exact."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def random_stretches(
 
 
 def as_seqlets(sequences: list[str], stretches: list[Stretch]) -> Seqlets:
-    """With their importance at their places, where stretches do not overlap."""
+    """Seqlets with their importance at their positions. The stretches must not overlap."""
     importances = [np.zeros(len(sequence)) for sequence in sequences]
     for stretch in stretches:
         importances[stretch.sequence][stretch.start : stretch.end] = stretch.importance
@@ -99,7 +99,7 @@ def test_q_values_do_not_depend_on_length(length: int, vertebrates: list[Motif])
 
 
 def test_q_values_hold_where_pairs_of_bases_are_uneven(vertebrates: list[Motif]) -> None:
-    """Shuffles of a repeat, of CpG and of runs of A, in which words of some motifs are frequent."""
+    """Shuffles of a repeat, of CpG and of runs of A. Words of some motifs are frequent in them."""
     rng = np.random.default_rng(0)
     repeat = "CA" * 40 + "GATTACAGGCATGAGCCACCGCGCCCGGCC" + "A" * 30 + "TTTTTCTTTTT"
     sequences = [alphabet.decode(ids) for ids in dinucleotide_shuffles(repeat, 24, 0)]
@@ -139,7 +139,7 @@ def bundled_results() -> list[cdi.Mutagenesis]:
 
 
 def test_untrimmed_patterns_do_not_name_random_words(vertebrates: list[Motif]) -> None:
-    """Of thirty columns, most of them vague, as TF-MoDISco makes them."""
+    """Patterns of thirty columns, most of them with little information, as from TF-MoDISco."""
     rng = np.random.default_rng(0)
     patterns = []
     for name in ("CTCF", "Crx", "Spi1", "NRL", "GATA1"):
@@ -176,7 +176,7 @@ def test_an_unknown_base_counts_as_the_one_that_fits_worst() -> None:
 
 
 def test_names_have_scores_that_random_words_hardly_reach(vertebrates: list[Motif]) -> None:
-    """With motifs that are few, weak, long or short, so that the correction alone would let much pass."""
+    """The motifs are few, weak, long or short, so that the correction alone would accept many names."""
     rng = np.random.default_rng(5)
     sets = [[find_motif(name, vertebrates)] for name in ("CTCF", "REST", "Crx", "NRL", "Yy1")]
     sets += [[Motif("short", "", np.eye(4)[[0, 1, 2]].T * 20)], [Motif("weak", "", rng.dirichlet([2] * 4, 12).T * 50)]]
@@ -203,7 +203,7 @@ def test_names_have_scores_that_random_words_hardly_reach(vertebrates: list[Moti
 )
 @pytest.mark.parametrize("strand", "+-")
 def test_p_values_are_shares_of_random_words(sequence: str, strand: str) -> None:
-    """All words of six bases, each as likely as a Markov chain makes it that was counted on both strands."""
+    """All words of six bases, with probabilities from a Markov chain counted on both strands."""
     counts = np.array([[1, 0, 2, 9, 1, 2], [3, 1, 0, 0, 9, 7], [0, 2, 1, 1, 0, 1], [9, 9, 9, 2, 2, 2]])
     counts[:, 1:4] = np.array([[9, 9, 1], [1, 0, 0], [2, 1, 1], [0, 2, 9]])
     motif = Motif("M", "M", counts)
@@ -231,7 +231,7 @@ def test_p_values_are_shares_of_random_words(sequence: str, strand: str) -> None
 
 
 def test_placements_and_motifs_share_one_error_rate(vertebrates: list[Motif]) -> None:
-    """Bonferroni's rule with weights that average one over motifs; all but a twentieth follow the importance."""
+    """Bonferroni's rule with weights that average one over motifs. All but 5 % of the weight follows the importance."""
     motifs, rng = vertebrates[:200], np.random.default_rng(0)
     (sequence,) = random_sequences(rng, 1, 60)
     importance = rng.exponential(size=9)
@@ -286,7 +286,7 @@ def test_sites_may_reach_beyond_the_ends(vertebrates: list[Motif]) -> None:
 
 
 def test_q_values_are_over_all_stretches_of_a_call(vertebrates: list[Motif]) -> None:
-    """By Benjamini and Hochberg, with weights: what has more attribution needs less evidence."""
+    """Weighted Benjamini and Hochberg: a stretch with more attribution needs less evidence."""
     rng = np.random.default_rng(6)
     sequences = random_sequences(rng, 30)
     sites = [find_motif(name, vertebrates) for name in ("Crx", "NFYA", "CTCF", "Spi1", "GATA1")]
@@ -326,7 +326,7 @@ def test_long_stretches_take_little_memory(vertebrates: list[Motif]) -> None:
 
 
 def with_recurring_sites(rng: np.random.Generator, motif: Motif, count: int, share: float) -> Seqlets:
-    """Random sequences with one stretch in each; in a share of them it is a site of the motif."""
+    """Random sequences with one stretch in each. In a fraction of them it is a site of the motif."""
     sequences, stretches = [], []
     for number, sequence in enumerate(random_sequences(rng, count)):
         if rng.random() < share:

@@ -1,4 +1,4 @@
-"""Where motifs match, what stands out, and tables of both."""
+"""Motif matches, seqlets, and their tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Planted motifs are found and named, from what models of known logic say of them."""
+"""Inserted motifs are found and named, from the attributions of models of known logic."""
 
 from __future__ import annotations
 

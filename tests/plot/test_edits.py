@@ -1,4 +1,4 @@
-"""Plots: what is drawn is checked on the artists, and in pixels where only pixels tell."""
+"""Plots: drawings are checked on the artists, and in pixels if necessary."""
 
 from __future__ import annotations
 

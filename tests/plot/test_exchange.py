@@ -1,4 +1,4 @@
-"""Pictures of exchange and of orientation: what is drawn is checked on the artists."""
+"""Plots of exchange and of orientation, checked on the artists."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures of motifs, their logic, and measurements: what is drawn is checked on the artists."""
+"""Plots of motifs, their logic, and measurements, checked on the artists."""
 
 from __future__ import annotations
 

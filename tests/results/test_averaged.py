@@ -1,4 +1,4 @@
-"""`rc_average`: the mean over both orientations does not depend on which of them was given."""
+"""`rc_average`: the mean over both orientations is the same for a sequence and its reverse complement."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A certificate says what was checked, of every run that an analysis consists of, and nothing else."""
+"""A certificate has the checks of every run of an analysis, and no others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Results of edits by hand: every number that comes out is known from the numbers that went in."""
+"""Results of edits: all values are checked by hand from known inputs."""
 
 from __future__ import annotations
 

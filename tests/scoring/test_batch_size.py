@@ -1,4 +1,4 @@
-"""How the engine cuts work into batches, and finds their size."""
+"""Splitting of work into batches, and the search for the batch size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scores kept in a folder: nothing is lost to an interruption, and nothing is answered that was not asked."""
+"""Scores cached in a folder: an interruption loses nothing, and no score of another job is returned."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The engine of edits: scores of any edits by either path, what the certificate says, kernels, and what is kept."""
+"""The edit engine: scores of any edits by both paths, the certificate, kernels, and the cache."""
 
 from __future__ import annotations
 

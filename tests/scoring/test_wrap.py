@@ -1,4 +1,4 @@
-"""Any module as a model: its channels in its own order, its outputs whatever they are, and a warning where it lies."""
+"""Any module as a model: any channel order, any outputs, and a warning if the declared order is wrong."""
 
 from __future__ import annotations
 

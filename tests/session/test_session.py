@@ -1,4 +1,4 @@
-"""The explorer's state, without a screen."""
+"""The state of the explorer, without a display."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SEQUENCE = "GATTACAGCCATTGACCGTATCAG"
 
 
 class Counting(nn.Module):
-    """Counts A; knows neither strands nor a bridge. Can be made to wait, and says what it was asked."""
+    """Counts A, without strands and bridge. It can be made to wait, and records its inputs."""
 
     targets, name, device, dtype = ("count",), "counting", torch.device("cpu"), torch.float64
 
@@ -190,7 +190,7 @@ def test_a_region_is_silenced(model: CrossDNA) -> None:
 
 @pytest.mark.slow
 def test_a_region_can_be_silenced_while_results_are_computed() -> None:
-    """Both run on one machine and would meet in one model: kernels are lent to it while it is computed with."""
+    """Both would use one model at the same time, and kernels are active only in the context of a computation."""
     session = Session(SEQUENCE * 8, background=False, stages=("mutagenesis",))
     result: list[float] = []
 

@@ -1,4 +1,4 @@
-"""`strand_exchange`: what it adds up to, what it must leave empty, and models whose answer is known."""
+"""`strand_exchange`: its sums, entries that must be zero, and models with a known answer."""
 
 from __future__ import annotations
 

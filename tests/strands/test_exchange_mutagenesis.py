@@ -1,4 +1,4 @@
-"""`exchange_ism`: what substitutions do to the effect of exchange, against the map of each mutant."""
+"""`exchange_ism`: effects of substitutions on the exchange, against the exchange map of each mutant."""
 
 from __future__ import annotations
 

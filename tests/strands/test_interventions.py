@@ -1,4 +1,4 @@
-"""`ablate_exchange` and `patch_exchange`: to the bit where nothing or everything changes; in between, against hooks."""
+"""`ablate_exchange` and `patch_exchange`: bit-exact if nothing or everything changes, otherwise against hooks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`orientation`: models that treat both orientations alike, and models whose difference is known."""
+"""`orientation`: models with equal scores for both orientations, and models with a known difference."""
 
 from __future__ import annotations
 

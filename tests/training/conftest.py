@@ -1,4 +1,4 @@
-"""Fixtures shared by the tests of training: models as it begins with them, and runs that are stopped."""
+"""Fixtures shared by the tests of training: models with initial weights, and stopped runs."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def initialised_model(targets: list[str], **config: object) -> CrossDNA:
 
 
 class Stopped(Exception):
-    """No error that a run would raise by itself."""
+    """An error that no run raises itself."""
 
 
 def stop_at(module: Any, steps: int) -> type[Exception]:
-    """As if somebody pulled the plug after so many steps; gives the error that a run then ends with."""
+    """Stop a run after some steps, as a power failure would. Returns the error that ends the run."""
     step = module.training_step
 
     def until(batch, batch_idx):  # type: ignore[no-untyped-def]

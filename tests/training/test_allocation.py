@@ -1,4 +1,4 @@
-"""Memory is kept where glibc is, and the request is for the process that makes it."""
+"""Freed memory is kept with glibc, and only in the process that requests it."""
 
 from __future__ import annotations
 

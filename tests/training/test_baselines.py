@@ -1,4 +1,4 @@
-"""The models that a CrossDNA is compared with."""
+"""The baseline models for comparison with CrossDNA."""
 
 from __future__ import annotations
 

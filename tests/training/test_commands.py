@@ -27,7 +27,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning has much to say a
 
 
 def write(folder: Path, rows: int = 60, seed: int = 0) -> Path:
-    """A table whose activity is the share of G and C."""
+    """A table whose activity is the GC content."""
     random = np.random.default_rng(seed)
     sequences = ["".join(random.choice(list("ACGT"), 40, p=p)) for p in random.dirichlet([3] * 4, rows)]
     frame = pd.DataFrame(

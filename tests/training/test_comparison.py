@@ -1,4 +1,4 @@
-"""The comparison: each model trains in the same script, what is done is not done again, and the table is of it."""
+"""The comparison: each model trains in the same script, finished runs are not repeated, and the table is complete."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A teacher that knows motifs, and a model that learns from it."""
+"""The motif-based teacher, and a model that learns from it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fine-tuning: the loss, symmetric branches, the covariate, and what is folded into the head."""
+"""Fine-tuning: the loss, symmetric branches, the covariate, and the centring that is folded into the head."""
 
 from __future__ import annotations
 

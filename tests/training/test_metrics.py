@@ -1,4 +1,4 @@
-"""How well scores tell two labels apart, by hand."""
+"""Area under the ROC curve, against values computed by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run: it goes on to the bit where it was stopped, and ends clearly where it cannot."""
+"""A run: it continues bit for bit after a stop, and gives a clear error if it cannot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tab-separated values: what is read, and what is refused."""
+"""Tab-separated values: valid and invalid tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Windows: where they lie, what they read, and what is refused."""
+"""Windows: their positions, their content, and invalid input."""
 
 from __future__ import annotations
 

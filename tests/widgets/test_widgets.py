@@ -1,4 +1,4 @@
-"""The widgets' Python side: what is sent to the screen, and what is done with what comes from it. No browser."""
+"""The Python side of the widgets: values for the browser, and requests from it. No browser is needed."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_a_selection_is_the_sessions(explorer: Explorer) -> None:
 
 
 def test_what_is_chosen_while_results_come_in_is_not_lost(explorer: Explorer) -> None:
-    """The explorer shows what it hears, in the thread that computes; a choice of the user may fall into that."""
+    """The explorer updates in the computing thread. A choice of the user may come during an update."""
     chosen = []
 
     def choose(topic: str) -> None:
@@ -265,7 +265,7 @@ def test_a_window_of_another_length_does_not_outlive_undo_and_redo(explorer: Exp
 
 
 def test_what_is_shown_while_results_are_computed_is_of_this_sequence(explorer: Explorer) -> None:
-    """Nothing of the sequence before may stand beside a new one as if it were its own."""
+    """Results of the previous sequence must not appear with a new sequence."""
     explorer.exchange.note = "Without what 4 to 8 receive: ..."
     stage, explorer.session.stages = explorer.session.stages, ()
     explorer.session.replace_sequence(LONGER)

@@ -57,17 +57,17 @@ def without_messages(model: CrossDNA) -> CrossDNA:
 
 def _bridge_of(model: CrossDNA) -> TokenBridge:
     if model.bridge is None:
-        raise ValueError(f"`model` {model.name} has no bridge: nothing crosses between its strands.")
+        raise ValueError(f"`model` {model.name} has no bridge: its strands exchange nothing.")
     parts = {"bridge": model.bridge, "fusion": model.fusion, "lm_head": model.lm_head, "head": model.head}
     if any(hooked(module) for module in parts.values() if module is not None):
         raise ValueError(
-            "Hooks are active on the bridge or after it, where an exchange is taken apart. Leave `capture` and "
+            "Hooks are active on the bridge or after it, so the exchange cannot be analysed. Leave `capture` and "
             "`intervene` of these points first; those of the stem and the branches may stay."
         )
     problem = model.plain_problem(*parts)
     if problem is not None:
         raise ValueError(
-            f"The exchange of {model.name} cannot be taken apart: {problem}. Merge adapters into the weights first."
+            f"The exchange of {model.name} cannot be analysed: {problem}. Merge adapters into the weights first."
         )
     return model.bridge
 
