@@ -64,9 +64,9 @@ class Pretraining(SeededModule):
     """Masked bases, semantic preservation, and the supervised fusion gate.
 
     The model predicts masked bases of windows. Its branch features after the bridge are kept close to those of a
-    teacher. The teacher is a moving average of the model and sees the windows without masks. The fusion gate learns which
-    branch reads the forward strand. This starts after the steps for which the configuration fixes the gate at one half.
-    The orientation of each window is random.
+    teacher. The teacher is a moving average of the model and sees the windows without masks. The fusion gate learns
+    which branch reads the forward strand. This starts after the steps for which the configuration fixes the gate at one
+    half. The orientation of each window is random.
 
     Args:
         model: a model without a head.
