@@ -64,7 +64,7 @@ def deletion_scan(
     if width > stop - first:
         raise ValueError(f"`width` must be at most the {stop - first} bases of the window, but got {width}.")
     if flanks is None and width == len(sequence):
-        raise ValueError(f"`width` must leave a base of the {len(sequence)}, or `flanks` be given.")
+        raise ValueError(f"`width` must leave a base of the {len(sequence)}, or `flanks` must be passed.")
     places = range(first, stop - width + 1, step)
     edits = [Edit(place, place + width, "") for place in places]
     scores = score_edits(

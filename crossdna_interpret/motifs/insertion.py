@@ -45,18 +45,18 @@ def resolve_motif(name: str, motif: MotifLike, motifs: MotifsLike = "jaspar-vert
     return result.label, result.consensus
 
 
-def backgrounds_of(given: str | Sequence[str] | None, seed: int) -> list[str]:
+def backgrounds_of(backgrounds: str | Sequence[str] | None, seed: int) -> list[str]:
     """Background sequences of one length: those of the caller, or by default shuffles of the example enhancers.
 
     Raises:
         ValueError, TypeError: invalid sequences, or different lengths.
     """
-    if given is None:
+    if backgrounds is None:
         names = example_names()
         each = -(-_BACKGROUNDS // len(names))
         drawn = [dinucleotide_shuffles(example(name).sequence, each, seed + at) for at, name in enumerate(names)]
         return [alphabet.decode(ids) for ids in np.concatenate(drawn)[:_BACKGROUNDS]]
-    result = alphabet.normalize_many(given, name="backgrounds")
+    result = alphabet.normalize_many(backgrounds, name="backgrounds")
     lengths = sorted({len(each) for each in result})
     if len(lengths) > 1:
         raise ValueError(f"`backgrounds` must be of one length, but are of {lengths[0]} to {lengths[-1]} bases.")

@@ -50,7 +50,7 @@ class _Stretches:
             if len(outside):
                 row = int(outside[0])
                 raise ValueError(
-                    f"`table` row {row}: {starts[row]} to {ends[row]} is no stretch of a sequence of "
+                    f"`table` row {row}: {starts[row]} to {ends[row]} is not a span of a sequence of "
                     f"{lengths[int(examples[row])]} bases."
                 )
         object.__setattr__(self, "table", table)

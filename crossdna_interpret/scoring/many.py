@@ -134,7 +134,7 @@ class _Rows:
                 kernels = note == "CPU kernels"
                 self._fill(evaluated, scores, method, sizes, cache, kernels=kernels, batch_size=batch_size)
             if kernels and not self._agrees(evaluated, scores, sizes, method, checks):
-                note = "no: the plain path alone is trusted here"
+                note = "no: full forward passes are used instead"
                 self._fill(evaluated, scores, method, sizes, cache, kernels=False, batch_size=batch_size)
             settings["compile"] = note
             certificate = certify(

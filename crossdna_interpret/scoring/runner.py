@@ -143,8 +143,8 @@ class _Run:
             self._fill(predictions, "reuse" if problem is None else "plain")
             exact = problem is not None or self._agrees(reference, predictions)
         if not exact:
-            problem = "it was too far from the plain path"
-            self.settings["compile"] = "no: the plain path alone is trusted here"
+            problem = "scores differed from full forward passes"
+            self.settings["compile"] = "no: full forward passes are used instead"
             self._fill(predictions, "trusted")
         path = "exact reuse of the reference" if problem is None else "one forward pass for each edit"
         if problem is not None:
@@ -157,12 +157,12 @@ class _Run:
 
     def _reuse_problem(self) -> str | None:
         if not self.reuse:
-            return "not asked for"
+            return "turned off"
         offered = capability(self.model, Reuse)
         if offered is None:
             return f"{self.model.name} does not offer it"
         if len(self.edits) <= FEW:
-            return "it does not pay for so few edits"
+            return "too few edits to be faster"
         return offered.problem()
 
     def _fill(self, predictions: np.ndarray, path: Way) -> None:
@@ -289,7 +289,7 @@ def accelerated(model: SequenceModel, compile: Compile, length: int, count: int)
     if offered is not None:
         return offered.accelerated(compile, offered.operations(length) * count)
     if compile is True:
-        raise RuntimeError(f"`compile`=True: {model.name} offers nothing to compile.")
+        raise RuntimeError(f"`compile`=True: {model.name} has no compiled kernels.")
     return nullcontext("no: the model does not offer it")
 
 

@@ -110,7 +110,7 @@ def require_room(model: SequenceModel, rows: int) -> None:
         return
     raise MemoryError(
         f"Scores of {rows:,} sequences for the {count:,} targets of {model.name} take {count * rows * size / 1e9:.1f} "
-        f"GB, more than the {_HELD / 1e9:.1f} GB that are held at once. Choose targets first, for example "
+        f"GB, more than the {_HELD / 1e9:.1f} GB that are kept in memory at once. Choose targets first, for example "
         f"`select_targets(model, {model.targets[0]!r})`; about {_HELD // (rows * size):,} would fit. "
-        "`select_targets(model, '*')` insists on all."
+        "`select_targets(model, '*')` selects all."
     )

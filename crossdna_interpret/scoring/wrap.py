@@ -56,7 +56,7 @@ def wrap(
     """Wrap a PyTorch module with one-hot DNA input as a model for the analyses of this package.
 
     Nothing is copied: the module keeps its weights, device and mode. Analyses compute in evaluation mode. Mutagenesis
-    scores each edit by a full forward pass. Analyses of strands or of the bridge still need a CrossDNA model.
+    scores each edit by a full forward pass. Analyses of strands or of the bridge need a model that declares them, such as a CrossDNA.
 
     Some published weights use another channel order than ACGT. A wrong order raises no error and gives wrong scores,
     so `wrap` checks it. With `check`, it compares all orders with measurements. Otherwise, if `length` is set, it
@@ -169,9 +169,9 @@ def _better_by_strands(model: Wrapped, inputs: OneHot) -> str | None:
         return None
     swapped = inputs.channels.translate(str.maketrans(f"T{best}", f"{best}T"))
     return (
-        f"{model.name} takes A and {best} for complements: turned round that way, random sequences score alike (r = "
-        f"{agreement[best]:.2f}), and with A and T they do less (r = {agreement['T']:.2f}). The channels may be in the "
-        f"order {swapped}, not {inputs.channels}. Is `channels` right?"
+        f"{model.name} takes A and {best} for complements: reversed with this pairing, random sequences score alike "
+        f"(r = {agreement[best]:.2f}), and with A and T they do less (r = {agreement['T']:.2f}). The channels may be in "
+        f"the order {swapped}, not {inputs.channels}. Is `channels` right?"
     )
 
 

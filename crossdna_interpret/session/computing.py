@@ -83,7 +83,7 @@ class Computing:
     Args:
         model: the model. No other code may use it at the same time.
         background: whether to compute in a thread.
-        tell: callback from the computing thread. It gets a stage when its result is ready, "busy" when `busy` has
+        notify: callback from the computing thread. It gets a stage when its result is ready, "busy" when `busy` has
             changed, and "error" after an error.
 
     Attributes:
@@ -91,8 +91,8 @@ class Computing:
         error: text of the last error, or None.
     """
 
-    def __init__(self, model: Any, background: bool, tell: Callable[[str], None]) -> None:
-        self.model, self.background, self._tell = model, background, tell
+    def __init__(self, model: Any, background: bool, notify: Callable[[str], None]) -> None:
+        self.model, self.background, self._notify = model, background, notify
         self.busy: tuple[str, int, int] | None = None
         self.error: str | None = None
         self._settled = threading.Condition(threading.RLock())
@@ -127,7 +127,7 @@ class Computing:
             self._number += 1
             self._wanted = []
             self.busy = None
-        self._tell("busy")
+        self._notify("busy")
 
     def wait(self, timeout: float | None) -> bool:
         """Wait until the computation has finished. Returns False if `timeout` seconds pass first."""
@@ -149,12 +149,12 @@ class Computing:
                 continue
             except Exception as error:  # report any error and continue with the next question
                 self.error = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-                self._tell("error")
+                self._notify("error")
             with self._settled:
                 if self._number == number:
                     self._wanted = []
                     self.busy = None
-            self._tell("busy")
+            self._notify("busy")
 
     def _answer(self, question: Question, stages: tuple[Stage, ...], number: int) -> None:
         def report(label: str, done: int, total: int) -> None:
@@ -162,7 +162,7 @@ class Computing:
                 if number != self._number:
                     raise _OvertakenError
                 self.busy = label, done, total
-            self._tell("busy")
+            self._notify("busy")
 
         for stage in stages:
             if getattr(self.known(question), stage) is not None:
@@ -175,7 +175,7 @@ class Computing:
                 self._known.move_to_end(question)
                 while len(self._known) > _REMEMBERED:
                     self._known.popitem(last=False)
-            self._tell(stage)
+            self._notify(stage)
 
     def _found(self, stage: Stage, question: Question) -> dict[str, Any]:
         sequence, model, target = question.sequence, self.model, question.target

@@ -115,7 +115,7 @@ class Session:
         self.stages = tuple(stage for stage in STAGES if stage in stages and (stage != "exchange" or bridged))
         self._given = str(model) if isinstance(model, (str, Path)) else None
         # Immediate requests use a copy of the modules, as the background thread uses the others. Weights are shared.
-        self._at_once, self._asking = separate(resolved), threading.Lock()
+        self._at_once, self._scoring_lock = separate(resolved), threading.Lock()
         self.error: str | None = None
         self.selection: tuple[int, int] | None = None
         self.pinned: str | None = None
@@ -310,7 +310,7 @@ class Session:
         self, start: int, end: int, *, direction: Direction = "both", side: Side = "receiver", sources: Any = None
     ) -> ExchangeAblation:
         """The prediction without the messages of a region of the current sequence. See `ablate_exchange`."""
-        with self._asking, shown_elsewhere():
+        with self._scoring_lock, shown_elsewhere():
             return ablate_exchange(
                 self.sequence, self._at_once, target=self.target, positions=range(start, end), direction=direction,
                 side=side, sources=sources,
@@ -373,9 +373,9 @@ class Session:
             if self.step is not before:
                 self.selection = None
         if failed:
-            self._tell("error")
+            self._notify("error")
             return self
-        self._tell("state")
+        self._notify("state")
         if compute:
             self._compute()
         return self
@@ -398,9 +398,9 @@ class Session:
     def _computed(self, topic: str) -> None:
         if topic == "error":
             self.error = self._computing.error
-        self._tell(topic)  # type: ignore[arg-type]  # stages are topics
+        self._notify(topic)  # type: ignore[arg-type]  # stages are topics
 
-    def _tell(self, topic: Topic) -> None:
+    def _notify(self, topic: Topic) -> None:
         for listener in list(self._listeners):
             listener(topic)
 

@@ -47,7 +47,7 @@ def exchange_of(model: SequenceModel, what: str) -> Exchange:
     """
     offered = capability(model, Exchange)
     if offered is None:
-        raise TypeError(f"`model` {model.name} cannot be asked for {what}: it has no two strands with a bridge.")
+        raise TypeError(f"`model` {model.name} has no {what}: it has no two strands with a bridge.")
     return offered
 
 

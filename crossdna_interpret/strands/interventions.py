@@ -215,7 +215,7 @@ class _Choice:
     @classmethod
     def of(
         cls,
-        found: Any,
+        exchange: Any,
         length: int,
         direction: Direction,
         positions: Sequence[int] | None,
@@ -227,11 +227,11 @@ class _Choice:
         if side not in get_args(Side):
             raise ValueError(f"`side` must be one of {get_args(Side)}, but got {side!r}.")
         places = list(range(length)) if positions is None else _places(positions, length)
-        names = list(found.sources) if sources is None else _named(sources, list(found.sources))
+        names = list(exchange.sources) if sources is None else _named(sources, list(exchange.sources))
         at = torch.zeros(length, dtype=torch.bool, device="cpu")
         at[places] = True
         ways = torch.tensor([direction in (name, "both") for name in DIRECTIONS], device="cpu")
-        parts = torch.tensor([name in names for name in found.sources], device="cpu")
+        parts = torch.tensor([name in names for name in exchange.sources], device="cpu")
         receivers = at if side == "receiver" else torch.ones_like(at)
         mask = ways[:, None, None, None] & parts[:, None, None] & receivers[:, None]
         described = {"direction": direction, "positions": tuple(places), "side": side, "sources": tuple(names)}

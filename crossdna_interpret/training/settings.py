@@ -73,7 +73,7 @@ def _read(path: Path, progress: str) -> dict[str, Any]:
                 return settings
             problem = "holds no settings"
     raise ValueError(
-        f"{path.parent} holds a run, for there is {progress}, but {path.name}, which says how it began, {problem}. "
+        f"{path.parent} holds a run, for there is {progress}, but {path.name}, which holds its settings, {problem}. "
         "Restore that file, or use another folder."
     )
 

@@ -64,7 +64,7 @@ class Explorer(ipywidgets.VBox):
         self._make_controls(examples or [])
         for view in self.views:
             view.on_action(self._asked)
-        self._leave = session.listen(self._heard)
+        self._leave = session.listen(self._received)
         super().__init__([self._menu, self._paste, self._buttons, self._said, self._error, *self.views, self._taken])
         self._show_all()
 
@@ -162,7 +162,7 @@ class Explorer(ipywidgets.VBox):
 
     # Display
 
-    def _heard(self, topic: str) -> None:
+    def _received(self, topic: str) -> None:
         with self._lock:
             if topic == "busy":
                 self._show_busy()

@@ -94,7 +94,7 @@ class View(anywidget.AnyWidget):
         self._actions: list[Action] = []
         self.result = None
         super().__init__(**traits)
-        self.on_msg(lambda widget, content, buffers: self._heard(content))
+        self.on_msg(lambda widget, content, buffers: self._received(content))
         if result is not None:
             self.show(result)
 
@@ -118,7 +118,7 @@ class View(anywidget.AnyWidget):
         """Call `action` with each request from the browser: a dict with `type` "edit", "undo", "redo" or "silence"."""
         self._actions.append(action)
 
-    def _heard(self, content: Any) -> None:
+    def _received(self, content: Any) -> None:
         if isinstance(content, dict) and isinstance(content.get("type"), str):
             for action in self._actions:
                 action(content)

@@ -233,7 +233,7 @@ def test_a_scan_describes_the_question(make_model: Callable, make_sequence: Call
         ({"width": True}, "`width` must be an integer of at least 1, but got True"),
         ({"width": 5, "start": 2, "end": 6}, "`width` must be at most the 4 bases of the window, but got 5"),
         ({"width": 11}, "`width` must be at most the 10 bases of the window, but got 11"),
-        ({"width": 10}, "`width` must leave a base of the 10, or `flanks` be given"),
+        ({"width": 10}, "`width` must leave a base of the 10, or `flanks` must be passed"),
         ({"step": 0}, "`step` must be an integer of at least 1, but got 0"),
         ({"step": "2"}, "`step` must be an integer of at least 1, but got '2'"),
         ({"start": 6, "end": 6}, "`start` and `end` must satisfy .* got start=6, end=6"),

@@ -257,8 +257,8 @@ def test_what_is_chosen() -> None:
     [
         (lambda t: t.drop(columns="motif"), r"`table` lacks the columns \['motif'\]"),
         (lambda t: t.assign(example=1), "examples 1 to 1 of 1"),
-        (lambda t: t.assign(end=7), "`table` row 0: 0 to 7 is no stretch of a sequence of 6 bases"),
-        (lambda t: t.assign(start=6), "`table` row 0: 6 to 6 is no stretch"),
+        (lambda t: t.assign(end=7), "`table` row 0: 0 to 7 is not a span of a sequence of 6 bases"),
+        (lambda t: t.assign(start=6), "`table` row 0: 6 to 6 is not a span"),
     ],
 )
 def test_tables_are_checked(change: Callable[[pd.DataFrame], pd.DataFrame], message: str) -> None:

@@ -204,7 +204,7 @@ def test_the_certificate_tells_what_was_checked(
     result = score_edits(sequence, edits, make_model(targets=TARGETS), target=0, batch_size=5)
     certificate = result.certificate
     assert certificate.method == EXACT
-    assert certificate.settings == {"compile": "no: the job is too short to pay for it", "batch_size": 5}
+    assert certificate.settings == {"compile": "no: the job is too short to repay compilation", "batch_size": 5}
     assert certificate.checks.keys() == {"reuse_worst_difference", "reuse_largest_effect", "reuse_checked"}
     assert certificate.checks["reuse_worst_difference"] < 1e-5
     assert certificate.checks["reuse_largest_effect"] == np.abs(result.predictions - result.reference).max()
@@ -222,7 +222,7 @@ def test_the_certificate_tells_what_was_checked(
     ("name", "edits", "why"),
     [
         ("toy", 5, "no: toy does not offer it"),
-        ("float32", 3, "no: it does not pay for so few edits"),
+        ("float32", 3, "no: too few edits to be faster"),
         (
             "hooked",
             5,
@@ -273,7 +273,7 @@ def test_scores_that_reuse_gets_wrong_are_replaced(
     expected = predict(strings(sequence, edits, None), model, batch_size=11)
     np.testing.assert_array_equal(result.predictions, expected)
     assert result.certificate.method == PLAIN
-    assert result.certificate.settings["reuse"] == "no: it was too far from the plain path"
+    assert result.certificate.settings["reuse"] == "no: scores differed from full forward passes"
     assert result.certificate.checks["reuse_worst_difference"] == pytest.approx(0.25, abs=1e-5)
 
 
@@ -290,7 +290,7 @@ def test_scores_that_kernels_get_wrong_are_replaced(
         result = score_edits(sequence, edits, model, target=0, compile=True)
     expected = score_edits(sequence, edits, model, target=0, compile=False)
     np.testing.assert_allclose(result.predictions, expected.predictions, rtol=0, atol=1e-6)
-    assert result.certificate.settings["compile"] == "no: the plain path alone is trusted here"
+    assert result.certificate.settings["compile"] == "no: full forward passes are used instead"
 
 
 def test_scores_that_are_not_finite_are_refused(
@@ -335,7 +335,7 @@ def test_compiled_kernels_do_not_change_the_scores(name: str, make_model: Callab
         result = score_edits(sequence, some, model, target=0, compile=True)
         expected = score_edits(sequence, some, model, target=0, compile=False)
         assert result.certificate.settings["compile"] == "CPU kernels"
-        assert expected.certificate.settings["compile"] == "no: not asked for"
+        assert expected.certificate.settings["compile"] == "no: turned off"
         tolerance = 1e-5 if name == "float32" else 1e-12
         np.testing.assert_allclose(result.predictions, expected.predictions, rtol=0, atol=tolerance)
         assert (result.predictions != expected.predictions).any()  # they were computed otherwise
@@ -346,10 +346,10 @@ def test_nothing_is_compiled_for_a_short_job_or_against_the_users_will(
 ) -> None:
     model = make_model()
     settings = score_edits(sequence, a_mixture(), model).certificate.settings
-    assert settings["compile"] == "no: the job is too short to pay for it"
+    assert settings["compile"] == "no: the job is too short to repay compilation"
     monkeypatch.setattr(kernels, "WORTH_COMPILING", 0)
     settings = score_edits(sequence, a_mixture(), model, compile=False).certificate.settings
-    assert settings["compile"] == "no: not asked for"
+    assert settings["compile"] == "no: turned off"
     assert not cache.exists()
 
 
@@ -369,7 +369,7 @@ def test_kernels_that_are_at_hand_are_used_for_a_short_job(
 
 def test_compile_where_it_cannot_be_done(make_model: Callable, sequence: str, monkeypatch: pytest.MonkeyPatch) -> None:
     edits = a_mixture()
-    with pytest.raises(RuntimeError, match="`compile`=True: toy offers nothing to compile"):
+    with pytest.raises(RuntimeError, match="`compile`=True: toy has no compiled kernels"):
         score_edits(sequence, edits, Toy(), target=0, compile=True)
     assert score_edits(sequence, edits, Toy(), target=0).certificate.settings["compile"].startswith("no: ")
     model = make_model()

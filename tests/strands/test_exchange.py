@@ -269,7 +269,7 @@ def test_models_without_an_exchange_are_refused(make_model: Make, make_sequence:
     class Other(nn.Module):
         targets, name, device, dtype = ("a",), "other", torch.device("cpu"), torch.float32
 
-    with pytest.raises(TypeError, match="`model` other cannot be asked for strand exchange"):
+    with pytest.raises(TypeError, match="`model` other has no strand exchange"):
         cdi.strand_exchange("ACGT", Other())
 
 

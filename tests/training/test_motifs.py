@@ -67,7 +67,7 @@ def test_the_reverse_complement_has_the_same_features_but_for_the_position(motif
     seqs = ["ACGTTGCA" * 5, *(make_sequence(40, seed) for seed in range(5))]  # the first has many matches alike
     forward = scan.features(ids(*seqs))
     reverse = scan.features(ids(*(strand.reverse_complement(seq) for seq in seqs)))
-    torch.testing.assert_close(scan.turned(forward, 40), reverse, rtol=0, atol=1.1e-3)
+    torch.testing.assert_close(scan.of_reverse(forward, 40), reverse, rtol=0, atol=1.1e-3)
 
 
 def test_a_motif_longer_than_the_sequence_matches_nowhere(motifs: list[Motif]) -> None:

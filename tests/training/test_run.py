@@ -331,7 +331,7 @@ def test_a_run_whose_settings_are_lost_does_not_continue(module: Callable, tmp_p
     fit(module(), table(), None, tmp_path, settings, {})
     for content, problem in (("{", "cannot be read"), ("[]", "holds no settings"), (None, "is missing")):
         (tmp_path / "run.json").unlink() if content is None else (tmp_path / "run.json").write_text(content)
-        with pytest.raises(ValueError, match=rf"there is {LAST}, but run\.json, which says how it began, {problem}"):
+        with pytest.raises(ValueError, match=rf"there is {LAST}, but run\.json, which holds its settings, {problem}"):
             fit(module(), table(), None, tmp_path, settings, {})
     (tmp_path / LAST).unlink()  # so that there is nothing to continue
     assert fit(module(), table(), None, tmp_path, settings, {})["steps"] == 1

@@ -78,7 +78,7 @@ def test_a_part_cannot_be_drawn(model: CrossDNA) -> None:
 
 
 def test_what_the_screen_asks_for_is_done(explorer: Explorer, model: CrossDNA) -> None:
-    heard: Any = explorer.logo._heard
+    heard: Any = explorer.logo._received
     heard({"type": "edit", "start": 3, "end": 4, "string": "G"})
     changed = f"{SEQUENCE[:3]}G{SEQUENCE[4:]}"
     assert explorer.session.sequence == explorer.logo.sequence == explorer.exchange.sequence == changed
@@ -91,14 +91,14 @@ def test_what_the_screen_asks_for_is_done(explorer: Explorer, model: CrossDNA) -
     assert explorer.logo.sequence == SEQUENCE
     heard({"type": "redo"})
     assert explorer.logo.sequence == changed
-    explorer.exchange._heard({"type": "silence", "start": 4, "end": 9})
+    explorer.exchange._received({"type": "silence", "start": 4, "end": 9})
     expected = cdi.ablate_exchange(changed, model, positions=range(4, 9))
     assert explorer.exchange.note.startswith("Without what 4 to 8 receive: ")
     assert f"({expected.delta:+.3f})" in explorer.exchange.note
     explorer.exchange.selection = [4, 9]
     explorer.exchange.side = "sender"
     assert "Without what 4 to 8 send: " in explorer.exchange.note
-    explorer.exchange._heard({"type": "silence"})
+    explorer.exchange._received({"type": "silence"})
     assert explorer.exchange.note == ""
 
 
@@ -119,7 +119,7 @@ def test_what_the_screen_asks_for_is_done(explorer: Explorer, model: CrossDNA) -
 )
 def test_nonsense_from_the_screen_changes_nothing(explorer: Explorer, message: object) -> None:
     for view in explorer.views:
-        view._heard(message)
+        view._received(message)
     assert explorer.session.sequence == SEQUENCE
     assert len(explorer.session.history) == 1
 
@@ -207,7 +207,7 @@ def test_a_model_without_a_bridge_shows_what_it_has(make_model: Callable) -> Non
     explorer = Explorer(Session(SEQUENCE, make_model(use_bridge=False), background=False))
     assert explorer.exchange.terms == b""
     assert "no bridge" in explorer.exchange.hint
-    explorer.exchange._heard({"type": "silence", "start": 4, "end": 9})
+    explorer.exchange._received({"type": "silence", "start": 4, "end": 9})
     assert explorer.exchange.note == ""
     assert explorer.figure() is not None
 
@@ -304,7 +304,7 @@ def test_the_menu_names_the_locus_that_is_shown(explorer: Explorer, model: Cross
 def test_a_note_on_silenced_messages_is_of_one_sequence_and_target(make_model: Callable) -> None:
     explorer = Explorer(Session(SEQUENCE, make_model(targets=("one", "two")), background=False))
     for change in (lambda: explorer.session.apply((0, 1, "C")), lambda: explorer.session.set_target("two")):
-        explorer.exchange._heard({"type": "silence", "start": 4, "end": 9})
+        explorer.exchange._received({"type": "silence", "start": 4, "end": 9})
         explorer.session.select(4, 9)
         assert explorer.exchange.note.startswith("Without what 4 to 8 receive: ")
         change()
@@ -323,7 +323,7 @@ def test_a_sequence_outside_of_the_training_range_is_marked_with_every_edit() ->
             assert problem is not None
             assert f"Outside of what the model was trained on: {problem}." in explorer._said.value
             assert f"{problem}." in explorer.to_html().partition("<script")[0]
-        explorer.exchange._heard({"type": "silence", "start": 4, "end": 9})
+        explorer.exchange._received({"type": "silence", "start": 4, "end": 9})
         session.undo()
         assert "trained on" not in explorer._said.value
 

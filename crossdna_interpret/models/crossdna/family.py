@@ -103,11 +103,11 @@ class _Acceleration:
             problem = model.plain_problem() or self._memory_problem()
         kernels = None
         if compile is False:
-            problem = "not asked for"
+            problem = "turned off"
         elif problem is None:
             small = compile == "auto" and operations < bindings.WORTH_COMPILING
             if small and not bindings.compiled(model.config, model.dtype):
-                problem = "the job is too short to pay for it"
+                problem = "the job is too short to repay compilation"
             else:
                 try:
                     kernels = bindings.load_kernels(model.config, model.dtype)

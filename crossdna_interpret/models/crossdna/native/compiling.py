@@ -133,9 +133,9 @@ def _problem(path: Path, *, folder: bool = False) -> str | None:
     if not folder and not stat.S_ISREG(status.st_mode):  # the folder behind a link is not checked
         return f"{path} is not a regular file"
     if status.st_uid != os.geteuid():
-        return f"{path} belongs to user {status.st_uid}, not to user {os.geteuid()}, who runs this"
+        return f"{path} belongs to user {status.st_uid}, not to user {os.geteuid()}, the current user"
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        return f"{path} can be written by other users (`chmod go-w` takes that from them)"
+        return f"{path} can be written by other users (`chmod go-w` prevents it)"
     return None
 
 

@@ -97,7 +97,7 @@ class MotifScan:
             dim=2,
         ).round(decimals=_DECIMALS)
 
-    def turned(self, features: Tensor, length: int) -> Tensor:
+    def of_reverse(self, features: Tensor, length: int) -> Tensor:
         """Features (N, M, F) of the reverse complements, from those of the sequences of `length` bases."""
         result = features.clone()
         result[..., POSITION] = length - self.widths - features[..., POSITION]

@@ -91,7 +91,7 @@ class MotifTeacher:
         """Scores (N,) of ids (N, L), the mean of both orientations. `features` (N, M, F) saves their computation."""
         features = self.scan.features(ids) if features is None else features
         forward = _columns(features, ids)
-        reverse = _columns(self.scan.turned(features, ids.shape[1]), strand.reverse_complement_ids(ids))
+        reverse = _columns(self.scan.of_reverse(features, ids.shape[1]), strand.reverse_complement_ids(ids))
         both = np.concatenate([forward, reverse])
         scores = np.mean([member.predict(both, num_threads=1) for member in self.members], axis=0)
         return torch.from_numpy(scores).float().view(2, len(ids)).mean(0)
