@@ -56,7 +56,8 @@ def wrap(
     """Wrap a PyTorch module with one-hot DNA input as a model for the analyses of this package.
 
     Nothing is copied: the module keeps its weights, device and mode. Analyses compute in evaluation mode. Mutagenesis
-    scores each edit by a full forward pass. Analyses of strands or of the bridge need a model that declares them, such as a CrossDNA.
+    scores each edit by a full forward pass. Analyses of strands or of the bridge need a model that declares them, such
+    as a CrossDNA.
 
     Some published weights use another channel order than ACGT. A wrong order raises no error and gives wrong scores,
     so `wrap` checks it. With `check`, it compares all orders with measurements. Otherwise, if `length` is set, it
@@ -170,8 +171,8 @@ def _better_by_strands(model: Wrapped, inputs: OneHot) -> str | None:
     swapped = inputs.channels.translate(str.maketrans(f"T{best}", f"{best}T"))
     return (
         f"{model.name} takes A and {best} for complements: reversed with this pairing, random sequences score alike "
-        f"(r = {agreement[best]:.2f}), and with A and T they do less (r = {agreement['T']:.2f}). The channels may be in "
-        f"the order {swapped}, not {inputs.channels}. Is `channels` right?"
+        f"(r = {agreement[best]:.2f}), and with A and T they do less (r = {agreement['T']:.2f}). The channels may be "
+        f"in the order {swapped}, not {inputs.channels}. Is `channels` right?"
     )
 
 
