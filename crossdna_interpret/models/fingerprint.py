@@ -21,7 +21,9 @@ import torch
 from torch import Tensor, nn
 
 from crossdna_interpret.models.hooks import changing_hooks, content_of
+from crossdna_interpret.models.inputs import Inputs
 from crossdna_interpret.models.libraries import code_of_library, is_library, version_of
+from crossdna_interpret.models.protocols import declared
 from crossdna_interpret.models.tensor_hash import hash_of
 
 __all__ = ["Fingerprint", "attributes_of", "fingerprint", "note_what_changes"]
@@ -71,6 +73,7 @@ def fingerprint(model: nn.Module) -> Fingerprint:
     writer = _Writer(model)
     for path, module in model.named_modules():
         writer.module(path, module)
+        writer.declared(path, module)
     digest = hashlib.sha256(writer.digest() + _weights(model))
     libraries = {root: version_of(root) for root in writer.libraries}
     return Fingerprint(digest.hexdigest(), tuple(writer.opaque), tuple(sorted(libraries.items())))
@@ -146,6 +149,20 @@ class _Writer:
         for part in parts:
             content = part if isinstance(part, bytes) else part.encode("utf-8", "surrogatepass")
             self._hash.update(f"{type(part).__name__}{len(content)}:".encode() + content)
+
+    def declared(self, path: str, module: nn.Module) -> None:
+        """Add the capabilities that the class of a module declares, and what they say of its input."""
+        for kind, make in sorted(declared(module).items(), key=lambda each: each[0].__qualname__):
+            self.put(kind.__qualname__)
+            self.value(f"{path}.{kind.__name__}".lstrip("."), make)
+            offered = make(module) if kind is Inputs else None
+            if offered is not None:
+                self.classes_of(path, type(offered))
+                if dataclasses.is_dataclass(offered):
+                    compared = [each.name for each in dataclasses.fields(offered) if each.compare]
+                    self.value(f"{path}.inputs".lstrip("."), {name: getattr(offered, name) for name in compared})
+                else:
+                    self.value(f"{path}.inputs".lstrip("."), offered)
 
     def module(self, path: str, module: nn.Module) -> None:
         kind = type(module)

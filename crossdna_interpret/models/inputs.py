@@ -161,7 +161,7 @@ class Bpe:
         text: full configuration of the tokenizer. The default is from the tokenizer.
     """
 
-    tokenizer: Tokenizer = field(repr=False)
+    tokenizer: Tokenizer = field(repr=False, compare=False)  # compared by its `text`
     padding: int = 0
     before: tuple[int, ...] = ()
     after: tuple[int, ...] = ()

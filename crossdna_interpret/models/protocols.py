@@ -36,6 +36,7 @@ __all__ = [
     "StrandPaths",
     "capability",
     "declare",
+    "declared",
 ]
 
 Compile = Literal["auto"] | bool
@@ -227,15 +228,22 @@ def declare(model: type, offers: Offers) -> None:
     _offers.setdefault(model, {}).update(offers)
 
 
+def declared(model: object) -> dict[type, Callable[[Any], Any]]:
+    """The functions that create the capabilities of a model, by capability, as its class and base classes declare."""
+    result: dict[type, Callable[[Any], Any]] = {}
+    for each in reversed(type(model).__mro__):
+        result |= _offers.get(each, {})
+    return result
+
+
 def capability(model: object, kind: type[Kind]) -> Kind | None:
     """The capability of a model that its class declares, or None.
 
     A model wrapped by `torch.compile` has the capabilities of the original model.
     """
-    for each in type(model).__mro__:
-        make = _offers.get(each, {}).get(kind)
-        if make is not None:
-            offered: Kind | None = make(model)
-            return offered
+    make = declared(model).get(kind)
+    if make is not None:
+        offered: Kind | None = make(model)
+        return offered
     compiled = getattr(model, "_orig_mod", None)
     return None if compiled is None else capability(compiled, kind)

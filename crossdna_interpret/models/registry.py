@@ -96,7 +96,15 @@ def load_model(
     if family.set_backend is not None:
         family.set_backend(model, backend)
     loaded: SequenceModel = model
-    return loaded
+    return _with_different_targets(loaded)
+
+
+def _with_different_targets(model: SequenceModel) -> SequenceModel:
+    names = tuple(model.targets)
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"`model` {model.name} must have targets with different names, but has {twice!r} twice.")
+    return model
 
 
 def _family_of(checkpoint: Checkpoint) -> Family:
@@ -178,7 +186,7 @@ def resolve_model(model: ModelLike) -> SequenceModel:
     if isinstance(model, (str, Path)):
         return load_model(model)
     if isinstance(model, nn.Module) and isinstance(model, SequenceModel):
-        return model
+        return _with_different_targets(model)
     raise TypeError(
         "`model` must be None, a name or path for load_model, or a torch module with `targets`, `name`, `device` and "
         f"`dtype`, but got {type(model).__name__}."

@@ -18,6 +18,7 @@ __all__ = [
     "POSITIONS",
     "available_memory",
     "in_one_thread",
+    "require_length",
     "require_memory",
     "resolve_batch_size",
     "runs_in_threads",
@@ -52,6 +53,17 @@ def available_memory(device: torch.device) -> int:
     return psutil.virtual_memory().available
 
 
+def require_length(model: SequenceModel, length: int) -> None:
+    """Check that the model accepts sequences of this length.
+
+    Raises:
+        ValueError: it does not.
+    """
+    expected = inputs_of(model).expected(length)
+    if expected is not None:
+        raise ValueError(f"`seq` must have {expected}, which {model.name} takes, but has {length:,}.")
+
+
 def require_memory(model: SequenceModel, n: int, length: int, *, gradients: bool = False) -> None:
     """Check before a computation that the model accepts the length and that the memory suffices.
 
@@ -60,9 +72,7 @@ def require_memory(model: SequenceModel, n: int, length: int, *, gradients: bool
         MemoryError: not enough memory. The message states the estimate, the available memory and the longest
             sequence that would fit.
     """
-    expected = inputs_of(model).expected(length)
-    if expected is not None:
-        raise ValueError(f"`seq` must have {expected}, which {model.name} takes, but has {length:,}.")
+    require_length(model, length)
     memory = capability(model, Memory)
     if memory is None:
         return

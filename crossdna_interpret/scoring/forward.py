@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from crossdna_interpret.dna import alphabet
 from crossdna_interpret.models.evaluation import in_evaluation_mode
 from crossdna_interpret.models.fingerprint import attributes_of, fingerprint, note_what_changes
 from crossdna_interpret.models.hooks import hooked
-from crossdna_interpret.models.inputs import inputs_of
+from crossdna_interpret.models.inputs import Bpe, inputs_of
 from crossdna_interpret.models.leaves import Leaf
 from crossdna_interpret.models.orientation import ReverseComplemented
 from crossdna_interpret.models.protocols import Concurrency, SequenceModel, capability
@@ -122,7 +123,8 @@ def stability(model: SequenceModel, ids: np.ndarray, size: int) -> dict[str, flo
     if len(ids) not in watched:
         before = attributes_of(model), attributes_of(model)
         # Score a different sequence: for the same one, the attributes might already hold their new values.
-        score_ids(model, np.random.default_rng(1).integers(0, 4, (1, len(ids))))
+        other = np.random.default_rng(1).integers(0, 4, len(ids))
+        score_ids(model, (other if _accepts(model, other) else ids[::-1].copy())[None])
         note_what_changes(model, before)
         watched.add(len(ids))
     own = fingerprint(model)
@@ -130,11 +132,24 @@ def stability(model: SequenceModel, ids: np.ndarray, size: int) -> dict[str, flo
         model.name,
         ids,
         lambda batch: score_ids(model, batch),
+        accepts=lambda each: _accepts(model, each),
         digest=own.digest,
         known=not own.opaque,
         eps=rounding_unit(model.dtype),
         size=size,
     )
+
+
+def _accepts(model: SequenceModel, ids: np.ndarray) -> bool:
+    """Whether a model accepts ids (L,). Only a model of tokens may accept one sequence of a length and not another."""
+    inputs = inputs_of(model)
+    if not isinstance(inputs, Bpe):
+        return True
+    try:
+        inputs.tokens(alphabet.decode(ids))
+    except ValueError:
+        return False
+    return True
 
 
 def rounding_unit(dtype: torch.dtype) -> float:

@@ -77,8 +77,10 @@ def predict(
         for first in range(0, len(rows), sizes[length])
     ]
     with evaluation_mode(resolved) as evaluated, progress(len(normal), "predict", "sequence") as bar:
-        length = len(normal[0])
-        stability(evaluated, alphabet.encode(normal[0]), min(sizes[length], len(by_length[length])))
+        # The length with the most sequences, because a batch of one shows no dependence on the others of a batch.
+        length = max(by_length, key=lambda each: min(sizes[each], len(by_length[each])))
+        first = normal[by_length[length][0]]
+        stability(evaluated, alphabet.encode(first), min(sizes[length], len(by_length[length])))
 
         def score(batch: list[int]) -> np.ndarray:
             return score_ids(evaluated, np.stack([alphabet.encode(normal[row]) for row in batch]))

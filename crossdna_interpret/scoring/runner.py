@@ -33,6 +33,7 @@ from crossdna_interpret.results import Certificate
 from crossdna_interpret.scoring.batch_size import BatchSizeTuner
 from crossdna_interpret.scoring.batches import (
     available_memory,
+    require_length,
     require_memory,
     resolve_batch_size,
     runs_in_threads,
@@ -112,6 +113,9 @@ def run_edits(
     longest = length + max((edit.change for edit in edits if editor.flanks is None), default=0)
     size = min(resolve_batch_size(model, max(length, longest), batch_size), max(1, len(edits)))
     require_memory(model, size, max(length, longest))
+    if editor.flanks is None:
+        for change in {edit.change for edit in edits}:
+            require_length(model, length + change)
     if not all_targets:
         require_room(model, len(edits))
     with evaluation_mode(model) as evaluated:

@@ -40,7 +40,7 @@ class _Differences:
 
     Attributes:
         calls: largest difference between calls.
-        together: difference between scoring alone and in a batch.
+        together: largest difference between scoring alone and in a batch.
         between: largest difference between sequences.
         allowed: largest difference that counts as rounding.
     """
@@ -59,6 +59,7 @@ def check_stability(
     ids: np.ndarray,
     score: Callable[[np.ndarray], np.ndarray],
     *,
+    accepts: Callable[[np.ndarray], bool] = lambda ids: True,
     digest: str,
     known: bool,
     eps: float,
@@ -72,6 +73,7 @@ def check_stability(
         model: name of the model.
         ids: (L,) the sequence.
         score: returns scores (n, T) of ids (n, L).
+        accepts: whether the model accepts ids (L,). It may refuse a random sequence that has too many tokens.
         digest: hash of the model's state.
         known: whether the digest covers everything that may change the scores. If not, every call is checked.
         eps: machine epsilon of the model's dtype.
@@ -88,11 +90,16 @@ def check_stability(
     result = _checked.get(key) if known else None
     if result is None:
         rng = np.random.default_rng(0)
-        batch = np.stack([ids, *(rng.choice(4, len(ids), p=shares) for shares in _COMPOSITIONS)])
-        first = score(ids[None])[0].astype(np.float64)
-        others = score(batch[:rows]) if rows > 1 else np.concatenate([score(batch[1:2]), first[None]])[::-1]
-        others = others.astype(np.float64)
-        between, together = np.ptp(others, axis=0), np.abs(first - others[0])
+        random = (rng.choice(4, len(ids), p=shares) for shares in _COMPOSITIONS)
+        # The reversed sequence has the same bases, so that its tokens are as long.
+        others_in_batch = [each for each in (*random, ids[::-1]) if accepts(each)][: len(_COMPOSITIONS)]
+        batch = np.stack([ids, *others_in_batch])[: max(2, rows)]
+        alone = np.concatenate([score(each[None]) for each in batch]).astype(np.float64)
+        together_scores = score(batch).astype(np.float64) if rows > 1 else alone
+        first, others = alone[0], together_scores
+        between = np.ptp(others, axis=0)
+        # All members count: a model of tokens may be wrong only about those that are padded.
+        together = np.abs(alone - others).max(axis=0)
         allowed = _SHARE * between + _ROUNDINGS * eps * np.abs(others).max(axis=0)
         # Random scores may agree in the first few calls. If the batch makes a difference, compare many calls.
         calls = np.zeros(len(first))
