@@ -58,7 +58,7 @@ def compare_with_measured(
     measured = _effects(table, effect)
     edits = _edits(result.sequence, table, effect)
     predicted = _predicted(result)
-    editor = Editor(result.sequence)
+    editor = _editor_of(result)
     rows = []
     left_out = 0
     for edit, value in zip(edits, measured, strict=True):
@@ -91,9 +91,15 @@ def compare_with_measured(
     )
 
 
+def _editor_of(result: Mutagenesis | EditScores | EditScan) -> Editor:
+    """Creates the sequences that were scored. With flanks, two deletions that leave the same bases may differ."""
+    scores = result.scores if isinstance(result, EditScan) else result
+    return Editor(result.sequence, scores.flanks if isinstance(scores, EditScores) else None)
+
+
 def _predicted(result: Mutagenesis | EditScores | EditScan) -> dict[str, float]:
     """Predicted effect by edited sequence. The sequence identifies an edit, as one edit can be written in many ways."""
-    editor = Editor(result.sequence)
+    editor = _editor_of(result)
     if isinstance(result, Mutagenesis):
         rows, bases, edits = substitutions(result.sequence, result.start, result.end)
         delta = result.delta[rows, bases]

@@ -16,6 +16,7 @@ __all__ = ["SCANNING", "NoPairsError", "Predict", "crx_pairs", "paired_with_muta
 Predict = Callable[[Sequence[str]], np.ndarray]  # sequences to scores (N,)
 
 SCANNING = ("parent", "base_sequence", "sequence", "log2_activity", "group_median_log2")
+_TEXT = frozenset(["id", "parent", "base_sequence", "sequence", "chrom", "library"])  # "01" and "1" are two parents
 _MUTANT, _WILD = "_MUT-allCrxSites", "_WT"
 
 
@@ -28,19 +29,29 @@ def _table(path: str | Path, columns: Sequence[str]) -> pd.DataFrame:
     if not path.is_file():
         raise FileNotFoundError(f"`path` must be a table, but there is no file {path}.")
     # Treat quotation marks as normal characters. Otherwise an unmatched one would join the rows up to the next.
-    table = pd.read_csv(path, sep="\t", quoting=csv.QUOTE_NONE, encoding="utf-8-sig")
+    try:
+        table = pd.read_csv(path, sep="\t", quoting=csv.QUOTE_NONE, encoding="utf-8-sig", dtype=str)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} must be a table in UTF-8, but {error}.") from None
     table.columns = [_unquoted(name) for name in table.columns]
-    for name in table.select_dtypes(["object", "string"]).columns:
-        text = table[name].map(_unquoted, na_action="ignore")
-        numbers = pd.to_numeric(text, errors="coerce")
-        table[name] = numbers if numbers.notna().equals(text.notna()) else text
+    for name in table.columns:
+        table[name] = table[name].map(_unquoted, na_action="ignore")
     missing = [column for column in columns if column not in table.columns]
     if missing:
         raise ValueError(f"{path} lacks the columns {missing}; it has {list(table.columns)}.")
+    if table.empty:
+        raise ValueError(f"{path} has no rows.")
     for column in columns:
         if table[column].isna().any():
             row = int(table[column].isna().to_numpy().argmax()) + 1
             raise ValueError(f"{path}, row {row}: {column} is missing.")
+        if column not in _TEXT:
+            numbers = pd.to_numeric(table[column], errors="coerce")
+            bad = ~np.isfinite(numbers.to_numpy(dtype=np.float64))
+            if bad.any():
+                row = int(bad.argmax())
+                raise ValueError(f"{path}, row {row + 1}: {column} must be a number, but is {table[column][row]!r}.")
+            table[column] = numbers
     return table
 
 

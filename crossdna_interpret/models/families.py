@@ -44,13 +44,21 @@ _families: dict[str, Family] = {}
 def register(family: Family) -> None:
     """Register a family, so that `load_model` can load its models and analyses can use their capabilities.
 
+    A family whose class was defined again, as when a cell of a notebook runs again, replaces the earlier one.
+
     Raises:
         ValueError: another family has this name.
     """
-    known = _families.setdefault(family.name, family)
-    if known is not family:
+    known = _families.get(family.name)
+    if known is not None and known is not family and not _defined_again(known.model, family.model):
         raise ValueError(f"`family` {family.name!r} is the name of another family.")
+    _families[family.name] = family
     declare(family.model, family.offers)
+
+
+def _defined_again(known: type, new: type) -> bool:
+    same = (known.__module__, known.__qualname__) == (new.__module__, new.__qualname__)
+    return same and known is not new
 
 
 def families() -> list[Family]:

@@ -63,7 +63,7 @@ class Question:
 
     sequence: str
     target: int
-    weights: int = 0  # number of changes of the weights
+    state: str = ""  # of the model; changes when its scores may change
 
 
 _alive: weakref.WeakSet[Computing] = weakref.WeakSet()
@@ -100,7 +100,7 @@ class Computing:
         self._wanted: list[tuple[Question, tuple[Stage, ...]]] = []
         self._worker: threading.Thread | None = None
         self._number = 0  # number of the latest request
-        self._symmetric: dict[int, np.ndarray] = {}  # length -> result
+        self._symmetric: dict[tuple[str, int], np.ndarray] = {}  # state of the model and length -> result
         _alive.add(self)
 
     def known(self, question: Question) -> Results:
@@ -181,10 +181,10 @@ class Computing:
         sequence, model, target = question.sequence, self.model, question.target
         if stage == "prediction":
             both = predict([sequence, reverse_complement(sequence)], model)
-            length = len(sequence)
-            if length not in self._symmetric:
-                self._symmetric[length] = symmetric_targets(model, length)
-            return {"prediction": both[0], "reverse_prediction": both[1], "symmetric": self._symmetric[length]}
+            key = question.state, len(sequence)
+            if key not in self._symmetric:
+                self._symmetric[key] = symmetric_targets(model, len(sequence))
+            return {"prediction": both[0], "reverse_prediction": both[1], "symmetric": self._symmetric[key]}
         if stage == "exchange":
             return {"exchange": strand_exchange(sequence, model, target=target)}
         if stage == "gradient":

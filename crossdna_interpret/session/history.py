@@ -142,7 +142,8 @@ class History:
         """Python code that creates the current sequence and predicts it.
 
         Args:
-            model: name or path of the model for `load_model`, or None for the bundled model.
+            model: name or path of the model for `load_model`, "" for the bundled model, or None if the model exists
+                only in this process. The code then has a name without a value in its place.
             name: name of the model.
             target: index of the target.
         """
@@ -153,8 +154,11 @@ class History:
                 assert step.edit is not None
                 lines.append(f'    ({step.edit.start}, {step.edit.end}, "{step.edit.string}"),  # {step.label}')
             lines += ["]:", "    sequence = sequence[:start] + string + sequence[end:]"]
-        value = "" if model is None else repr(model)
-        lines += ["", f"model = cdi.load_model({value})  # {name}", f"cdi.predict(sequence, model)[0, {target}]", ""]
+        if model is None:
+            lines += ["", f"model = your_model  # put the model {name} here: this code cannot load it"]
+        else:
+            lines += ["", f"model = cdi.load_model({repr(model) if model else ''})  # {name}"]
+        lines += [f"cdi.predict(sequence, model)[0, {target}]", ""]
         return "\n".join(lines)
 
 

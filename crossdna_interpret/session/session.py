@@ -13,8 +13,10 @@ from torch import nn
 from crossdna_interpret.dna.edits import Edit
 from crossdna_interpret.io import examples as loci
 from crossdna_interpret.models.evaluation import separate
+from crossdna_interpret.models.fingerprint import fingerprint
+from crossdna_interpret.models.hooks import hooked
 from crossdna_interpret.models.protocols import ModelLike, StrandPaths, capability
-from crossdna_interpret.models.registry import resolve_model
+from crossdna_interpret.models.registry import list_models, load_model, resolve_model
 from crossdna_interpret.models.training_range import outside_training, shown_elsewhere
 from crossdna_interpret.results import Attribution, Direction, ExchangeAblation, Mutagenesis
 from crossdna_interpret.scoring.batches import require_memory, resolve_batch_size
@@ -105,6 +107,8 @@ class Session:
     ) -> None:
         resolved = resolve_model(model)
         assert isinstance(resolved, nn.Module)
+        self._original = resolved
+        self._state = _state_of(resolved)
         self.model: Any = separate(resolved)
         self.target = resolve_target(resolved, 0 if target is None else target)
         self.method: Method = _checked_method(method)
@@ -113,7 +117,7 @@ class Session:
             raise ValueError(f"`stages` must be of {STAGES}, but holds {unknown}.")
         bridged = has_exchange(resolved)
         self.stages = tuple(stage for stage in STAGES if stage in stages and (stage != "exchange" or bridged))
-        self._given = str(model) if isinstance(model, (str, Path)) else None
+        self._source = str(model) if isinstance(model, (str, Path)) else _bundled_name(resolved)
         # Immediate requests use a copy of the modules, as the background thread uses the others. Weights are shared.
         self._at_once, self._scoring_lock = separate(resolved), threading.Lock()
         self.error: str | None = None
@@ -178,12 +182,6 @@ class Session:
         return capability(self.model, StrandPaths) is not None
 
     @property
-    def _weights(self) -> int:
-        """Number of in-place changes of the weights. The caller shares the weights and may train them."""
-        tensors = (*self.model.parameters(), *self.model.buffers())
-        return sum(tensor._version for tensor in tensors if not tensor.is_inference())
-
-    @property
     def outside_training(self) -> str | None:
         """Reason why the current sequence is outside the training range of the model, or None."""
         return outside_training(self.model, self.sequence)
@@ -236,7 +234,7 @@ class Session:
         return Comparison(before, now, through)
 
     def _known(self, sequence: str) -> Results:
-        return self._computing.known(Question(sequence, self.target, self._weights))
+        return self._computing.known(Question(sequence, self.target, self._state))
 
     # Actions
 
@@ -356,7 +354,7 @@ class Session:
 
     def to_python(self) -> str:
         """Python code that creates the current sequence and predicts it."""
-        return self._history.to_python(self._given, self.model.name, self.target)
+        return self._history.to_python(self._source, self.model.name, self.target)
 
     # Internals
 
@@ -387,13 +385,27 @@ class Session:
 
     def _compute(self) -> None:
         with self._lock:
+            self._follow_changes()
             unasked = {"gradient", "integrated_gradients"} - {self.method}
             stages = tuple(stage for stage in self.stages if stage not in unasked)
-            wanted = [(Question(self.sequence, self.target, self._weights), stages)]
+            wanted = [(Question(self.sequence, self.target, self._state), stages)]
             if self.pinned not in (None, self.sequence):
                 compared = tuple(stage for stage in self.stages if stage in ("prediction", "exchange"))
-                wanted.append((Question(self.pinned or "", self.target, self._weights), compared))
+                wanted.append((Question(self.pinned or "", self.target, self._state), compared))
         self._computing.ask(wanted)
+
+    def _follow_changes(self) -> None:
+        """Copy the model again if the caller has changed it. A copy may not share weights that were replaced."""
+        if hooked(self._original):  # hooks do not reach the copies
+            return
+        state = _state_of(self._original)
+        if state == self._state:
+            return
+        self._state = state
+        with self._scoring_lock:
+            self._at_once = separate(self._original)
+        self.model = separate(self._original)
+        self._computing.model = self.model
 
     def _computed(self, topic: str) -> None:
         if topic == "error":
@@ -403,6 +415,24 @@ class Session:
     def _notify(self, topic: Topic) -> None:
         for listener in list(self._listeners):
             listener(topic)
+
+
+def _state_of(model: nn.Module) -> str:
+    """Changes with everything that changes the scores of a model."""
+    tensors = (*model.parameters(), *model.buffers())
+    versions = sum(tensor._version for tensor in tensors if not tensor.is_inference())
+    return f"{fingerprint(model).digest} {versions}"
+
+
+def _bundled_name(model: Any) -> str | None:
+    """Name for `load_model` if a model is a bundled one, as it is loaded by default. "" for the default model."""
+    if model is resolve_model(None):
+        return ""
+    if model.name not in list_models():
+        return None
+    same: Any = load_model(model.name)
+    name = "" if model.name == list_models()[0] else str(model.name)
+    return name if fingerprint(same).digest == fingerprint(model).digest else None
 
 
 def _checked_method(method: Method) -> Method:

@@ -106,3 +106,20 @@ def test_what_is_no_result_or_no_table(sequence: str, model: CrossDNA) -> None:
         cdi.compare_with_measured(sequence, measured(sequence))
     with pytest.raises(TypeError, match="`table` must be a pandas DataFrame, but got list"):
         cdi.compare_with_measured(cdi.ism(sequence, model), [1])
+
+
+def test_deletions_with_flanks_are_told_apart_by_what_enters_the_window() -> None:
+    """Two deletions in a run of one base leave the same bases, and different flanks may fill the window."""
+    sequence = "ACGTTTTTTTTTTACG"
+    scored = cdi.deletion_scan(sequence, width=1, flanks=("GGGGG", "CCCCC"))
+    own = pd.DataFrame(
+        {
+            "start": [edit.start for edit in scored.scores.edits],
+            "end": [edit.end for edit in scored.scores.edits],
+            "alt": "",
+            "effect": scored.scores.delta,
+        }
+    )
+    result = cdi.compare_with_measured(scored, own)
+    assert result.r == pytest.approx(1.0)
+    np.testing.assert_allclose(result.table["predicted"], result.table["measured"])

@@ -104,3 +104,35 @@ def test_a_missing_value_is_named(row: str, tmp_path: Path) -> None:
     path.write_text(SCANNED + f"a\tAAAA\tAAAG\t1\t0\n{row}\n")
     with pytest.raises(ValueError, match=r"table\.tsv, row 2: \w+ is missing"):
         scanning(path, count_of_g)
+
+
+def test_parents_that_look_like_numbers_stay_apart(tmp_path: Path) -> None:
+    rows = ["parent\tbase_sequence\tsequence\tlog2_activity\tgroup_median_log2"]
+    for parent, base in (("01", "ACGT"), ("1", "AACC"), ("1e3", "ACCA"), ("1000", "TTGG")):
+        rows += [f"{parent}\t{base}\t{base[:at]}G{base[at + 1 :]}\t{at}.5\t1" for at in range(4)]
+    (tmp_path / "x.tsv").write_text("\n".join(rows) + "\n")
+    result = scanning(tmp_path / "x.tsv", lambda seqs: np.array([len(set(each)) for each in seqs], dtype=float))
+    assert result["parent"].tolist() == ["01", "1", "1e3", "1000"]
+    assert result["n"].tolist() == [4, 4, 4, 4]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "has no rows"),
+        ("a\tACGT\tACGA\t1,5\t1\n", "row 1: log2_activity must be a number, but is '1,5'"),
+        ("a\tACGT\tACGA\tinf\t1\n", "row 1: log2_activity must be a number, but is 'inf'"),
+        ("a\tACGT\tACGA\t1\tabc\n", "row 1: group_median_log2 must be a number, but is 'abc'"),
+    ],
+)
+def test_tables_without_numbers_are_refused(tmp_path: Path, content: str, message: str) -> None:
+    header = "parent\tbase_sequence\tsequence\tlog2_activity\tgroup_median_log2\n"
+    (tmp_path / "x.tsv").write_text(header + content)
+    with pytest.raises(ValueError, match=message):
+        scanning(tmp_path / "x.tsv", lambda seqs: np.zeros(len(seqs)))
+
+
+def test_a_table_in_another_encoding_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.tsv").write_bytes("parent\tbase_sequence\né\tACGT\n".encode("latin-1"))
+    with pytest.raises(ValueError, match="must be a table in UTF-8"):
+        scanning(tmp_path / "x.tsv", lambda seqs: np.zeros(len(seqs)))

@@ -482,3 +482,20 @@ def test_the_released_sizes_are_those_of_the_default_config() -> None:
 @pytest.mark.parametrize("module", [kernels, compiling])
 def test_public_names_exist(module: ModuleType) -> None:
     assert all(hasattr(module, name) for name in module.__all__)
+
+
+@pytest.mark.skipif(not compiling.SEALED, reason="files are sealed on Linux")
+def test_half_a_file_is_compiled_again(folder: Path, compiler: Callable[[str], Path], library: str) -> None:
+    """To load it would end the process with a bus error."""
+    log = compiler(f'cp "{library}" "$out"')
+    load_kernels(CONFIG, torch.float32)
+    (path,) = folder.iterdir()
+    whole = path.read_bytes()
+    for damaged in (whole[: len(whole) // 2], whole[:-1], b"", whole[:100] + b"x" + whole[101:]):
+        path.unlink()  # the process still uses the file
+        path.write_bytes(damaged)
+        assert not compiled(CONFIG, torch.float32)
+        kernels._load.cache_clear()
+        load_kernels(CONFIG, torch.float32)
+        assert path.read_bytes() == whole
+    assert len(log.read_text().splitlines()) == 5

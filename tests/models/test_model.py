@@ -6,11 +6,13 @@ import copy
 from collections.abc import Callable
 from contextlib import nullcontext
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+import crossdna_interpret as cdi
 from crossdna_interpret.dna.strand import reverse_complement
 from crossdna_interpret.models.crossdna import memory
 from crossdna_interpret.models.crossdna.attention import _kept_table
@@ -382,3 +384,30 @@ def test_lower_precision_where_it_is_asked_for(gradients: bool, on_kernels: bool
     assert rounded.dtype == torch.bfloat16
     torch.testing.assert_close(rounded.float(), exact, rtol=0.03, atol=0.03)
     assert not torch.equal(rounded.float(), exact)
+
+
+class Tripled(CrossDNA):
+    def forward(self, x: Tensor) -> Tensor:
+        return 3 * super().forward(x)
+
+
+@pytest.mark.parametrize("how", ["hook", "attribute", "subclass"])
+def test_what_is_done_to_the_whole_model_counts_everywhere(how: str, make_model: Callable[..., CrossDNA]) -> None:
+    """Attributions by strand and exchange compute from parts, and would leave it out."""
+    plain = make_model(block_size=None).double()
+    model = copy.deepcopy(plain)
+    if how == "hook":
+        model.register_forward_hook(lambda module, args, output: 3 * output)
+    elif how == "attribute":
+        own = model.forward
+        model.forward = lambda x: 3 * own(x)
+    else:
+        model.__class__ = Tripled
+    sequence = "ACGTTGCAACGTACGGATTA"
+    one, other = cdi.input_gradient(sequence, plain), cdi.input_gradient(sequence, model)
+    np.testing.assert_allclose(other.values, 3 * one.values, rtol=1e-9, atol=1e-12)
+    assert not other.by_strand
+    for analysis in (cdi.strand_exchange, lambda seq, model: cdi.ablate_exchange(seq, model, positions=range(4))):
+        with pytest.raises(ValueError, match=r"The exchange of crossdna cannot be analysed: .*(hooks|forward)"):
+            analysis(sequence, model)
+    assert cdi.orientation([sequence] * 3, model).exchanged is None

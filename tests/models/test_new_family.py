@@ -22,8 +22,9 @@ from crossdna_interpret.dna import alphabet
 from crossdna_interpret.models import families, protocols
 from crossdna_interpret.models.checkpoints import Checkpoint, check_keys, write_checkpoint
 from crossdna_interpret.models.families import Family, register
+from crossdna_interpret.models.fingerprint import fingerprint
 from crossdna_interpret.models.inputs import Bpe, Inputs, OneHot, TokenIds
-from crossdna_interpret.models.protocols import Embeddings
+from crossdna_interpret.models.protocols import Embeddings, capability, declare
 from crossdna_interpret.report import write_report
 from crossdna_interpret.session import Session
 from crossdna_interpret.widgets.explorer import Explorer
@@ -307,3 +308,101 @@ def test_a_checkpoint_of_no_family_is_refused(folder: Path) -> None:
     (folder / "config.json").write_text(text.replace('"family": "toy"', '"family": "unheard of"'), encoding="utf-8")
     with pytest.raises(ValueError, match=r"of no known family: its config names 'unheard of'. Known families: .*toy"):
         cdi.load_model(folder)
+
+
+def test_a_class_that_was_defined_again_replaces_the_family() -> None:
+    def family(unknown: float) -> Family:
+        class Again(nn.Module):
+            """As a cell of a notebook defines it each time."""
+
+        return Family("again", Again, lambda config: False, lambda checkpoint: Again(), {Inputs: lambda m: unknown})
+
+    first, second = family(0.0), family(0.5)
+    register(first)
+    register(second)
+    assert [each for each in families.families() if each.name == "again"] == [second]
+    assert capability(second.model(), Inputs) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (TokenIds({"A": 5, "C": 6, "G": 7, "T": 8, "N": 9}), TokenIds({"A": 5, "C": 6, "G": 7, "T": 8, "N": 9}, (3,))),
+        (OneHot("ACGT"), OneHot("TGCA")),
+        (OneHot("ACGT"), OneHot("ACGT", unknown=0.25)),
+    ],
+)
+def test_what_a_family_declares_is_a_part_of_the_fingerprint(one: Inputs, other: Inputs) -> None:
+    """Otherwise cached scores of one input would be used for another."""
+
+    class Declared(nn.Module):
+        pass
+
+    hashes = []
+    for inputs in (one, other, one):
+        declare(Declared, {Inputs: lambda model, inputs=inputs: inputs})
+        hashes.append(fingerprint(Declared()).digest)
+    assert hashes[0] == hashes[2] != hashes[1]
+
+
+def test_two_targets_of_one_name_are_refused() -> None:
+    """A number would give the scores of the other one."""
+
+    class Twice(nn.Module):
+        name, targets, device, dtype = "twice", ("a", "b", "a"), torch.device("cpu"), torch.float32
+
+    with pytest.raises(ValueError, match="`model` twice must have targets with different names, but has 'a' twice"):
+        cdi.predict("ACGT", Twice())
+
+
+class Dinucleotides:
+    """A tokenizer of two bases, but of one where both are alike: sequences of one length differ in tokens."""
+
+    def encode(self, sequence: str) -> Any:
+        offsets, at = [], 0
+        while at < len(sequence):
+            end = at + (1 if sequence[at : at + 2] in ("AA", "CC", "GG", "TT") or at + 1 == len(sequence) else 2)
+            offsets.append((at, end))
+            at = end
+        ids = [1 + sum((ord(base) % 7) * 9**k for k, base in enumerate(sequence[i:j])) for i, j in offsets]
+        return type("Encoding", (), {"ids": ids, "offsets": offsets})
+
+    def to_str(self) -> str:
+        return "dinucleotides"
+
+
+class Padded(nn.Module):
+    """A model of tokens that may ignore which of them are padding."""
+
+    name, targets, device, dtype = "padded", ("y",), torch.device("cpu"), torch.float32
+
+    def __init__(self, *, masked: bool, longest: int | None = None) -> None:
+        super().__init__()
+        self.masked, self.longest = masked, longest
+        self.table = nn.Embedding(200, 3)
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        shares = mask / mask.sum(1, keepdim=True) if self.masked else torch.full(ids.shape, 1 / ids.shape[1])
+        return (self.table(ids) * shares[..., None]).sum((1, 2))[:, None]
+
+
+declare(Padded, {Inputs: lambda model: Bpe(Dinucleotides(), longest=model.longest)})
+
+
+@pytest.mark.parametrize("sequence", ["AAAAAAAAAAAAAAAAAA", "GCGCGCTGCGCGAGCGCG", "ACGTTTGCAGGACCATAC"])
+def test_a_model_that_ignores_padding_is_noticed(sequence: str) -> None:
+    """Also where the sequence itself has the most tokens, and is never padded in the probe."""
+    with pytest.warns(cdi.UnstableModelWarning, match="between alone and in a batch"):
+        cdi.ism(sequence, Padded(masked=False).eval())
+    cdi.ism(sequence, Padded(masked=True).eval())
+
+
+def test_a_sequence_near_the_most_tokens_is_scored() -> None:
+    """What has too many tokens is a random sequence of the check, which is left out then."""
+    sequence = "ACACACACACACACACACAC"
+    model = Padded(masked=True, longest=10).eval()
+    expected = model(
+        *Bpe(Dinucleotides()).batch(alphabet.encode(sequence)[None], device=model.device, dtype=model.dtype)
+    )
+    np.testing.assert_allclose(cdi.predict(sequence, model), expected.detach().numpy())
+    assert len(cdi.score_edits(sequence, [(0, 2, "GT"), (2, 4, "GT")], model).delta) == 2

@@ -437,3 +437,21 @@ def test_an_analysis_never_changes_the_model(
     assert during
     assert all(during)
     assert [(vars(module), module.training) for module in model.modules()] == before
+
+
+def test_a_length_that_the_model_does_not_take_is_refused() -> None:
+    model = cdi.wrap(FixedLength(), channels="ACGT", targets=["y"], length=20)
+    sequence = "ACGTT" * 4
+    for compute in (
+        lambda: cdi.deletion_scan(sequence, model, width=2),
+        lambda: cdi.score_edits(sequence, [(3, 4, "A"), (0, 1, "")], model),
+        lambda: cdi.score_edits(sequence, [(0, 1, "")], model, rc_average=True),
+    ):
+        with pytest.raises(ValueError, match=r"`seq` must have 20 bases, which .* takes, but has 1[89]"):
+            compute()
+    assert len(cdi.score_edits(sequence, [(0, 1, "")], model, flanks=("ACGT", "ACGT")).delta) == 1
+
+
+class FixedLength(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.cumsum(2).sum((1, 2))[:, None]

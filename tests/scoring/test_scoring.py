@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 import crossdna_interpret
+import crossdna_interpret as cdi
 from crossdna_interpret import capture, integrated_gradients, ism, load_model, predict
 from crossdna_interpret.dna import alphabet
 from crossdna_interpret.models.evaluation import in_evaluation_mode
@@ -473,3 +474,17 @@ def test_what_cannot_be_copied_in_training_mode_is_refused(kind: str) -> None:
     with pytest.raises(RuntimeError, match=r"`model` Linear is in training mode, and it .*Call its `eval\(\)` first"):
         in_evaluation_mode(model)
     assert in_evaluation_mode(model.eval()) is model
+
+
+class OfTheBatch(nn.Module):
+    """Scores less the mean of the batch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        counts = x[:, 0].sum(1, keepdim=True)
+        return counts - 0.5 * counts.mean()
+
+
+def test_dependence_on_a_batch_is_noticed_in_sequences_of_several_lengths() -> None:
+    model = cdi.wrap(OfTheBatch(), channels="ACGT", targets=["y"])
+    with pytest.warns(cdi.UnstableModelWarning, match="between alone and in a batch"):
+        cdi.predict(["ACGTTGCAACG", "ACGTTGCAACGTTT", "ACGTTTTAACGTTA", "GGGGGGCAACGTTT"], model)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import crossdna_interpret as cdi
 from crossdna_interpret.dna.edits import Edit
 from crossdna_interpret.models.crossdna.model import CrossDNA
+from crossdna_interpret.models.crossdna.strand_symmetry import symmetrized
 from crossdna_interpret.session import Session
 
 SEQUENCE = "GATTACAGCCATTGACCGTATCAG"
@@ -207,7 +208,15 @@ def test_a_region_can_be_silenced_while_results_are_computed() -> None:
 
 
 def test_code_loads_the_model_that_was_given(model: CrossDNA) -> None:
-    assert "load_model()  # counting" in Session(SEQUENCE, Counting(), background=False).to_python()
+    own = Session(SEQUENCE, Counting(), background=False).to_python()
+    assert "load_model" not in own
+    assert "model = your_model  # put the model counting here: this code cannot load it" in own
+    assert "load_model()  # retina-enhancer" in Session(SEQUENCE, background=False, stages=()).to_python()
+    assert "load_model()  # retina" in Session(SEQUENCE, cdi.load_model(), background=False, stages=()).to_python()
+    chosen = cdi.select_targets(cdi.load_model(), 0)
+    assert "load_model" not in Session(SEQUENCE, chosen, background=False, stages=()).to_python()
+    exact = cdi.load_model(dtype="float64")
+    assert "load_model" not in Session(SEQUENCE, exact, background=False, stages=()).to_python()
     named = Session(SEQUENCE, "retina-enhancer", background=False, stages=("prediction",))
     assert "model = cdi.load_model('retina-enhancer')  # retina-enhancer" in named.to_python()
 
@@ -323,3 +332,31 @@ def test_a_session_holds_no_weights_of_its_own(model: CrossDNA) -> None:
     for held in (session.model, session._at_once):
         assert held is not model
         assert {parameter.data_ptr() for parameter in held.parameters()} == own
+
+
+@pytest.mark.parametrize("change", ["assigned", "data", "replaced"])
+def test_weights_that_were_replaced_give_other_answers(change: str, make_model: Callable[..., CrossDNA]) -> None:
+    model, other = make_model(), make_model(seed=1)
+    session = Session(SEQUENCE, model, background=False, stages=("prediction",))
+    before = session.prediction
+    if change == "assigned":
+        model.load_state_dict(other.state_dict(), assign=True)
+    elif change == "data":
+        model.head.linear.weight.data.mul_(3)
+    else:
+        model.head.linear.weight = torch.nn.Parameter(3 * model.head.linear.weight, requires_grad=False)
+    session.apply((0, 1, "C")).undo()
+    expected = float(cdi.predict(session.sequence, model)[0, 0])
+    assert session.prediction == pytest.approx(expected, abs=1e-5)
+    assert session.prediction != before
+
+
+def test_symmetry_is_judged_again_after_a_change(make_model: Callable[..., CrossDNA]) -> None:
+    model = make_model(block_size=None)
+    own = {name: value.clone() for name, value in model.state_dict().items()}
+    model.load_state_dict(symmetrized(own, keep="branch_a"))
+    session = Session(SEQUENCE, model, background=False, stages=("prediction",))
+    assert session.results.symmetric.tolist() == [True]
+    model.load_state_dict(own)
+    session.apply((0, 1, "C")).undo()
+    assert session.results.symmetric.tolist() == [False]

@@ -56,6 +56,9 @@ def without_messages(model: CrossDNA) -> CrossDNA:
 
 
 def _bridge_of(model: CrossDNA) -> TokenBridge:
+    bypassed = model.bypass_problem()
+    if bypassed is not None:
+        raise ValueError(f"The exchange of {model.name} cannot be analysed: {bypassed}.")
     if model.bridge is None:
         raise ValueError(f"`model` {model.name} has no bridge: its strands exchange nothing.")
     parts = {"bridge": model.bridge, "fusion": model.fusion, "lm_head": model.lm_head, "head": model.head}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -169,6 +169,15 @@ class _ArbitraryChoices:
         return scores
 
 
+def _unless_bypassed(kind: Callable[[CrossDNA], Any]) -> Callable[[CrossDNA], Any]:
+    """A capability that computes without `forward`. A model whose `forward` does more does not have it."""
+
+    def of(model: CrossDNA) -> Any:
+        return kind(model) if model.bypass_problem() is None else None
+
+    return of
+
+
 def _recognises(config: Mapping[str, Any]) -> bool:
     if config.get("format") == FORMAT:
         return config.get("family", FAMILY) == FAMILY
@@ -189,11 +198,11 @@ register(
         offers={
             Memory: _Memory,
             Concurrency: _Concurrency,
-            StrandPaths: _StrandPaths,
+            StrandPaths: _unless_bypassed(_StrandPaths),
             Reuse: _Reuse,
             Acceleration: _Acceleration,
             Exchange: _Exchange,
-            ArbitraryChoices: _ArbitraryChoices,
+            ArbitraryChoices: _unless_bypassed(_ArbitraryChoices),
         },
         backends=("fla",),
         set_backend=_set_backend,

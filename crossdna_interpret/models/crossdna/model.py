@@ -22,7 +22,7 @@ from crossdna_interpret.models.crossdna.comba import Backend, Comba
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
 from crossdna_interpret.models.crossdna.memory import blocks_together, memory_estimate
 from crossdna_interpret.models.crossdna.plain import plain_problem
-from crossdna_interpret.models.hooks import HookPoint, hooked
+from crossdna_interpret.models.hooks import HookPoint, hooked, hooks_of
 from crossdna_interpret.models.training_range import TrainingRange
 from crossdna_interpret.parallel import for_each, threads_to_spread_over
 
@@ -136,6 +136,16 @@ class CrossDNA(nn.Module):
     def operations(self, length: int) -> float:
         """Floating-point operations of the products with weights in a forward pass over `length` bases."""
         return 2.0 * length * sum(parameter.numel() for parameter in self.parameters() if parameter.ndim == 2)
+
+    def bypass_problem(self) -> str | None:
+        """Reason why an analysis may not compute scores from the parts of the model, without `forward`, or None."""
+        if type(self).forward is not CrossDNA.forward:
+            return f"{type(self).__name__} has a `forward` of its own"
+        if "forward" in vars(self):
+            return "the model has a `forward` of its own"
+        if hooks_of(self):
+            return "hooks are active on the model as a whole"
+        return None
 
     def plain_problem(self, *parts: str) -> str | None:
         """Reason why a faster path cannot replace `forward`, such as adapters, hooks or overridden methods, or None.

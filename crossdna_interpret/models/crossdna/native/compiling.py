@@ -12,6 +12,7 @@ import platform
 import shutil
 import stat
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ __all__ = [
 SOURCE = Path(__file__).parent
 FILES = ("vector.h", "attention.c", "comba.c", "elementwise.c")
 BUILT = Path(__file__).with_name("built")
+SEALED = sys.platform.startswith("linux")
+_SEAL = b"crossdna_interpret kernels"
 POSIX = os.name == "posix"  # here, owner and mode of a file control write access
 # The first set that the compiler accepts is used, as some compilers do not support -march=native. There is no OpenMP:
 # PyTorch has its own OpenMP runtime, and two runtimes in a process would wait for each other's threads.
@@ -149,15 +152,32 @@ def _check_folder(folder: Path) -> None:
         raise CompileError(f"kernels are not loaded from a folder that other users can change: {problem}")
 
 
+def _seal(path: Path) -> None:
+    """Append the hash of a file to it. Loaders on Linux ignore what follows the library's own content."""
+    if SEALED:
+        with path.open("rb+") as file:
+            digest = hashlib.sha256(file.read()).digest()
+            file.write(_SEAL + digest)
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a file is as it was written. To load half of a library would end the process."""
+    if not SEALED:
+        return True
+    content = path.read_bytes()
+    end = len(content) - len(_SEAL) - hashlib.sha256().digest_size
+    return content[end:] == _SEAL + hashlib.sha256(content[: max(0, end)]).digest()
+
+
 def kept(sizes: Sizes) -> Path | None:
     """Path of existing kernels for these sizes, or None.
 
-    A file in a cache folder is ignored if it belongs to another user or others can write to it. Kernels from the
-    package's build are not checked, because a user who can change them can change the whole package.
+    A file in a cache folder is ignored if it is damaged, if it belongs to another user or if others can write to it.
+    Kernels from the package's build are not checked, because a user who can change them can change the whole package.
     """
     for place in places(sizes):
         try:
-            if place.exists() if place.parent == BUILT else _problem(place) is None:
+            if place.exists() if place.parent == BUILT else _problem(place) is None and _is_whole(place):
                 return place
         except (FileNotFoundError, NotADirectoryError):
             pass
@@ -213,6 +233,7 @@ def compile_kernels(sizes: Sizes, target: Path) -> None:
             result = subprocess.run(command, capture_output=True, text=True, errors="replace")
             if result.returncode == 0:
                 out.chmod(out.stat().st_mode & ~(stat.S_IWGRP | stat.S_IWOTH))
+                _seal(out)
                 out.replace(target)
                 return
             problem = problem or result.stderr.strip()[-500:]
