@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import os
 import shutil
 from collections.abc import Callable
@@ -47,7 +46,8 @@ def load(kernel_cache: Path) -> Load:
     """Kernels for `CONFIG`, compiled once."""
     if find_compiler() is None:
         pytest.skip("there is no C compiler here")
-    return functools.cache(lambda dtype: load_kernels(CONFIG, dtype))
+    # Now, in the module's folder: later a test may have a folder of its own.
+    return {dtype: load_kernels(CONFIG, dtype) for dtype in (torch.float32, torch.float64)}.__getitem__
 
 
 # When they are used
