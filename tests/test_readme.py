@@ -46,7 +46,9 @@ def test_its_numbers_are_those_of_the_bundled_model() -> None:
     assert f"{facts['crx_r']:.2f} over {facts['crx_pairs']} held-out pairs" in MODEL
     keys = (f"crx_{pairs}_{what}" for pairs in ("large", "active") for what in ("same_sign", "fall"))
     signs = [f"{100 * facts[key]:.1f} %" for key in keys]
-    assert "in {} of the pairs ({} fall); if the enhancer was active, in {} ({} fall)".format(*signs) in ONE_LINE
+    assert "in {} of the pairs ({} fall).".format(*signs[:2]) in ONE_LINE
+    assert f"Among active enhancers it has the right sign in {signs[2]}." in ONE_LINE
+    assert f'the simple rule "activity always falls" is right in {signs[3]}' in ONE_LINE
     assert f"{facts['valid_r_both_strands']:.2f}" == f"{facts['valid_r']:.2f}"
     assert f"not trained on at r = {facts['valid_r']:.2f}." in README
     assert f"the mean r is {facts['scanning_valid_r']:.2f}." in README
