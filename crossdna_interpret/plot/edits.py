@@ -83,10 +83,11 @@ def edit_effects(result: EditScores | EditScan, ax: Axes | None = None, *, color
     else:
         ax.vlines(middle, 0, scores.delta, color=color, linewidth=0.8)
         ax.plot(middle, scores.delta, linestyle="", marker="o", markersize=3, color=color)
-        what = f"{len(scores.edits)} edits"
+        what = f"{len(scores.edits)} edit{'' if len(scores.edits) == 1 else 's'}"
     dress(ax, 0, len(scores.sequence))
     y_label(ax, f"change in\n{result.target}")
-    ax.set_title(f"{what}, {'window kept by flanks' if result.window == 'kept' else 'length changes'}", fontsize=9)
+    kept = "length unchanged" if scores.flanks is None else "window kept by flanks"
+    ax.set_title(f"{what}, {kept if result.window == 'kept' else 'length changes'}", fontsize=9)
     return ax
 
 

@@ -139,6 +139,12 @@ def test_edits_are_drawn_in_the_middle_of_what_they_replace(ax: Axes, edits: Edi
         [[1, 0], [1, 2]], [[3, 0], [3, -2.5]], [[3.5, 0], [3.5, 0.25]]
     ]  # fmt: skip
     assert ax.get_title() == "3 edits, length changes"
+    ax.clear()
+    one = dataclasses.replace(edits, edits=edits.edits[:1], predictions=edits.predictions[:1], lengths=np.array([6]))
+    plot.edit_effects(one, ax=ax)
+    assert ax.get_title() == "1 edit, length unchanged"
+    ax.clear()
+    plot.edit_effects(edits, ax=ax)
     assert ax.get_ylabel() == "change in\nactivity"
     assert ax.get_xlim() == (-0.6, 5.6)
 
@@ -153,7 +159,8 @@ def test_a_scan_is_a_line_in_the_order_of_places(
     ax: Axes, edits: EditScores, insert: str, lengths: int, title: str
 ) -> None:
     made = tuple(Edit(place, place if insert else place + 1, insert) for place in (4, 0, 2))
-    scores = dataclasses.replace(edits, edits=made, lengths=np.full(3, lengths))
+    flanks = ("ACGT", "ACGT") if "flanks" in title else None
+    scores = dataclasses.replace(edits, edits=made, lengths=np.full(3, lengths), flanks=flanks)
     scan = EditScan(scores, "insertion" if insert else "deletion", len(insert) or 1, insert)
     plot.edit_effects(scan, ax=ax, color="#123456")
     (line,) = [line for line in ax.lines if line.get_color() == "#123456"]
