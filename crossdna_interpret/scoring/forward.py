@@ -123,8 +123,8 @@ def stability(model: SequenceModel, ids: np.ndarray, size: int) -> dict[str, flo
     if len(ids) not in watched:
         before = attributes_of(model), attributes_of(model)
         # Score a different sequence: for the same one, the attributes might already hold their new values.
-        other = np.random.default_rng(1).integers(0, 4, len(ids))
-        score_ids(model, (other if _accepts(model, other) else ids[::-1].copy())[None])
+        others = np.random.default_rng(1).integers(0, 4, len(ids)), ids[::-1]
+        score_ids(model, next((each for each in others if _accepts(model, each)), ids)[None])
         note_what_changes(model, before)
         watched.add(len(ids))
     own = fingerprint(model)

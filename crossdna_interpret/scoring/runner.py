@@ -161,7 +161,7 @@ class _Run:
 
     def _reuse_problem(self) -> str | None:
         if not self.reuse:
-            return "turned off"
+            return "disabled"
         offered = capability(self.model, Reuse)
         if offered is None:
             return f"{self.model.name} does not offer it"

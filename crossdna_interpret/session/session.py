@@ -16,7 +16,7 @@ from crossdna_interpret.models.evaluation import separate
 from crossdna_interpret.models.fingerprint import fingerprint
 from crossdna_interpret.models.hooks import hooked
 from crossdna_interpret.models.protocols import ModelLike, StrandPaths, capability
-from crossdna_interpret.models.registry import list_models, load_model, resolve_model
+from crossdna_interpret.models.registry import list_models, resolve_model
 from crossdna_interpret.models.training_range import outside_training, shown_elsewhere
 from crossdna_interpret.results import Attribution, Direction, ExchangeAblation, Mutagenesis
 from crossdna_interpret.scoring.batches import require_memory, resolve_batch_size
@@ -426,12 +426,10 @@ def _state_of(model: nn.Module) -> str:
 
 def _bundled_name(model: Any) -> str | None:
     """Name for `load_model` if a model is a bundled one, as it is loaded by default. "" for the default model."""
-    if model is resolve_model(None):
-        return ""
     if model.name not in list_models():
         return None
-    same: Any = load_model(model.name)
     name = "" if model.name == list_models()[0] else str(model.name)
+    same: Any = resolve_model(name or None)
     return name if fingerprint(same).digest == fingerprint(model).digest else None
 
 

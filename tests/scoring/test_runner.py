@@ -335,7 +335,7 @@ def test_compiled_kernels_do_not_change_the_scores(name: str, make_model: Callab
         result = score_edits(sequence, some, model, target=0, compile=True)
         expected = score_edits(sequence, some, model, target=0, compile=False)
         assert result.certificate.settings["compile"] == "CPU kernels"
-        assert expected.certificate.settings["compile"] == "no: turned off"
+        assert expected.certificate.settings["compile"] == "no: disabled"
         tolerance = 1e-5 if name == "float32" else 1e-12
         np.testing.assert_allclose(result.predictions, expected.predictions, rtol=0, atol=tolerance)
         assert (result.predictions != expected.predictions).any()  # they were computed otherwise
@@ -349,7 +349,7 @@ def test_nothing_is_compiled_for_a_short_job_or_against_the_users_will(
     assert settings["compile"] == "no: the job is too short to repay compilation"
     monkeypatch.setattr(kernels, "WORTH_COMPILING", 0)
     settings = score_edits(sequence, a_mixture(), model, compile=False).certificate.settings
-    assert settings["compile"] == "no: turned off"
+    assert settings["compile"] == "no: disabled"
     assert not cache.exists()
 
 

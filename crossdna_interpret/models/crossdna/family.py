@@ -103,7 +103,7 @@ class _Acceleration:
             problem = model.plain_problem() or self._memory_problem()
         kernels = None
         if compile is False:
-            problem = "turned off"
+            problem = "disabled"
         elif problem is None:
             small = compile == "auto" and operations < bindings.WORTH_COMPILING
             if small and not bindings.compiled(model.config, model.dtype):

@@ -22,7 +22,7 @@ from crossdna_interpret.models.crossdna.comba import Backend, Comba
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
 from crossdna_interpret.models.crossdna.memory import blocks_together, memory_estimate
 from crossdna_interpret.models.crossdna.plain import plain_problem
-from crossdna_interpret.models.hooks import HookPoint, hooked, hooks_of
+from crossdna_interpret.models.hooks import HookPoint, hooked, hooks_for_all, hooks_of
 from crossdna_interpret.models.training_range import TrainingRange
 from crossdna_interpret.parallel import for_each, threads_to_spread_over
 
@@ -143,7 +143,7 @@ class CrossDNA(nn.Module):
             return f"{type(self).__name__} has a `forward` of its own"
         if "forward" in vars(self):
             return "the model has a `forward` of its own"
-        if hooks_of(self):
+        if hooks_of(self) or hooks_for_all():
             return "hooks are active on the model as a whole"
         return None
 
