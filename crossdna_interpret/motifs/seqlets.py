@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from crossdna_interpret._compat import quiet_and_same_threads
+from crossdna_interpret._compat import keep_compiled, quiet_and_same_threads
 from crossdna_interpret._validation import integer
 from crossdna_interpret.results import Attribution, Certificate, ExchangeMutagenesis, Mutagenesis, Seqlets
 
@@ -139,8 +140,10 @@ def _of_one_width(
     if longest < shortest or not values.any():
         return pd.DataFrame({name: np.empty(0, dtype=kind) for name, kind in columns.items()})
     import torch
-    from tangermeme.seqlet import recursive_seqlets
+    from tangermeme import seqlet
 
+    keep_compiled(seqlet)
+    recursive_seqlets: Any = seqlet.recursive_seqlets
     with quiet_and_same_threads():
         result = recursive_seqlets(
             torch.from_numpy(values), threshold=threshold, min_seqlet_len=shortest, max_seqlet_len=longest
