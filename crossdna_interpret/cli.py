@@ -29,6 +29,7 @@ from crossdna_interpret.models.protocols import Compile, SequenceModel
 from crossdna_interpret.models.registry import DEFAULT, list_models, load_model, model_card
 from crossdna_interpret.models.training_range import outside_training, shown_elsewhere
 from crossdna_interpret.scoring.predict import predict
+from crossdna_interpret.scoring.provenance import model_hash
 from crossdna_interpret.scoring.targets import resolve_target
 
 __all__ = ["main"]
@@ -64,7 +65,8 @@ def _parser() -> argparse.ArgumentParser:
 
     mutate = commands.add_parser("ism", parents=[model], help="in-silico mutagenesis of each record of a FASTA file")
     mutate.add_argument("fasta", metavar="FASTA", help="a FASTA file, or - for standard input")
-    mutate.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="folder for one table a record")
+    mutate.add_argument("-o", "--out", type=Path, required=True, metavar="DIR",
+                        help="folder: a table (.tsv) and a certificate (.json) for each record")  # fmt: skip
     mutate.add_argument("--cache", type=Path, metavar="DIR",
                         help="save scores here; the same command continues after an interruption")  # fmt: skip
     mutate.add_argument("--compile", choices=["auto", "yes", "no"], default="auto",
@@ -229,6 +231,9 @@ def _ism(options: argparse.Namespace) -> int:
     for path in paths.values():  # check all before any work
         refuse_foreign(path, lambda start: start.partition("\n")[0] in _ISM_TABLES, "an earlier table of this command")
         refuse_foreign(_certificate(path), lambda start: '"model_hash"' in start, "an earlier certificate")
+    own = model_hash(model)
+    for record in records:
+        _require_same(paths[record.name], record.sequence, own)
     options.out.mkdir(parents=True, exist_ok=True)
     outside = _outside(model, records)
     done: _Done = options.done
@@ -249,6 +254,29 @@ def _ism(options: argparse.Namespace) -> int:
         done.count += 1
         _say(str(path))
     return 0
+
+
+def _require_same(path: Path, sequence: str, model: str) -> None:
+    """Check that an earlier table is of the same sequence and the same model, so that nothing else is lost.
+
+    Raises:
+        FileExistsError: it is of another sequence or model.
+    """
+    if path.exists() and path.stat().st_size:
+        bases: dict[str, str] = {}
+        with path.open(encoding="utf-8") as file:
+            columns = next(file).rstrip("\n").split("\t")
+            at, ref = columns.index("position"), columns.index("ref")
+            for line in file:
+                values = line.split("\t")
+                bases[values[at]] = values[ref]
+        if "".join(bases.values()) != sequence:
+            raise FileExistsError(f"`out` {path} holds the table of another sequence. Choose another `out`.")
+    certificate = _certificate(path)
+    if certificate.exists() and certificate.stat().st_size:
+        earlier = json.loads(certificate.read_text(encoding="utf-8")).get("model_hash")
+        if earlier != model:
+            raise FileExistsError(f"`out` {path} holds the table of another model. Choose another `out`.")
 
 
 def _certificate(table: Path) -> Path:

@@ -143,6 +143,24 @@ def test_ism_leaves_other_files_alone(tmp_path: Path, capsys: pytest.CaptureFixt
     assert cli.main(["ism", "x.fa", "-o", "."]) == 2
 
 
+def test_ism_does_not_replace_tables_of_other_sequences_or_models(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.fa").write_bytes(b">first\nACGT\n>one\nACGTNCAAC\n")
+    (tmp_path / "b.fa").write_bytes(b">one\nACGTNCAAG\n")
+    assert cli.main(["ism", "a.fa", "-o", "out"]) == 0
+    before = Path("out/one.tsv").read_bytes()
+    assert cli.main(["ism", "b.fa", "-o", "out"]) == 2
+    assert "one.tsv holds the table of another sequence. Choose another `out`" in capsys.readouterr().err
+    monkeypatch.setattr(cli, "model_hash", lambda model: "0")
+    assert cli.main(["ism", "a.fa", "-o", "out"]) == 2
+    assert "first.tsv holds the table of another model. Choose another `out`" in capsys.readouterr().err
+    assert Path("out/one.tsv").read_bytes() == before
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["ism", "a.fa", "-o", "out"]) == 0
+
+
 def test_an_error_late_in_a_file_keeps_what_is_finished(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
