@@ -91,7 +91,7 @@ def attributes_of(model: nn.Module) -> Attributes:
     result: Attributes = {}
     registered = {id(module) for module in model.modules()}
     for module in model.modules():
-        for name, value in [*vars(module).items(), *module._buffers.items()]:
+        for name, value in [*_own_attributes(module).items(), *module._buffers.items()]:
             if name not in _PLUMBING:
                 writer = _Writer(model, registered)
                 writer.value(name, value)
@@ -172,12 +172,23 @@ class _Writer:
         for name, before in sorted(written.items()):
             self.put(name, before)
             self.opaque.append(f"{path}.{name}".lstrip("."))
-        for name, value in sorted(vars(module).items()):
+        for name, value in sorted(_own_attributes(module).items()):
             if name not in _PLUMBING and name not in written and not (path == "" and name in _NO_EFFECT):
                 self.put(name)
                 self.value(f"{path}.{name}".lstrip("."), value)
+        if isinstance(module, torch.jit.ScriptModule):
+            self._compiled_code(path, module)
         for hook in changing_hooks(module):
             self.value(f"{path}.hooks".lstrip("."), content_of(hook))
+
+    def _compiled_code(self, path: str, module: torch.jit.ScriptModule) -> None:
+        """Add the code of a TorchScript module, and the constants that tracing or freezing has put into it."""
+        try:
+            code, constants = module.code_with_constants
+        except (AttributeError, RuntimeError):  # a submodule without a `forward`
+            return
+        self.put(code)
+        self.value(f"{path}.code".lstrip("."), dict(sorted(constants.const_mapping.items())))
 
     def value(self, path: str, value: Any) -> None:
         simple = isinstance(value, (*_SIMPLE, tuple, torch.dtype, torch.Size, torch.device, enum.Enum))
@@ -238,7 +249,7 @@ class _Writer:
                 self.value(f"{path}[{at}]", each)
         if type(value) not in _PLAIN:  # a subclass may have methods, attributes and a `default_factory`
             self.classes_of(path, type(value))
-            self.value(path, {**getattr(value, "__dict__", {}), "": getattr(value, "default_factory", None)})
+            self.value(path, {**_own_attributes(value), "": getattr(value, "default_factory", None)})
 
     def _user_module(self, path: str, module: types.ModuleType, names: Collection[str]) -> None:
         """Add the objects of `names` in a user's module, or all objects if `names` is empty.
@@ -355,7 +366,7 @@ class _Writer:
         """Add an object: its class, its attributes and the rest of its pickled state."""
         self.classes_of(path, type(value))
         if not is_library(type(value).__module__):
-            self.value(path, getattr(value, "__dict__", None))
+            self.value(path, _own_attributes(value))
         try:
             reduced = value.__reduce_ex__(4)
         except Exception:  # for example a lock, or an object of a C extension
@@ -371,6 +382,33 @@ class _Writer:
         self.value(path, arguments)
         for part in rest:
             self.value(path, list(part) if isinstance(part, Iterator) else part)
+
+
+def _own_attributes(value: object) -> dict[str, Any]:
+    """Attributes of an object, in its `__dict__` and in its slots."""
+    if isinstance(value, torch.fx.GraphModule):
+        return _graph_attributes(value)
+    slots = [
+        name
+        for kind in type(value).__mro__
+        for name, member in vars(kind).items()
+        if isinstance(member, types.MemberDescriptorType) and not is_library(kind.__module__) and hasattr(value, name)
+    ]
+    return {**{name: getattr(value, name) for name in slots}, **getattr(value, "__dict__", {})}
+
+
+def _graph_attributes(module: torch.fx.GraphModule) -> dict[str, Any]:
+    """The code of a traced or exported module, and the constants and functions that it uses.
+
+    The other attributes describe how it was traced.
+    """
+    result: dict[str, Any] = {"code": module.code}
+    for node in module.graph.nodes:
+        if node.op == "get_attr" and (name := str(node.target)) in vars(module):
+            result[name] = vars(module)[name]
+        elif isinstance(node.target, types.FunctionType):
+            result[f"function {node.target.__qualname__}"] = node.target
+    return result
 
 
 def _code(code: types.CodeType) -> bytes:

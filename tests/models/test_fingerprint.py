@@ -399,3 +399,70 @@ def test_packages_that_a_model_uses_have_their_versions_in_the_key(monkeypatch: 
 
     assert {"torch", "scipy"} <= dict(fingerprint(Using()).libraries).keys()
     assert dict(fingerprint(Using()).libraries)["scipy"] == scipy.__version__
+
+
+def test_attributes_in_slots_count() -> None:
+    class Scaled(nn.Module):
+        __slots__ = ("factor",)
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.factor = 1.0
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.factor * x[:, 0].sum(1)
+
+    class Factor(dict):  # type: ignore[type-arg]
+        __slots__ = ("value",)
+
+    net = Scaled()
+    before = fingerprint(net)
+    net.factor = 2.0
+    changed = fingerprint(net)
+    assert changed.digest != before.digest
+    assert not changed.opaque
+    net.factor = 1.0
+    assert fingerprint(net) == before
+    digests = set()
+    for value in (1, 2):
+        content = Factor(a=1)
+        content.value = value
+        net.content = content
+        digests.add(fingerprint(net).digest)
+    assert len(digests) == 2
+
+
+def test_a_traced_graph_is_its_code_and_constants() -> None:
+    class Shifted(nn.Module):
+        def __init__(self, shift: float, sign: int) -> None:
+            super().__init__()
+            self.shift, self.sign = torch.tensor([shift]), sign
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.sign * x[:, 0].sum(1) + self.shift
+
+    variants = [(1.0, 1), (2.0, 1), (1.0, -1), (1.0, 1)]
+    for make in (torch.fx.symbolic_trace, lambda net: torch.export.export(net, (torch.zeros(2, 4, 8),)).module()):
+        prints = [fingerprint(make(Shifted(*each))) for each in variants]
+        assert len({each.digest for each in prints[:3]}) == 3
+        assert prints[3] == prints[0]
+        assert not prints[0].opaque
+
+
+def chosen(index: int, factor: float) -> nn.Module:
+    class Chosen(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x[:, index].sum(1) * factor
+
+    return Chosen()
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_code_and_constants_of_a_compiled_module_count(frozen: bool) -> None:
+    def compiled(index: int, factor: float) -> nn.Module:
+        traced = torch.jit.trace(chosen(index, factor).eval(), torch.zeros(2, 4, 8))
+        return torch.jit.freeze(traced) if frozen else traced
+
+    digests = [fingerprint(compiled(*each)).digest for each in ((0, 1.0), (1, 1.0), (0, 2.0), (0, 1.0))]
+    assert len(set(digests[:3])) == 3
+    assert digests[3] == digests[0]
