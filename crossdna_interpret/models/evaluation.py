@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-__all__ = ["in_evaluation_mode", "separate"]
+__all__ = ["in_evaluation_mode", "is_exported", "separate"]
 
 _OF_EVERY_MODULE = frozenset(vars(nn.Module()))  # includes hooks: the caller owns them, and they may use the original
 Model = TypeVar("Model", bound=nn.Module)
@@ -28,12 +28,73 @@ def in_evaluation_mode(model: Model) -> Model:
     Args:
         model: any module.
 
+    A program of `torch.export` has only the mode in which it was exported, and is returned as it is.
+
     Raises:
-        RuntimeError: the model is in training mode, and it cannot be copied or a copy could still use the original.
+        RuntimeError: the model is in training mode, and it cannot be copied or a copy could still use the original. Or
+            a part is in training mode, and `eval()` does not reach it: an exported program, or a module in a list.
     """
-    if not any(getattr(module, "training", False) for module in model.modules()):
+    exported = [path for path, module in model.named_modules() if is_exported(module)]
+    if not any(
+        getattr(module, "training", False)
+        for path, module in model.named_modules()
+        if not any(path == each or path.startswith(f"{each}." if each else "") for each in exported)
+    ):
+        _require_hidden_modules_evaluate(model)
         return model
+    if exported:
+        raise _not_copied(model, f"its part {exported[0] or 'itself'} is exported, so it cannot be copied")
+    _require_hidden_modules_evaluate(model)
     return _copied(model, hooks=True)
+
+
+def is_exported(module: nn.Module) -> bool:
+    """Whether a module is a program of `torch.export`. Its `train` and `eval` only raise an error.
+
+    Raises:
+        RuntimeError: it was exported in training mode.
+    """
+    if not isinstance(module, torch.fx.GraphModule) or not {"train", "eval"} <= vars(module).keys():
+        return False
+    for node in module.graph.nodes:
+        schema = getattr(node.target, "_schema", None)
+        for argument, value in zip(schema.arguments if schema else (), node.args, strict=False):
+            if argument.name in ("train", "training") and value is True:
+                raise RuntimeError(
+                    f"`model` was exported in training mode ({node.name} trains), and an exported program keeps its "
+                    "mode. Call the `eval()` of the module before `torch.export`."
+                )
+    return True
+
+
+def _require_hidden_modules_evaluate(model: nn.Module) -> None:
+    """Check that modules which a model holds without registering them, such as in a list, are in evaluation mode.
+
+    Raises:
+        RuntimeError: one is in training mode.
+    """
+    registered = {id(module) for module in model.modules()}
+    for path, module in model.named_modules():
+        for name, value in vars(module).items():
+            if name in _OF_EVERY_MODULE:
+                continue
+            for hidden in _modules_in(value, registered):
+                if any(each.training for each in hidden.modules() if id(each) not in registered):
+                    raise RuntimeError(
+                        f"`model` {getattr(model, 'name', type(model).__name__)} holds a {type(hidden).__name__} in "
+                        f"training mode in its attribute `{f'{path}.{name}'.lstrip('.')}`, and no `eval()` reaches it "
+                        "there. Call its own `eval()`, or hold it in a torch.nn.ModuleList."
+                    )
+
+
+def _modules_in(value: Any, registered: set[int], depth: int = 3) -> Iterator[nn.Module]:
+    """Modules in an attribute and in its lists, tuples and dicts, without registered ones."""
+    if isinstance(value, nn.Module):
+        if id(value) not in registered and not isinstance(value, torch.jit.ScriptModule):
+            yield value
+    elif depth and isinstance(value, (dict, list, tuple)):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _modules_in(each, registered, depth - 1)
 
 
 def separate(model: Model) -> Model:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from crossdna_interpret.models.evaluation import is_exported
 from crossdna_interpret.models.inputs import Inputs
 from crossdna_interpret.models.protocols import declare
 from crossdna_interpret.models.training_range import TrainingRange
@@ -35,7 +36,8 @@ class Wrapped(nn.Module):
         self.module, self.targets, self.name, self.output = module, tuple(targets), name, output
         self.inputs = inputs
         self.training_range = training_range
-        self.training = bool(getattr(module, "training", False))  # a frozen TorchScript module has no `training`
+        # A frozen TorchScript module has no `training`, and an exported program keeps the mode of its export.
+        self.training = bool(getattr(module, "training", False)) and not is_exported(module)
 
     @property
     def device(self) -> torch.device:

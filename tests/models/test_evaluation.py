@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -44,3 +48,50 @@ def test_functions_that_use_themselves_are_no_obstacle() -> None:
 
     assert cdi.predict("ACGTTGCAAGGC", cdi.wrap(Recursive().train())).item() == pytest.approx(2 + 3 / 12)
     assert fingerprint(Recursive()) == fingerprint(Recursive())
+
+
+class Normalised(nn.Module):
+    """A convolution and a normalisation, which a list hides from `eval()` unless it is a ModuleList."""
+
+    def __init__(self, kind: Callable[[list[nn.Module]], Any]) -> None:
+        super().__init__()
+        self.layers = kind([nn.Conv1d(4, 8, 3), nn.BatchNorm1d(8), nn.Dropout(0.5)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = layer(x)
+        return x.mean((1, 2))
+
+
+@pytest.mark.parametrize("kind", [list, tuple, lambda layers: [[layers[0]], layers[1:]]])
+def test_modules_in_a_list_that_would_train_are_refused(kind: Callable[[list[nn.Module]], Any]) -> None:
+    class Nested(Normalised):
+        def forward(self, x: Tensor) -> Tensor:
+            for layer in [each for part in self.layers for each in (part if isinstance(part, list) else [part])]:
+                x = layer(x)
+            return x.mean((1, 2))
+
+    net = Nested(kind)
+    flat = [each for part in net.layers for each in (part if isinstance(part, list) else [part])]
+    before = flat[1].running_mean.clone()
+    with pytest.raises(RuntimeError, match=r"in its attribute `module.layers`, and no `eval\(\)` reaches it there"):
+        cdi.predict("ACGTTGCAAGGC", cdi.wrap(net.eval()))
+    assert torch.equal(flat[1].running_mean, before)
+    for layer in flat:
+        layer.eval()
+    assert np.array_equal(*(cdi.predict("ACGTTGCAAGGC", cdi.wrap(net)) for _ in range(2)))
+
+
+def exported(net: nn.Module) -> nn.Module:
+    batch = torch.export.Dim("batch", min=1, max=1024)
+    return torch.export.export(net, (torch.zeros(2, 4, 12),), dynamic_shapes=({0: batch},)).module()
+
+
+def test_an_exported_program_computes_in_the_mode_of_its_export() -> None:
+    net = Normalised(nn.ModuleList).eval()
+    result = cdi.ism("ACGTTGCAAGGC", cdi.wrap(exported(net), length=12))
+    np.testing.assert_allclose(
+        result.predictions, cdi.ism("ACGTTGCAAGGC", cdi.wrap(net, length=12)).predictions, atol=1e-6
+    )
+    with pytest.raises(RuntimeError, match=r"exported in training mode .* Call the `eval\(\)` of the module before"):
+        cdi.wrap(exported(net.train()), length=12)
