@@ -131,7 +131,11 @@ def _pairs(
 ) -> np.ndarray:
     """Pairs (P, 2) of positions, each once, sorted, with the smaller position first."""
     if (positions is None) == (regions is None):
-        raise ValueError("Give either `positions` or `regions`, and not both.")
+        count = "neither" if positions is None else "both"
+        raise ValueError(
+            "`positions` or `regions` must be given, and not both: positions to pair with each other, or two windows "
+            f"to pair. Got {count}."
+        )
     if positions is not None:
         if not isinstance(positions, Iterable):
             raise TypeError(f"`positions` must be a list of integers, but got {positions!r}.")

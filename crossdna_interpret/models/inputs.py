@@ -11,14 +11,15 @@ N  sequences    L  positions of a sequence    C  channels    K  tokens, with spe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from crossdna_interpret._validation import integer
 from crossdna_interpret.dna import alphabet
 from crossdna_interpret.models.protocols import capability
 
@@ -51,7 +52,7 @@ class OneHot:
         length: input length in bases, if the model accepts only one length.
 
     Raises:
-        ValueError: invalid channels.
+        ValueError: invalid channels, layout or length, or both a channel for N and a value for `unknown`.
 
     Example:
         >>> x, = OneHot("ACGT", unknown=0.25).batch(np.array([[0, 4]]), device=torch.device("cpu"), dtype=torch.float32)
@@ -67,6 +68,15 @@ class OneHot:
     def __post_init__(self) -> None:
         if sorted(self.channels) not in (sorted(alphabet.BASES), sorted(alphabet.ALPHABET)):
             raise ValueError(f"`channels` must be A, C, G, T and perhaps N in some order, but got {self.channels!r}.")
+        if self.layout not in get_args(Layout):
+            raise ValueError(f"`layout` must be 'channels_first' or 'channels_last', but got {self.layout!r}.")
+        if isinstance(self.unknown, bool) or not np.isfinite(self.unknown):
+            raise ValueError(f"`unknown` must be a finite number, but got {self.unknown!r}.")
+        if self.unknown and "N" in self.channels:
+            raise ValueError(
+                f"`unknown` must be 0 if there is a channel for N, but got {self.unknown!r} and {self.channels!r}."
+            )
+        _checked_lengths(length=self.length)
 
     def batch(self, ids: np.ndarray, *, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, ...]:
         """See `Inputs`."""
@@ -99,7 +109,7 @@ class TokenIds:
         longest: largest input length in bases.
 
     Raises:
-        ValueError: a base has no id.
+        ValueError: a base has no id, two bases have the same id, or an id or a length is not a valid integer.
 
     Example:
         >>> inputs = TokenIds({"A": 7, "C": 8, "G": 9, "T": 10, "N": 11}, before=(1,), after=(2,))
@@ -117,6 +127,14 @@ class TokenIds:
         missing = [base for base in alphabet.ALPHABET if base not in self.vocabulary]
         if missing:
             raise ValueError(f"`vocabulary` must have an id for each of A, C, G, T and N, but lacks {missing}.")
+        for base in alphabet.ALPHABET:
+            integer(f"vocabulary[{base!r}]", self.vocabulary[base])
+        if len(set(self.base_ids[:4])) < 4:
+            raise ValueError(
+                f"`vocabulary` must have different ids for A, C, G and T, but got {dict(self.vocabulary)}."
+            )
+        _checked_specials(before=self.before, after=self.after)
+        _checked_lengths(length=self.length, longest=self.longest)
 
     @property
     def base_ids(self) -> tuple[int, ...]:
@@ -170,6 +188,11 @@ class Bpe:
     text: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
+        _checked_specials(before=self.before, after=self.after)
+        _checked_lengths(longest=self.longest)
+        integer("padding", self.padding)
+        if self.unknown is not None:
+            integer("unknown", self.unknown)
         object.__setattr__(self, "text", self.text or self.tokenizer.to_str())
 
     def tokens(self, sequence: str) -> tuple[list[int], list[tuple[int, int]]]:
@@ -209,6 +232,20 @@ class Bpe:
     def expected(self, length: int) -> str | None:
         """None, because the number of tokens depends on the bases."""
         return None
+
+
+def _checked_lengths(**lengths: int | None) -> None:
+    for name, length in lengths.items():
+        if length is not None:
+            integer(name, length, 1)
+
+
+def _checked_specials(**specials: tuple[int, ...]) -> None:
+    for name, ids in specials.items():
+        if isinstance(ids, str) or not isinstance(ids, Sequence):
+            raise ValueError(f"`{name}` must be a tuple of ids, but got {ids!r}.")
+        for token in ids:
+            integer(name, token)
 
 
 def _expected(only: int | None, length: int, longest: int | None = None) -> str | None:

@@ -159,9 +159,21 @@ def _with_targets(kind: type[Any], adapter: Any) -> Any:
     return make
 
 
+@dataclass(frozen=True)
+class _Groups:
+    model: Selected
+    declared: TargetGroups
+
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        kept = set(self.model.targets)
+        parts = {name: tuple(each for each in group if each in kept) for name, group in self.declared.groups().items()}
+        return {name: part for name, part in parts.items() if part}
+
+
 declare(
     Selected,
     {
+        TargetGroups: _with_targets(TargetGroups, _Groups),
         Inputs: lambda model: inputs_of(model.model),
         Memory: lambda model: capability(model.model, Memory),
         Concurrency: lambda model: capability(model.model, Concurrency),

@@ -13,6 +13,7 @@ from matplotlib.path import Path
 from matplotlib.textpath import TextPath
 from matplotlib.ticker import MaxNLocator
 
+from crossdna_interpret._validation import integer
 from crossdna_interpret.dna import alphabet
 from crossdna_interpret.plot.labels import y_label
 
@@ -112,7 +113,13 @@ def open_frame(ax: Axes) -> None:
 
 
 def part_of(length: int, start: int, end: int | None) -> slice:
-    """Slice of a part of a sequence, 0-based half-open. `end` None means the end of the sequence."""
+    """Slice of a part of a sequence, 0-based half-open. `end` None means the end of the sequence.
+
+    Raises:
+        ValueError: an empty part, a part outside the sequence, or positions that are not integers.
+    """
+    for name, value in (("start", start), ("end", length if end is None else end)):
+        integer(name, value)
     stop = length if end is None else end
     if not 0 <= start < stop <= length:
         raise ValueError(f"`start` and `end` must satisfy 0 <= start < end <= {length}, but got {start} and {stop}.")

@@ -38,7 +38,10 @@ def logo(
         ValueError: an empty part or a part outside the sequence, or an unknown palette.
     """
     offset, stop = (0, len(result.sequence)) if isinstance(result, Attribution) else (result.start, result.end)
-    part = part_of(len(result.sequence), max(start, offset), stop if end is None else min(end, stop))
+    part = part_of(len(result.sequence), start, end)
+    if part.start >= stop or part.stop <= offset:
+        raise ValueError(f"`start` and `end` must overlap the result's window, {offset} to {stop}.")
+    part = slice(max(part.start, offset), min(part.stop, stop))
     heights = result.importance[part.start - offset : part.stop - offset]
     ax = new_axes(ax, len(heights), 2.4)
     draw_letters(ax, result.sequence[part], heights, x=np.arange(part.start, part.stop), baseline=0.0, palette=palette)

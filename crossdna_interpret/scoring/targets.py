@@ -54,8 +54,9 @@ def select_targets(model: ModelLike, targets: str | int | Sequence[str | int]) -
 
     Args:
         model: a model, a name or path for `load_model`, or None for the bundled model.
-        targets: one or several of: a name, a number, a pattern such as "*CTCF*" (upper and lower case are equal), or
-            the name of a target group of the model. "*" selects all.
+        targets: one or several of: a name, a number, a pattern such as "*CTCF*", or the name of a target group of the
+            model. In a pattern, "*" is any text and "?" any character, and upper and lower case are equal. "*" selects
+            all.
 
     Returns:
         The model with the selected `targets` in the selected order, without duplicates.
@@ -85,9 +86,14 @@ def select_targets(model: ModelLike, targets: str | int | Sequence[str | int]) -
     for each in wanted:
         if isinstance(each, str) and each not in numbers:
             if each in groups:
+                if unknown := [name for name in groups[each] if name not in numbers]:
+                    raise ValueError(
+                        f"`targets` {each!r} is a group of {resolved.name}, but the group names targets that the model "
+                        f"does not have: {', '.join(map(str, unknown[:5]))}."
+                    )
                 result = [numbers[name] for name in groups[each]]
             else:
-                pattern = each.lower()
+                pattern = each.lower().replace("[", "[[]")  # names of targets often have brackets
                 result = [number for number, name in enumerate(names) if fnmatch.fnmatchcase(name.lower(), pattern)]
             if not result:
                 near = difflib.get_close_matches(each, [*names, *groups], cutoff=0.4) or [*groups, *names][:20]

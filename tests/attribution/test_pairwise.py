@@ -281,8 +281,8 @@ def test_tables_hold_what_the_arrays_do(make_model: Callable, make_sequence: Cal
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "Give either `positions` or `regions`, and not both"),
-        ({"positions": [1, 2], "regions": ((1, 3), (4, 6))}, "Give either `positions` or `regions`, and not both"),
+        ({}, "`positions` or `regions` must be given, .* Got neither"),
+        ({"positions": [1, 2], "regions": ((1, 3), (4, 6))}, "`positions` or `regions` must be given, .* Got both"),
         ({"positions": []}, r"`positions` must hold at least two different positions, but got \[\]"),
         ({"positions": [3, 3]}, r"`positions` must hold at least two different positions, but got \[3, 3\]"),
         ({"positions": [3, 10]}, "`positions` must lie from 0 to 9, but got 10"),

@@ -33,7 +33,8 @@ class Weighted(nn.Module):
 @pytest.mark.parametrize("order", ["ACGTN", "TGCAN", "ACTGN", "GTAC"])
 @pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
 def test_channels_are_in_the_models_order(order: str, layout: str) -> None:
-    inputs = OneHot(order, unknown=0.25, layout=layout)  # type: ignore[arg-type]
+    unknown = 0.0 if "N" in order else 0.25
+    inputs = OneHot(order, unknown=unknown, layout=layout)  # type: ignore[arg-type]
     (x,) = inputs.batch(alphabet.encode("ACGTN")[None], **WHERE)
     rows = x[0].T if layout == "channels_first" else x[0]
     for base, row in zip("ACGTN", rows, strict=True):
@@ -49,6 +50,34 @@ def test_bad_channels_and_vocabularies_are_refused() -> None:
         OneHot("ACGU")
     with pytest.raises(ValueError, match=r"`vocabulary` must have an id for each .* but lacks \['N'\]"):
         TokenIds({"A": 0, "C": 1, "G": 2, "T": 3})
+
+
+IDS = dict(zip("ACGTN", range(5), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: OneHot(layout="NCL"), "`layout` must be 'channels_first' or 'channels_last', but got 'NCL'"),
+        (lambda: OneHot(length=-3), "`length` must be an integer of at least 1, but got -3"),
+        (lambda: OneHot(length=2.5), "`length` must be an integer of at least 1, but got 2.5"),
+        (lambda: OneHot("ACGTN", unknown=0.25), "`unknown` must be 0 if there is a channel for N, but got 0.25"),
+        (lambda: OneHot("ACGT", unknown=float("nan")), "`unknown` must be a finite number, but got nan"),
+        (lambda: cdi.wrap(Weighted(), "ACGTN", unknown=0.25), "`unknown` must be 0 if there is a channel for N"),
+        (lambda: TokenIds({**IDS, "C": 0}), "`vocabulary` must have different ids for A, C, G and T"),
+        (lambda: TokenIds({**IDS, "C": 1.5}), r"`vocabulary\['C'\]` must be an integer of at least 0, but got 1.5"),
+        (lambda: TokenIds(IDS, before=1), "`before` must be a tuple of ids, but got 1"),
+        (lambda: TokenIds(IDS, after=("2",)), "`after` must be an integer of at least 0, but got '2'"),
+        (lambda: TokenIds(IDS, longest=0), "`longest` must be an integer of at least 1, but got 0"),
+    ],
+)
+def test_what_would_give_other_inputs_than_meant_is_refused(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_an_unknown_base_may_share_its_id_with_a_special_token() -> None:
+    assert TokenIds({**IDS, "N": 7}, before=(7,)).base_ids == (0, 1, 2, 3, 7)
 
 
 @pytest.mark.parametrize(

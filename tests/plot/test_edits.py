@@ -95,6 +95,15 @@ def test_a_strand_logo_puts_complements_on_the_lower_track(ax: Axes, attribution
     assert [text.get_text() for text in ax.texts] == ["5′", "3′", "forward strand", "3′", "5′", "reverse strand"]
 
 
+@pytest.mark.parametrize("part", [{"start": None}, {"start": 2.5}, {"start": -3}, {"end": 3.5}, {"end": "4"}])
+@pytest.mark.parametrize("by_strand", [True, False])
+def test_the_part_of_a_strand_logo_is_checked(ax: Axes, attribution: Attribution, part: dict, by_strand: bool) -> None:
+    if not by_strand:
+        attribution = dataclasses.replace(attribution, reverse=0 * attribution.reverse, by_strand=False)
+    with pytest.raises(ValueError, match=f"`{next(iter(part))}` must be an integer of at least 0"):
+        plot.strand_logo(attribution, ax, **part)
+
+
 @pytest.mark.parametrize("draw", [plot.strand_logo, lambda result, ax: result.plot(ax)])
 def test_an_attribution_without_strand_paths_is_one_track(
     ax: Axes, attribution: Attribution, draw: Callable[..., Axes]

@@ -201,6 +201,37 @@ def test_targets_are_chosen_by_name_number_pattern_and_group() -> None:
     assert cdi.select_targets(model, np.array([2, 0])).targets == (names[2], names[0])
 
 
+def test_brackets_of_names_are_brackets() -> None:
+    model = Tracks(4)
+    model.targets = ("DNase[K562]1", "DNase[HepG2]1", "DNaseK", "DNase5")
+    assert cdi.select_targets(model, "dnase[k562]*").targets == ("DNase[K562]1",)
+    assert cdi.select_targets(model, "DNase?").targets == ("DNaseK", "DNase5")
+
+
+def test_groups_stay_after_a_selection() -> None:
+    model = Tracks(40)
+    some = cdi.select_targets(model, [0, 1, 4])
+    assert cdi.select_targets(some, "insulators").targets == (model.targets[0], model.targets[4])
+    with pytest.raises(ValueError, match="`targets` 'insulators' matches none of tracks"):
+        cdi.select_targets(cdi.select_targets(model, [1]), "insulators")
+
+
+def test_a_group_with_an_unknown_target_is_named() -> None:
+    class Wrong(Tracks):
+        pass
+
+    class Typo:
+        def __init__(self, model: Wrong) -> None:
+            pass
+
+        def groups(self) -> dict[str, tuple[str, ...]]:
+            return {"insulators": ("CTCF 0", "CTFC 4")}
+
+    declare(Wrong, {TargetGroups: Typo})
+    with pytest.raises(ValueError, match="names targets that the model does not have: CTFC 4"):
+        cdi.select_targets(Wrong(8), "insulators")
+
+
 def test_a_selection_offers_what_its_model_does(make_model: Callable, make_sequence: Callable, tmp_path: Path) -> None:
     model, sequence = make_model(targets=("one", "two", "three")), make_sequence(40)
     chosen = cdi.select_targets(model, ["three", "one"])
