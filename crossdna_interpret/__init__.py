@@ -20,6 +20,7 @@ from crossdna_interpret.dna.edits import Edit, edit_to
 from crossdna_interpret.dna.shuffling import ShuffleWarning
 from crossdna_interpret.dna.strand import reverse_complement
 from crossdna_interpret.io.examples import ExampleLocus, example, example_names
+from crossdna_interpret.io.fasta import read_fasta
 from crossdna_interpret.measured.compare import compare_with_measured
 from crossdna_interpret.models.hooks import capture, hook_names, intervene
 from crossdna_interpret.models.protocols import SequenceModel
@@ -137,6 +138,7 @@ __all__ = [
     "pairwise_ism",
     "patch_exchange",
     "predict",
+    "read_fasta",
     "read_motifs",
     "reverse_complement",
     "run_modisco",

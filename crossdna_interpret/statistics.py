@@ -24,7 +24,7 @@ def correlation(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float]:
 
     NaN for fewer than four pairs or without variation.
     """
-    if len(x) < 4 or np.std(x) == 0 or np.std(y) == 0:
+    if len(x) < 4 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return (math.nan,) * 3
     r = float(np.clip(pearson(x, y), -1 + 1e-12, 1 - 1e-12))
     wide = _NORMAL_95 / math.sqrt(len(x) - 3)

@@ -126,6 +126,7 @@ PLOTS: dict[str, tuple[Callable, Callable]] = {
     "exchange_map": (_exchange, plot.exchange_map),
     "exchange_logo": (_exchange, plot.exchange_logo),
     "exchange_effects": (_exchange, plot.exchange_effects),
+    "intervention_bars": (lambda model: cdi.ablate_exchange(SEQUENCE, model, positions=[3]), plot.intervention_bars),
     "gate_track": (_exchange, plot.gate_track),
     "orientation_scatter": (_orientation, plot.orientation_scatter),
     "annotated_logo": (_sites, plot.annotated_logo),

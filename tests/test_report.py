@@ -166,7 +166,7 @@ def test_an_ordinary_model_is_not_reported_as_one_of_two_strands(tmp_path: Path)
     text = page.read_text(encoding="utf-8").partition("<script")[0]
     assert "CrossDNA" not in text
     assert "strand" not in text.partition("<style>")[0] + text.partition("</style>")[2].replace("read as a strand", "")
-    assert "the letters, with the bases they replace, add up to" in " ".join(text.split())
+    assert "The values, with those of the replaced bases, add up to it, within" in " ".join(text.split())
 
 
 @pytest.mark.slow
@@ -177,13 +177,13 @@ def test_that_orientations_agree_by_construction_is_no_evidence(
     model = make_model(block_size=None)
     one, other = cdi.predict([SEQUENCE, cdi.reverse_complement(SEQUENCE)], model)[:, 0]
     text = text_of(write_report({"e": SEQUENCE}, tmp_path / "r.html", model))
-    assert f"gets {other:.3f}. The gap of {other - one:+.3f} is an error of the model" in text
+    assert f"has the prediction {other:.3f}. The difference of {other - one:+.3f} is an error of the model" in text
     assert "no evidence" not in text
     model.load_state_dict(symmetrized(model.state_dict(), keep="both"))
     text = text_of(write_report({"e": SEQUENCE}, tmp_path / "r.html", model))
-    assert "It had to be the same" in text
+    assert "This is built into the model" in text
     assert "no evidence that the prediction is right" in text
-    assert "The gap of" not in text
+    assert "The difference of" not in text
     assert "how far to trust" not in text
 
 
@@ -197,15 +197,15 @@ def test_a_sequence_outside_of_the_training_range_is_marked(tmp_path: Path) -> N
     problem = cdi.outside_training(cdi.load_model(), outside)
     assert problem is not None
     text = text_of(report)
-    assert "1 of 2 sequences lies outside of what the model was trained on" in text
+    assert "1 of 2 sequences is outside the training data of the model. Its prediction is an extrapolation" in text
     first, second = text.partition("<h2>in</h2>")[2].split("<h2>out</h2>")
     assert problem not in first
-    assert f"so that this is an extrapolation: {problem}." in second
+    assert f"outside the training data of the model: {problem}. The prediction is an extrapolation." in second
     table = table_of(report)
     assert set(table.loc[table["name"] == "out", "outside_training"]) == {problem}
     assert table.loc[table["name"] == "in", "outside_training"].isna().all()
     text = text_of(write_report({"in": inside}, tmp_path / "r.html"))
-    assert "trained on" not in text
+    assert "training data" not in text
 
 
 @pytest.mark.parametrize(
@@ -362,8 +362,7 @@ def test_what_arcs_and_messages_add_up_to_is_said(tmp_path: Path, make_model: Ca
     exchange = cdi.strand_exchange("ACGTTGCAAGGCTT", model)
     text = text_of(write_report({"e": "ACGTTGCAAGGCTT"}, tmp_path / "r.html", model))
     terms, constant = exchange.contributions.sum(dtype=float), exchange.bias.sum(dtype=float)
-    assert (
-        f"add up to {terms:+.3f}, and the constant part of the messages, which is not drawn, to {constant:+.3f}" in text
-    )
+    assert f"add up to {terms:+.3f}. The constant part of the messages," in text
+    assert f"which is not drawn, adds {constant:+.3f}" in text
     assert terms + constant == pytest.approx(exchange.effects.both - exchange.effects.none, abs=1e-4)
-    assert "means over 8" in text
+    assert "means over 8 shuffles" in text

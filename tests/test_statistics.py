@@ -40,3 +40,10 @@ def test_the_mean_leaves_out_what_is_not_known() -> None:
     assert math.isnan(low)
     assert math.isnan(high)
     assert all(map(math.isnan, mean(np.array([np.nan]))))
+
+
+def test_equal_values_have_no_correlation_whatever_rounding_says() -> None:
+    equal = np.full(30, 0.1)  # numpy's standard deviation of these is not 0
+    with np.errstate(all="raise"):
+        assert np.isnan(correlation(equal, np.arange(30.0))).all()
+        assert np.isnan(correlation(np.arange(30.0), equal)).all()

@@ -28,6 +28,7 @@ N_ID = 4
 
 _COMPLEMENT = np.array([3, 2, 1, 0, 4], dtype=np.int64)
 _ACCEPTED = str.maketrans("acgtnuU", "ACGTNTT")
+_LONGEST_PATH = 1000  # characters of a text that may be a path by mistake
 _ID_OF_BYTE = np.full(256, -1, dtype=np.int64)
 _ID_OF_BYTE[np.frombuffer(ALPHABET.encode(), dtype=np.uint8)] = np.arange(5)
 _BYTE_OF_ID = np.frombuffer(ALPHABET.encode(), dtype=np.uint8)
@@ -59,9 +60,11 @@ def normalize(seq: object, *, name: str = "seq") -> str:
     if upper.strip(ALPHABET):  # fast check. The exact position is searched only if it fails
         position = next((i for i, base in enumerate(upper) if base not in ALPHABET), None)
         if position is not None:
+            path = any(mark in text for mark in "./\\") and len(text) < _LONGEST_PATH
             raise ValueError(
                 f"`{name}` has {text[position]!r} at position {position} (0-based); "
                 "expected only A, C, G, T, U or N, in either case."
+                + (" It looks like a path: read the file with `read_fasta` first." if path else "")
             )
     return upper
 
@@ -142,6 +145,8 @@ def _text(seq: object, name: str) -> str:
         return str(seq)
     if not is_single(seq):
         hint = " Decode it first." if isinstance(seq, (bytes, bytearray)) else ""
+        if isinstance(seq, Iterable) and not hint:
+            hint = " Pass one sequence at a time."
         raise TypeError(f"`{name}` must be a string of bases such as 'ACGT', but got {type(seq).__name__}.{hint}")
     held = next((getattr(seq, name) for name in ("seq", "sequence") if getattr(seq, name, None) is not None), seq)
     try:

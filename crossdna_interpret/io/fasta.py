@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from xopen import xopen
-
 from crossdna_interpret.dna import alphabet
 
 __all__ = ["FastaRecord", "read_fasta", "read_fasta_records"]
@@ -44,6 +42,13 @@ def read_fasta(path: str | Path) -> dict[str, str]:
         FileNotFoundError: the file does not exist.
         ValueError: no record, a record without a name or a sequence, two records with the same name, or a character
             that is not a base. The message names the record.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "enhancers.fa"
+        >>> _ = path.write_text(">first\\nACGT\\n>second\\nTTAA\\n")
+        >>> read_fasta(path)
+        {'first': 'ACGT', 'second': 'TTAA'}
     """
     return {record.name: record.sequence for record in read_fasta_records(path)}
 
@@ -79,6 +84,8 @@ def read_fasta_records(source: str | Path | BinaryIO, label: str | None = None) 
 
 def _records(source: Path | BinaryIO, label: str) -> list[tuple[str, str]]:
     """Headers without '>', and the text below each, without white space."""
+    from xopen import xopen
+
     entries: list[tuple[str, list[str]]] = []
     try:
         # Latin-1 can decode every byte and restore it. UTF-8 headers are then decoded from the bytes.

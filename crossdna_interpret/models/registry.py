@@ -159,7 +159,7 @@ def _cached_hub_folder(hub_id: str) -> Path:
     if not isinstance(config, str):
         raise FileNotFoundError(
             f"`source` {hub_id!r} is neither a path nor in the local Hugging Face cache. Nothing is downloaded here: "
-            "fetch it first, for example with `hf download`."
+            f"fetch it first, for example with `hf download`. Bundled models: {', '.join(list_models())}."
         )
     return Path(config).parent
 

@@ -54,7 +54,14 @@ class Wrapped(nn.Module):
 
     def forward(self, *batch: Tensor) -> Tensor:
         """Scores (N, T) of a batch of N sequences from `inputs`."""
-        return self._scores(self.module(*batch), len(batch[0]))
+        try:
+            result = self.module(*batch)
+        except (RuntimeError, IndexError) as error:
+            if type(error) in (RuntimeError, IndexError):  # and not a subclass, such as running out of memory
+                shapes = ", ".join(f"{str(each.dtype).removeprefix('torch.')} {tuple(each.shape)}" for each in batch)
+                error.add_note(f"{self.name} failed on an input of {shapes}, from `inputs` {self.inputs!r}.")
+            raise
+        return self._scores(result, len(batch[0]))
 
     def _scores(self, result: Any, count: int) -> Tensor:
         if callable(self.output):

@@ -19,6 +19,7 @@ import pandas as pd
 from crossdna_interpret._cache_folder import cache_folder
 from crossdna_interpret._compat import quiet_and_same_threads
 from crossdna_interpret.dna import alphabet
+from crossdna_interpret.results.shown import Shown
 
 __all__ = [
     "COLLECTIONS",
@@ -39,8 +40,8 @@ _ROUNDING = 0.02  # allowed deviation of a row sum in a file from 1
 _ROUGHLY = 0.05  # allowed deviation of a column sum in a matrix from 1
 
 
-@dataclass(frozen=True, eq=False)
-class Motif:
+@dataclass(frozen=True, eq=False, repr=False)
+class Motif(Shown):
     """The binding motif of a transcription factor.
 
     Attributes:

@@ -18,12 +18,13 @@ from crossdna_interpret.dna import alphabet
 from crossdna_interpret.motifs.collection import Motif
 from crossdna_interpret.motifs.seqlets import AttributionLike, checked_results
 from crossdna_interpret.results import Attribution, Certificate
+from crossdna_interpret.results.shown import Shown
 
 __all__ = ["Patterns", "export_modisco", "run_modisco"]
 
 
-@dataclass(frozen=True, eq=False)
-class Patterns:
+@dataclass(frozen=True, eq=False, repr=False)
+class Patterns(Shown):
     """Patterns from TF-MoDISco.
 
     Attributes:

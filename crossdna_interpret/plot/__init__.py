@@ -3,6 +3,7 @@
 from crossdna_interpret.plot.drawing import PALETTES, draw_letters
 from crossdna_interpret.plot.edits import edit_effects, interaction_map, mutagenesis_map
 from crossdna_interpret.plot.exchange import exchange_arcs, exchange_effects, exchange_logo, exchange_map, gate_track
+from crossdna_interpret.plot.interventions import intervention_bars
 from crossdna_interpret.plot.logos import logo, strand_logo
 from crossdna_interpret.plot.measured import measured_scatter
 from crossdna_interpret.plot.motifs import (
@@ -30,6 +31,7 @@ __all__ = [
     "interaction_graph",
     "interaction_map",
     "interaction_matrix",
+    "intervention_bars",
     "logo",
     "marginal_effects",
     "measured_scatter",

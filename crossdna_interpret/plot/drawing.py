@@ -13,7 +13,6 @@ from matplotlib.path import Path
 from matplotlib.textpath import TextPath
 from matplotlib.ticker import MaxNLocator
 
-from crossdna_interpret._validation import integer
 from crossdna_interpret.dna import alphabet
 from crossdna_interpret.plot.labels import y_label
 
@@ -119,7 +118,8 @@ def part_of(length: int, start: int, end: int | None) -> slice:
         ValueError: an empty part, a part outside the sequence, or positions that are not integers.
     """
     for name, value in (("start", start), ("end", length if end is None else end)):
-        integer(name, value)
+        if not isinstance(value, (int, np.integer)) or value < 0:
+            raise ValueError(f"`{name}` must be an integer of at least 0, but got {value!r}.")
     stop = length if end is None else end
     if not 0 <= start < stop <= length:
         raise ValueError(f"`start` and `end` must satisfy 0 <= start < end <= {length}, but got {start} and {stop}.")

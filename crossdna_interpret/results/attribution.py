@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Attribution"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Attribution(RcAveraged):
     """Contributions of the bases to a prediction, split by strand path if the model reads the strands separately.
 

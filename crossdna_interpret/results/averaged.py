@@ -7,13 +7,15 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
+from crossdna_interpret.results.shown import Shown
+
 __all__ = ["MultiTarget", "RcAveraged", "average_orientations"]
 
 Own = TypeVar("Own", bound="MultiTarget")
 Result = TypeVar("Result")
 
 
-class RcAveraged:
+class RcAveraged(Shown):
     """A result that may be the mean over both orientations of a sequence.
 
     Attributes:

@@ -10,6 +10,7 @@ import numpy as np
 from crossdna_interpret.dna.edits import Edit
 from crossdna_interpret.results.certificate import Certificate, freeze
 from crossdna_interpret.results.pictures import draw
+from crossdna_interpret.results.shown import Shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["Design"]
 
 
-@dataclass(frozen=True, eq=False)
-class Design:
+@dataclass(frozen=True, eq=False, repr=False)
+class Design(Shown):
     """A sequence that was changed edit by edit towards a goal.
 
     Attributes:

@@ -13,6 +13,7 @@ from crossdna_interpret.dna.edits import Edit
 from crossdna_interpret.results.averaged import MultiTarget
 from crossdna_interpret.results.certificate import Certificate, freeze
 from crossdna_interpret.results.pictures import draw
+from crossdna_interpret.results.shown import Shown
 from crossdna_interpret.results.tables import target_table
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["EditScan", "EditScores"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class EditScores(MultiTarget):
     """Predictions for a list of edits, in the order of the list.
 
@@ -119,8 +120,8 @@ class EditScores(MultiTarget):
         return draw(self, ax=ax, **options)
 
 
-@dataclass(frozen=True, eq=False)
-class EditScan:
+@dataclass(frozen=True, eq=False, repr=False)
+class EditScan(Shown):
     """One kind of edit, at successive positions of a sequence.
 
     Attributes:

@@ -17,6 +17,7 @@ from crossdna_interpret.results.averaged import RcAveraged
 from crossdna_interpret.results.certificate import Certificate, freeze
 from crossdna_interpret.results.mutagenesis import Mutagenesis
 from crossdna_interpret.results.pictures import draw
+from crossdna_interpret.results.shown import Shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,7 +75,7 @@ class ExchangeEffects:
         return self.both - self.reverse_to_forward - self.forward_to_reverse + self.none
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class StrandExchange(RcAveraged):
     """The effect of strand exchange, split by source, direction, receiver and sender.
 
@@ -222,8 +223,8 @@ class StrandExchange(RcAveraged):
         return draw(self, ax=ax, **options)
 
 
-@dataclass(frozen=True, eq=False)
-class ExchangeMutagenesis:
+@dataclass(frozen=True, eq=False, repr=False)
+class ExchangeMutagenesis(Shown):
     """Change of the effect of strand exchange by every substitution in a window.
 
     Attributes:

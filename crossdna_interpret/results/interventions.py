@@ -9,15 +9,19 @@ import numpy as np
 
 from crossdna_interpret.results.certificate import Certificate
 from crossdna_interpret.results.exchange import Direction
+from crossdna_interpret.results.pictures import draw
+from crossdna_interpret.results.shown import Shown
 
 if TYPE_CHECKING:
     import pandas as pd
+    import xarray as xr
+    from matplotlib.axes import Axes
 
 __all__ = ["ExchangeAblation", "ExchangePatch"]
 
 
-@dataclass(frozen=True, eq=False)
-class _Intervention:
+@dataclass(frozen=True, eq=False, repr=False)
+class _Intervention(Shown):
     sequence: str
     target: str
     direction: Direction
@@ -55,8 +59,19 @@ class _Intervention:
 
         return pd.DataFrame([self._row()])
 
+    def to_xarray(self) -> xr.Dataset:
+        """The values of `to_dataframe` without a dimension, with the certificate."""
+        import xarray as xr
 
-@dataclass(frozen=True, eq=False)
+        attributes = {"sequence": self.sequence, "target": self.target, "certificate": self.certificate.to_json()}
+        return xr.Dataset({name: ((), value) for name, value in self._row().items()}, attrs=attributes)
+
+    def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
+        """Bars of the predictions with and without the changed messages. See `plot.intervention_bars`."""
+        return draw(self, ax=ax, **options)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class ExchangeAblation(_Intervention):
     """Predictions without some of the messages, and with only these messages.
 
@@ -99,7 +114,7 @@ class ExchangeAblation(_Intervention):
         return super()._row() | {"replacement": self.replacement} | result
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ExchangePatch(_Intervention):
     """Prediction with messages from another sequence.
 

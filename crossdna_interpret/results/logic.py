@@ -10,6 +10,7 @@ import numpy as np
 from crossdna_interpret.results.certificate import Certificate, freeze
 from crossdna_interpret.results.motifs import MotifSites
 from crossdna_interpret.results.pictures import draw
+from crossdna_interpret.results.shown import Shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,8 +34,8 @@ def _interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return mean, mean - wide, mean + wide
 
 
-@dataclass(frozen=True, eq=False)
-class Marginalization:
+@dataclass(frozen=True, eq=False, repr=False)
+class Marginalization(Shown):
     """The effect of a motif alone: predictions for backgrounds without and with the motif.
 
     Attributes:
@@ -105,8 +106,8 @@ class Marginalization:
         return draw(self, ax=ax, **options)
 
 
-@dataclass(frozen=True, eq=False)
-class Spacing:
+@dataclass(frozen=True, eq=False, repr=False)
+class Spacing(Shown):
     """The effect of two motifs at each distance, in both orders and relative orientations.
 
     Motif a is always on the "+" strand. The other arrangements are the reverse complements of these.
@@ -208,8 +209,8 @@ class Spacing:
         return draw(self, ax=ax, **options)
 
 
-@dataclass(frozen=True, eq=False)
-class MotifInteractions:
+@dataclass(frozen=True, eq=False, repr=False)
+class MotifInteractions(Shown):
     """Interactions between pairs of motif sites of a sequence.
 
     Attributes:

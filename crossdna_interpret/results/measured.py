@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from crossdna_interpret.results.certificate import Certificate
 from crossdna_interpret.results.pictures import draw
+from crossdna_interpret.results.shown import Shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["MeasuredComparison"]
 
 
-@dataclass(frozen=True, eq=False)
-class MeasuredComparison:
+@dataclass(frozen=True, eq=False, repr=False)
+class MeasuredComparison(Shown):
     """Predicted and measured effects of edits.
 
     Attributes:

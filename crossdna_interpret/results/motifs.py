@@ -10,6 +10,7 @@ import numpy as np
 
 from crossdna_interpret.results.certificate import Certificate
 from crossdna_interpret.results.pictures import draw
+from crossdna_interpret.results.shown import Shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,8 +22,8 @@ __all__ = ["MotifSites", "Seqlets"]
 Own = TypeVar("Own", bound="_Stretches")
 
 
-@dataclass(frozen=True, eq=False)
-class _Stretches:
+@dataclass(frozen=True, eq=False, repr=False)
+class _Stretches(Shown):
     """Spans of sequences, as rows of a table.
 
     `table` is never changed. `to_dataframe` returns a copy.
@@ -99,7 +100,7 @@ class _Stretches:
         return result
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Seqlets(_Stretches):
     """Seqlets: spans of high attribution, positive or negative.
 
@@ -128,7 +129,7 @@ class Seqlets(_Stretches):
         return draw(self, ax=ax, example=example, **options)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class MotifSites(_Stretches):
     """Sites of named motifs.
 

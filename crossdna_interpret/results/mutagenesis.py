@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Mutagenesis"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Mutagenesis(MultiTarget):
     """In-silico mutagenesis: the prediction for every single-base substitution in a window.
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from crossdna_interpret.results.certificate import Certificate, freeze
 from crossdna_interpret.results.pictures import draw
+from crossdna_interpret.results.shown import Shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["Orientation"]
 
 
-@dataclass(frozen=True, eq=False)
-class Orientation:
+@dataclass(frozen=True, eq=False, repr=False)
+class Orientation(Shown):
     """Predictions and attributions of N sequences in both orientations, and with other arbitrary choices in the model.
 
     Attributes:

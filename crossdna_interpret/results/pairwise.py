@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["PairwiseMutagenesis"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class PairwiseMutagenesis(MultiTarget):
     """Predictions for pairs of substitutions.
 

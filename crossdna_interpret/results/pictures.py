@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -45,10 +46,21 @@ def draw(result: object, kind: str = "", **options: Any) -> Any:
 
     Returns:
         The result of the plot function: matplotlib Axes.
+
+    Raises:
+        TypeError: the result has no such picture, or the picture has no such option.
     """
     for module in _modules:
         importlib.import_module(module)
     for each in type(result).__mro__:
         if (each, kind) in _functions:
-            return _functions[each, kind](result, **options)
+            function = _functions[each, kind]
+            known = list(inspect.signature(function).parameters)[1:]
+            if unknown := [name for name in options if name not in known]:
+                name = type(result).__name__
+                raise TypeError(
+                    f"`{unknown[0]}` is not an option of the plot of a {name}; it has {', '.join(known)}. Pass your "
+                    "own `ax` to choose the size of the figure."
+                )
+            return function(result, **options)
     raise TypeError(f"There is no picture {kind!r} of a {type(result).__name__}.")

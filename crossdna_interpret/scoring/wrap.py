@@ -182,4 +182,4 @@ def _first(model: SequenceModel, ids: np.ndarray) -> np.ndarray:
 
 
 def _correlation(x: np.ndarray, y: np.ndarray) -> float:
-    return pearson(x, y) if np.std(x) > 0 and np.std(y) > 0 else 0.0
+    return pearson(x, y) if np.ptp(x) > 0 and np.ptp(y) > 0 else 0.0

@@ -167,7 +167,10 @@ def parsed(text: str) -> tuple[str, str]:
 
     Raises:
         ValueError: empty text, several records, bases before a header, or a character that is not a base.
+        TypeError: not a text.
     """
+    if not isinstance(text, str):
+        raise TypeError(f"`seq` must be one sequence, or the text of one FASTA record, but got {type(text).__name__}.")
     lines = [line.strip() for line in text.strip().splitlines()]
     headers = [at for at, line in enumerate(lines) if line.startswith(">")]
     if len(headers) > 1:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import crossdna_interpret as cdi
 from crossdna_interpret.dna import alphabet
 
 # A busy machine is no reason to fail, so examples have no deadline.
@@ -161,3 +162,18 @@ def test_one_hot_keeps_leading_axes_and_takes_a_dtype() -> None:
     assert encoded.dtype == np.float64
     np.testing.assert_array_equal(encoded.argmax(-2), ids)
     np.testing.assert_array_equal(encoded.sum(-2), 1)
+
+
+@pytest.mark.parametrize("path", ["enhancers.fa", "data/enhancers", "C:\\enhancers", "../x.fasta.gz"])
+def test_a_path_by_mistake_is_called_one(path: str) -> None:
+    with pytest.raises(ValueError, match="It looks like a path: read the file with `read_fasta` first"):
+        cdi.predict(path)
+    with pytest.raises(ValueError, match=r"either case\.$"):
+        alphabet.normalize("ACGX")
+
+
+def test_a_list_for_one_sequence_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"`seq` must be a string of bases .* but got list\. Pass one"):
+        cdi.design(["ACGT"])  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="`seq` must be one sequence, or the text of one FASTA record, but got list"):
+        cdi.explore(["ACGT"])  # type: ignore[arg-type]

@@ -59,6 +59,7 @@ PICTURES: dict[str, Draw] = {
     "interaction_graph": lambda m, n, ax: plot.interaction_graph(
         cdi.motif_interactions(sites(m, n), m, shuffles=3), ax
     ),
+    "intervention_bars": lambda m, n, ax: plot.intervention_bars(cdi.ablate_exchange(SEQUENCE, m, positions=[3]), ax),
     "interaction_map": lambda m, n, ax: plot.interaction_map(cdi.pairwise_ism(SEQUENCE, m, positions=range(9)), ax),
     "interaction_matrix": lambda m, n, ax: plot.interaction_matrix(
         cdi.motif_interactions(sites(m, n), m, shuffles=3), ax

@@ -372,3 +372,11 @@ def test_noise_of_one_target_does_not_hide_behind_the_scale_of_another(make_sequ
 
     with pytest.warns(cdi.UnstableModelWarning, match=r"differ by 0\.0\d+ from call to call"):
         cdi.predict([make_sequence(40)] * 2, cdi.wrap(Two(), targets=["large", "small"]))
+
+
+@pytest.mark.parametrize("options", [{"layout": "channels_last"}, {"channels": "ACGTN"}])
+def test_a_module_that_cannot_take_its_input_is_explained(options: dict) -> None:
+    with pytest.raises(RuntimeError) as caught:
+        cdi.predict("ACGTACGTACGT", cdi.wrap(Convolution(), targets=["a", "b"], **options))
+    shape = "(1, 12, 4)" if "layout" in options else "(1, 5, 12)"
+    assert f"Convolution failed on an input of float32 {shape}, from `inputs` OneHot(" in caught.value.__notes__[0]
