@@ -138,6 +138,10 @@ def _complain(message: str) -> None:
 
 def _train(words: list[str], *, whole_process: bool) -> int:
     if importlib.util.find_spec("lightning") is None:
+        from crossdna_interpret.training.flags import parse
+
+        if {"-h", "--help"} & set(words):
+            parse(words[1:])  # it prints the help and exits
         raise RuntimeError("Lightning is not installed; install it with: pip install 'crossdna_interpret[train]'")
     from crossdna_interpret.training.allocation import keep_freed_memory
     from crossdna_interpret.training.commands import main as train

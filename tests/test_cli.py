@@ -322,6 +322,10 @@ def test_train_without_lightning_says_what_to_install(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "lightning" else find(name))
     assert cli.main(["train", "finetune"]) == 2
     assert "pip install 'crossdna_interpret[train]'" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stop:  # the help needs no Lightning
+        cli.main(["train", "finetune", "--help"])
+    assert stop.value.code == 0
+    assert "--table" in capsys.readouterr().out
 
 
 def test_scanning_prints_each_enhancer_and_their_mean(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

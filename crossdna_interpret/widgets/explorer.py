@@ -22,7 +22,7 @@ from crossdna_interpret.widgets.drawn import DEFAULTS, SHARED, wild_letters
 from crossdna_interpret.widgets.exchange_map import StrandExchangeMap
 from crossdna_interpret.widgets.logo_view import LogoView
 from crossdna_interpret.widgets.mutagenesis_map import MutagenesisMap
-from crossdna_interpret.widgets.page import page_of
+from crossdna_interpret.widgets.page import Page, page_of
 from crossdna_interpret.widgets.view import View, display_with_picture
 
 __all__ = ["Explorer"]
@@ -308,7 +308,7 @@ class Explorer(ipywidgets.VBox):
         text = f"Explorer of {self.session.name or 'a sequence'}; run the cell to touch it."
         display_with_picture(self._repr_mimebundle_(), self.figure(), text)
 
-    def to_html(self, path: str | Path | None = None, *, timeout: float | None = 300.0) -> str:
+    def to_html(self, path: str | Path | None = None, *, timeout: float | None = 300.0) -> Page:
         """One HTML page with all results as linked views with hover and zoom. It works without kernel and network.
 
         Args:

@@ -10,9 +10,22 @@ from typing import Any
 
 from crossdna_interpret.widgets.drawn import DEFAULTS, SHARED, static_text
 
-__all__ = ["Drawn", "page_of", "script_of", "style"]
+__all__ = ["Drawn", "Page", "page_of", "script_of", "style"]
 
 Drawn = tuple[str, Mapping[str, Any]]  # name of a module, and the values that it draws
+
+
+class Page(str):
+    """Text of an HTML page. At a prompt, only its size is shown.
+
+    Example:
+        >>> Page("<html></html>")
+        Page of 13 characters
+    """
+
+    def __repr__(self) -> str:
+        return f"Page of {len(self):,} characters"
+
 
 _STAND_IN = """
 class Model {
@@ -92,7 +105,7 @@ def _module(name: str) -> str:
     return f"MODULES[{_json(name)}] = (() => {{\n{body}\n}})();"
 
 
-def page_of(title: str, views: Sequence[Drawn], head: str = "") -> str:
+def page_of(title: str, views: Sequence[Drawn], head: str = "") -> Page:
     """HTML text of a page.
 
     Args:
@@ -100,7 +113,7 @@ def page_of(title: str, views: Sequence[Drawn], head: str = "") -> str:
         views: linked views, drawn one below the other.
         head: HTML above the views.
     """
-    return (
+    return Page(
         "<!doctype html>\n<html lang='en'>\n<head>\n<meta charset='utf-8'>\n"
         f"<title>{html.escape(title)}</title>\n<style>\n"
         "body { margin: 1.2em; color: #222; background: #fff; font: 14px/1.4 system-ui, sans-serif; }\n"

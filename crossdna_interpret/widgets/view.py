@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from crossdna_interpret.widgets.drawn import DEFAULTS, static_text, window_after
-from crossdna_interpret.widgets.page import page_of
+from crossdna_interpret.widgets.page import Page, page_of
 
 __all__ = ["View", "display_with_picture", "module_text"]
 
@@ -134,7 +134,7 @@ class View(anywidget.AnyWidget):
         """The traits that the view's module reads, by name."""
         return {name: getattr(self, name) for name in self.keys if name in DEFAULTS}
 
-    def to_html(self, path: str | Path | None = None) -> str:
+    def to_html(self, path: str | Path | None = None) -> Page:
         """One HTML page with only this view, with hover and zoom. It works without kernel and network.
 
         Args:

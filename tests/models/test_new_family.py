@@ -406,3 +406,18 @@ def test_a_sequence_near_the_most_tokens_is_scored() -> None:
     )
     np.testing.assert_allclose(cdi.predict(sequence, model), expected.detach().numpy())
     assert len(cdi.score_edits(sequence, [(0, 2, "GT"), (2, 4, "GT")], model).delta) == 2
+
+
+def test_a_model_of_tokens_that_takes_no_probe_is_still_explained(tmp_path: Path) -> None:
+    """Random sequences make more tokens than the model takes, so none can be compared with the sequence in a batch."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = Toy("bpe", ("first", "second")).eval().requires_grad_(False)
+    sequence = MOTIF * 6
+    longest = max(len(model.inputs.tokens(mutated(sequence, at, base))[0]) for at in range(36) for base in "ACGT")
+    model.inputs = dataclasses.replace(model.inputs, longest=longest)
+    random = "".join(np.random.default_rng(0).choice(list("ACGT"), 36))
+    with pytest.raises(ValueError, match="tokens; the model takes"):
+        model.inputs.tokens(random)
+    result = cdi.ism(sequence, model, target=0)
+    assert result.predictions[3, 0, 0] == pytest.approx(by_hand(model, mutated(sequence, 3, "A"))[0], abs=1e-6)

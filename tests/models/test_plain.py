@@ -16,6 +16,7 @@ import crossdna_interpret as cdi
 from crossdna_interpret.dna import alphabet
 from crossdna_interpret.models.crossdna.incremental import Incremental
 from crossdna_interpret.models.crossdna.model import CrossDNA
+from crossdna_interpret.models.protocols import ArbitraryChoices, StrandPaths, capability
 
 SEQUENCE = "ACGTTGCAAGGCTTAACCGGATATACGATTGCA"
 
@@ -206,3 +207,19 @@ def test_threads_share_readings_of_the_reference(make_model: Callable, make_sequ
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(lambda each: scorer.score(alphabet.encode(each)[None]).numpy()[0], edited * 3))
     np.testing.assert_allclose(results, np.tile(expected, (3, 1)), rtol=0, atol=1e-5)
+
+
+def test_a_hook_for_all_modules_rules_out_paths_beside_forward(make_model: Callable) -> None:
+    """Such a hook may change the model's own output, which these paths never compute."""
+    model = make_model(targets=["y"])
+    plain = cdi.integrated_gradients(SEQUENCE, model, steps=8, tolerance=1e6)
+    hook = register_module_forward_hook(lambda module, inputs, output: 3 * output if module is model else None)
+    try:
+        assert capability(model, StrandPaths) is None
+        assert capability(model, ArbitraryChoices) is None
+        tripled = cdi.integrated_gradients(SEQUENCE, model, steps=8, tolerance=1e6)
+    finally:
+        hook.remove()
+    assert not tripled.by_strand
+    np.testing.assert_allclose(tripled.values, 3 * plain.values, atol=1e-4)
+    assert capability(model, StrandPaths) is not None

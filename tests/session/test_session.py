@@ -360,3 +360,15 @@ def test_symmetry_is_judged_again_after_a_change(make_model: Callable[..., Cross
     model.load_state_dict(own)
     session.apply((0, 1, "C")).undo()
     assert session.results.symmetric.tolist() == [False]
+
+
+def test_a_compiled_model_is_explored_as_it_is() -> None:
+    class Own(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return (x * torch.tensor([1.0, 10.0, 100.0, 1000.0])[:, None]).sum((1, 2))
+
+    model = torch.compile(cdi.wrap(Own().eval(), "TGCA", length=4), backend="eager")
+    session = Session("ACGT", model, background=False)  # type: ignore[arg-type]
+    assert session.prediction == 1111
+    session.apply((0, 1, "C"))
+    assert session.prediction == 100 + 100 + 10 + 1

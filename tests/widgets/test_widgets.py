@@ -356,6 +356,7 @@ def test_an_ordinary_model_is_not_drawn_as_one_of_two_strands() -> None:
 def test_pages_stand_alone(explorer: Explorer, tmp_path: Any) -> None:
     text = explorer.to_html(tmp_path / "page.html")
     assert (tmp_path / "page.html").read_text(encoding="utf-8") == text
+    assert repr(text) == f"Page of {len(text):,} characters"  # in a notebook, as the last line of a cell
     assert len(re.findall("<script", text)) == 1
     assert "http://www.w3.org" in text  # the name of SVG, and the only address
     assert set(re.findall(r"https?://[^\"'\s)]+", text)) == {"http://www.w3.org/2000/svg"}
