@@ -16,12 +16,14 @@ from crossdna_interpret.attribution.gradients import input_gradient, integrated_
 from crossdna_interpret.attribution.mutagenesis import ism
 from crossdna_interpret.attribution.pairwise import pairwise_ism
 from crossdna_interpret.attribution.scans import deletion_scan, insertion_scan
+from crossdna_interpret.attribution.uncertainty import mutation_intervals
 from crossdna_interpret.dna.edits import Edit, edit_to
 from crossdna_interpret.dna.shuffling import ShuffleWarning
 from crossdna_interpret.dna.strand import reverse_complement
 from crossdna_interpret.io.examples import ExampleLocus, example, example_names
 from crossdna_interpret.io.fasta import read_fasta
 from crossdna_interpret.measured.compare import compare_with_measured
+from crossdna_interpret.measured.truth import truth_report
 from crossdna_interpret.models.hooks import capture, hook_names, intervene
 from crossdna_interpret.models.protocols import SequenceModel
 from crossdna_interpret.models.registry import list_models, load_model, model_card
@@ -52,11 +54,13 @@ from crossdna_interpret.results import (
     MotifInteractions,
     MotifSites,
     Mutagenesis,
+    MutationIntervals,
     Orientation,
     PairwiseMutagenesis,
     Seqlets,
     Spacing,
     StrandExchange,
+    TruthReport,
 )
 from crossdna_interpret.results.pictures import load_pictures_from as _load_pictures_from
 from crossdna_interpret.scoring.cache import CacheWarning
@@ -97,6 +101,7 @@ __all__ = [
     "MotifInteractions",
     "MotifSites",
     "Mutagenesis",
+    "MutationIntervals",
     "Orientation",
     "OutsideTrainingWarning",
     "PairwiseMutagenesis",
@@ -107,6 +112,7 @@ __all__ = [
     "Spacing",
     "StrandExchange",
     "TrainingRange",
+    "TruthReport",
     "UnstableModelWarning",
     "ablate_exchange",
     "annotate",
@@ -133,6 +139,7 @@ __all__ = [
     "model_card",
     "motif_enrichment",
     "motif_interactions",
+    "mutation_intervals",
     "orientation",
     "outside_training",
     "pairwise_ism",
@@ -148,6 +155,7 @@ __all__ = [
     "site_effects",
     "spacing",
     "strand_exchange",
+    "truth_report",
     "wrap",
 ]
 

@@ -46,7 +46,7 @@ ALLOWED: dict[str, set[str]] = {
     "attribution": SCORES,
     "strands": SCORES | {"attribution"},
     "motifs": SCORES | {"attribution", "strands", "io"},
-    "measured": TOOLS | {"dna", "results"},
+    "measured": SCORES | {"attribution", "motifs"},
     "plot": {"dna", "results"},
     "session": SCORES | {"attribution", "strands", "io"},
     "widgets": {"models", "plot", "results", "session"},

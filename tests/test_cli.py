@@ -152,7 +152,7 @@ def test_ism_does_not_replace_tables_of_other_sequences_or_models(
     before = Path("out/one.tsv").read_bytes()
     assert cli.main(["ism", "b.fa", "-o", "out"]) == 2
     assert "one.tsv holds the table of another sequence. Choose another `out`" in capsys.readouterr().err
-    monkeypatch.setattr(cli, "model_hash", lambda model: "0")
+    monkeypatch.setattr("crossdna_interpret.cli.sequences.model_hash", lambda model: "0")
     assert cli.main(["ism", "a.fa", "-o", "out"]) == 2
     assert "first.tsv holds the table of another model. Choose another `out`" in capsys.readouterr().err
     assert Path("out/one.tsv").read_bytes() == before
@@ -197,8 +197,8 @@ def ism(sequence, *args, **options):
     return original(sequence, *args, **options)
 
 mutagenesis.ism = ism
-from crossdna_interpret import report
-report.ism = ism
+from crossdna_interpret.report import sequences
+sequences.ism = ism
 sys.exit(cli.main())
 """
 
@@ -267,7 +267,7 @@ def test_lab_starts_jupyterlab_in_the_copy(tmp_path: Path, monkeypatch: pytest.M
         started.append((command[1:], cwd))
         return subprocess.CompletedProcess(command, 7)
 
-    monkeypatch.setattr(cli.subprocess, "run", run)
+    monkeypatch.setattr(subprocess, "run", run)
     assert cli.main(["lab", "mine", "--no-browser", "--", "--allow-root", "--port=8123"]) == 7
     assert started == [(["-m", "jupyterlab", "--no-browser", "--allow-root", "--port=8123"], Path("mine"))]
 

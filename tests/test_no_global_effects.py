@@ -23,6 +23,7 @@ from torch import nn
 
 import crossdna_interpret as cdi
 from crossdna_interpret import plot
+from crossdna_interpret.models.change_errors import ChangeErrors
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
 from crossdna_interpret.models.crossdna.model import CrossDNA
 
@@ -54,6 +55,19 @@ def _exchange(model: nn.Module) -> cdi.StrandExchange:
 
 def _ablated(model: nn.Module, side: Literal["receiver", "sender"]) -> float:
     return cdi.ablate_exchange(SEQUENCE, model, positions=range(9), side=side, replacement="shuffled").delta
+
+
+ERRORS = ChangeErrors(0.5, 1.0, 0.1, {0.9: 2.0}, pairs=100)
+
+
+def _truth(model: nn.Module) -> cdi.TruthReport:
+    rows = [
+        (at, SEQUENCE[:at] + base + SEQUENCE[at + 1 :], float(number))
+        for at in range(len(SEQUENCE))
+        for number, base in enumerate("ACGT")
+    ]
+    table = pd.DataFrame(rows, columns=["family", "sequence", "activity"])
+    return cdi.truth_report(table, model, measured="activity", members=[model])
 
 
 def _orientation(model: nn.Module) -> cdi.Orientation:
@@ -111,6 +125,10 @@ ANALYSES: dict[str, Callable[[nn.Module], np.ndarray]] = {
     "marginalize": lambda model: _marginal(model).delta,
     "spacing": lambda model: np.float32(_spacing(model).interaction),
     "design": lambda model: np.float32(_design(model).predictions),
+    "mutation_intervals": lambda model: np.float32(
+        cdi.mutation_intervals(SEQUENCE, model, errors=ERRORS, draws=2, start=6, end=8).high
+    ),
+    "truth_report": lambda model: np.float32(_truth(model).table["spread"]),
     "averaged": lambda model: cdi.ism(SEQUENCE, model, start=6, end=8, rc_average=True).predictions,
 }
 
@@ -128,6 +146,11 @@ PLOTS: dict[str, tuple[Callable, Callable]] = {
     "exchange_effects": (_exchange, plot.exchange_effects),
     "intervention_bars": (lambda model: cdi.ablate_exchange(SEQUENCE, model, positions=[3]), plot.intervention_bars),
     "gate_track": (_exchange, plot.gate_track),
+    "certain_effects": (
+        lambda model: cdi.mutation_intervals(SEQUENCE, model, errors=ERRORS, draws=1, end=3),
+        plot.certain_effects,
+    ),
+    "change_calibration": (_truth, plot.change_calibration),
     "orientation_scatter": (_orientation, plot.orientation_scatter),
     "annotated_logo": (_sites, plot.annotated_logo),
     "necessity_sufficiency": (_sites, plot.necessity_sufficiency),

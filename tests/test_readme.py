@@ -21,9 +21,21 @@ ONE_LINE = " ".join(MODEL.split())
 TEXTS = [ROOT / "README.md", *sorted(PAGES.glob("*.md"))]
 
 
+def measured() -> pd.DataFrame:
+    """A table such as the tour reads: mutants of ten sequences. The measurements are made up."""
+    random = np.random.default_rng(0)
+    rows = []
+    for family in range(10):
+        start = "".join(random.choice(list("ACGT"), 164))
+        rows += [(start[:at] + "A" + start[at + 1 :], family, random.normal()) for at in range(70, 78)]
+    return pd.DataFrame(rows, columns=["sequence", "family", "activity"])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["README.md", "tour.md", "add_a_family.md"])
-def test_its_code_runs(name: str) -> None:
+def test_its_code_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    measured().to_csv("measured.tsv", sep="\t", index=False)
     (path,) = [each for each in TEXTS if each.name == name]
     blocks = re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), flags=re.DOTALL)
     assert blocks

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 
 import crossdna_interpret as cdi
-from crossdna_interpret import report as report_module
 from crossdna_interpret.models.crossdna.model import CrossDNA
 from crossdna_interpret.models.crossdna.strand_symmetry import symmetrized
+from crossdna_interpret.report import sequences as report_module
 from crossdna_interpret.report import write_report
 
 SEQUENCE = "ACGTTGCAAGGCTTAACCGGATAT"

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import pandas as pd
 
 from crossdna_interpret.dna import alphabet
 from crossdna_interpret.dna.edits import Edit, Editor, edit_to, substitutions
-from crossdna_interpret.results import Certificate, EditScan, EditScores, MeasuredComparison, Mutagenesis
+from crossdna_interpret.measured.truth import truth_report
+from crossdna_interpret.models.protocols import ModelLike
+from crossdna_interpret.results import (
+    Certificate,
+    EditScan,
+    EditScores,
+    MeasuredComparison,
+    Mutagenesis,
+    TruthReport,
+)
 from crossdna_interpret.statistics import correlation, ranks
 
 __all__ = ["compare_with_measured"]
@@ -22,14 +31,29 @@ _MEANT = """`table` must hold "{effect}" (measured effect of an edit) and one of
 but it has the columns {columns}."""
 
 
+@overload
 def compare_with_measured(
-    result: Mutagenesis | EditScores | EditScan, table: pd.DataFrame, *, effect: str = "effect"
-) -> MeasuredComparison:
+    result: Mutagenesis | EditScores | EditScan, table: pd.DataFrame, *, effect: str = "effect", family: None = None
+) -> MeasuredComparison: ...
+@overload
+def compare_with_measured(
+    result: ModelLike, table: pd.DataFrame, *, effect: str = "effect", family: str
+) -> TruthReport: ...
+def compare_with_measured(
+    result: Mutagenesis | EditScores | EditScan | ModelLike,
+    table: pd.DataFrame,
+    *,
+    effect: str = "effect",
+    family: str | None = None,
+) -> MeasuredComparison | TruthReport:
     """Compare predicted effects of edits with measured effects.
+
+    With `family`, the edits are the differences between measured sequences of a family, as in `truth_report`.
 
     Args:
         result: predictions for edits of one sequence, from `ism`, `score_edits` or a scan. Their `delta` is compared.
             For a table of full sequences use ``score_edits(seq, [edit_to(seq, each) for each in table["sequence"]])``.
+            With `family`: a model.
         table: a row for each measured edit, with its effect and one of:
 
             - sequence: the full edited sequence;
@@ -37,9 +61,12 @@ def compare_with_measured(
             - start, end, alt and optionally ref: 0-based half-open span, its replacement, its old bases.
         effect: name of the column with measured effects. Larger values must mean larger values of the target. Rows
             without an effect are ignored.
+        family: name of the column with the families of full sequences, such as mutants of one promoter. `effect` is
+            then the column with the measurements.
 
     Returns:
-        MeasuredComparison of the edits that are in both, with the correlation and its interval.
+        MeasuredComparison of the edits that are in both, with the correlation and its interval. TruthReport with
+        `family`.
 
     Raises:
         ValueError: missing columns, a reference base that differs from the sequence, a position outside the sequence,
@@ -51,6 +78,10 @@ def compare_with_measured(
         >>> len(cdi.compare_with_measured(cdi.ism("ACGTACGT"), measured))
         2
     """
+    if family is not None:
+        if isinstance(result, (Mutagenesis, EditScores, EditScan)):
+            raise TypeError(f"`result` must be a model if `family` is given, but got {type(result).__name__}.")
+        return truth_report(table, result, measured=effect, family=family)
     if not isinstance(result, (Mutagenesis, EditScores, EditScan)):
         raise TypeError(f"`result` must be a result of ism, score_edits or a scan, but got {type(result).__name__}.")
     if not isinstance(table, pd.DataFrame):

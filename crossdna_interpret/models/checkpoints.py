@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from crossdna_interpret.models.change_errors import ChangeErrors
 from crossdna_interpret.models.training_range import TrainingRange
 
 __all__ = [
@@ -76,6 +77,11 @@ class Checkpoint:
         """Range of the training sequences, or None if the config has none."""
         stored = self.config.get("training_range")
         return None if stored is None else TrainingRange.from_dict(stored)
+
+    def change_errors(self) -> dict[str, ChangeErrors]:
+        """Errors of predicted changes, by target. Empty if the config has none."""
+        stored = self.config.get("change_errors", {})
+        return {target: ChangeErrors.from_dict(values) for target, values in stored.items()}
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
@@ -154,6 +160,7 @@ def write_checkpoint(
     targets: list[str],
     config: Mapping[str, Any],
     training_range: TrainingRange | None,
+    change_errors: Mapping[str, ChangeErrors] | None = None,
     provenance: Mapping[str, Any],
     state: Mapping[str, Tensor],
     card: str,
@@ -167,6 +174,7 @@ def write_checkpoint(
         targets: names of its outputs.
         config: JSON-ready values from which the family builds the model.
         training_range: range of the training sequences, if it is known.
+        change_errors: errors of predicted changes, by target, if they are known.
         provenance: JSON-ready facts about the origin of the weights.
         state: the weights.
         card: the model card in Markdown.
@@ -183,6 +191,7 @@ def write_checkpoint(
         "targets": targets,
         "config": dict(config),
         **({} if training_range is None else {"training_range": training_range.to_dict()}),
+        **({"change_errors": {name: each.to_dict() for name, each in change_errors.items()}} if change_errors else {}),
         "provenance": dict(provenance),
     }
     save_file({key: value.detach().cpu().contiguous() for key, value in state.items()}, folder / "model.safetensors")

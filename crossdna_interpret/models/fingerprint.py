@@ -33,7 +33,9 @@ _MOST = 100_000  # largest total number of values to examine
 _PLUMBING = frozenset(vars(nn.Module())) | {"training", "_flat_weights", "_flat_weight_refs"}
 _SIMPLE = (bool, int, float, complex, str, bytes, type(None), Tensor, np.ndarray, np.generic)
 _PLAIN = (dict, list, tuple, set, frozenset)  # containers without other state than their elements
-_NO_EFFECT = frozenset(["name", "training_range"])  # attributes of the root module that do not affect scores
+_NO_EFFECT = frozenset(
+    ["name", "training_range", "change_errors"]
+)  # attributes of the root module that do not affect scores
 _NO_CODE = frozenset(
     ["__dict__", "__weakref__", "__doc__", "__module__", "__qualname__", "__annotations__", "__parameters__",
      "__orig_bases__", "__abstractmethods__", "_abc_impl", "__match_args__", "__dataclass_params__",

@@ -34,6 +34,7 @@ __all__ = [
     "Scorer",
     "SequenceModel",
     "StrandPaths",
+    "SubNetworks",
     "capability",
     "declare",
     "declared",
@@ -200,6 +201,14 @@ class ArbitraryChoices(Protocol):
 
     def shifted(self, ids: np.ndarray, shift: int) -> np.ndarray:
         """Scores (T,) of ids (L,) with shifted block boundaries."""
+        ...
+
+
+class SubNetworks(Protocol):
+    """Variants of a model, for the spread of its predictions."""
+
+    def draw(self, number: int) -> SequenceModel:
+        """A copy without some of the model's channels. The number determines which."""
         ...
 
 

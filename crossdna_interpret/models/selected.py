@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from torch import Tensor
 
+from crossdna_interpret.models.change_errors import ChangeErrors
 from crossdna_interpret.models.delegate import Delegate
 from crossdna_interpret.models.inputs import Inputs, inputs_of
 from crossdna_interpret.models.protocols import (
@@ -22,6 +23,7 @@ from crossdna_interpret.models.protocols import (
     Scorer,
     SequenceModel,
     StrandPaths,
+    SubNetworks,
     capability,
     declare,
 )
@@ -56,6 +58,12 @@ class Selected(Delegate):
     def training_range(self) -> TrainingRange | None:
         """Training range of the wrapped model."""
         result: TrainingRange | None = getattr(self.model, "training_range", None)
+        return result
+
+    @property
+    def change_errors(self) -> dict[str, ChangeErrors]:
+        """Errors of changes of the wrapped model."""
+        result: dict[str, ChangeErrors] = getattr(self.model, "change_errors", {})
         return result
 
     def forward(self, *batch: Any) -> Tensor:
@@ -149,6 +157,15 @@ class _ArbitraryChoices:
         return self.choices.shifted(ids, shift)[list(self.model.indices)]
 
 
+@dataclass(frozen=True)
+class _SubNetworks:
+    model: Selected
+    networks: SubNetworks
+
+    def draw(self, number: int) -> Selected:
+        return Selected(self.networks.draw(number), self.model.indices)
+
+
 def _with_targets(kind: type[Any], adapter: Any) -> Any:
     """Function that creates an adapter for a selection, or returns None if the model lacks the capability."""
 
@@ -182,6 +199,7 @@ declare(
         Embeddings: _with_targets(Embeddings, _Embeddings),
         Reuse: _with_targets(Reuse, _Reuse),
         Exchange: _with_targets(Exchange, _Exchange),
+        SubNetworks: _with_targets(SubNetworks, _SubNetworks),
         ArbitraryChoices: _with_targets(ArbitraryChoices, _ArbitraryChoices),
     },
 )

@@ -16,10 +16,13 @@ from crossdna_interpret.plot.motifs import (
     spacing_curves,
 )
 from crossdna_interpret.plot.orientation import orientation_scatter
+from crossdna_interpret.plot.truth import certain_effects, change_calibration
 
 __all__ = [
     "PALETTES",
     "annotated_logo",
+    "certain_effects",
+    "change_calibration",
     "design_path",
     "draw_letters",
     "edit_effects",

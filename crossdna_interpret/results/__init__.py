@@ -14,6 +14,7 @@ from crossdna_interpret.results.exchange import (
     ExchangeMutagenesis,
     StrandExchange,
 )
+from crossdna_interpret.results.intervals import MutationIntervals
 from crossdna_interpret.results.interventions import ExchangeAblation, ExchangePatch
 from crossdna_interpret.results.logic import Marginalization, MotifInteractions, Spacing
 from crossdna_interpret.results.measured import MeasuredComparison
@@ -21,6 +22,7 @@ from crossdna_interpret.results.motifs import MotifSites, Seqlets
 from crossdna_interpret.results.mutagenesis import Mutagenesis
 from crossdna_interpret.results.orientation import Orientation
 from crossdna_interpret.results.pairwise import PairwiseMutagenesis
+from crossdna_interpret.results.truth import TruthReport
 
 __all__ = [
     "DIRECTIONS",
@@ -40,9 +42,11 @@ __all__ = [
     "MotifInteractions",
     "MotifSites",
     "Mutagenesis",
+    "MutationIntervals",
     "Orientation",
     "PairwiseMutagenesis",
     "Seqlets",
     "Spacing",
     "StrandExchange",
+    "TruthReport",
 ]

@@ -17,6 +17,7 @@ from matplotlib.text import Text
 
 import crossdna_interpret as cdi
 from crossdna_interpret import Motif, plot
+from crossdna_interpret.models.change_errors import ChangeErrors
 from crossdna_interpret.models.crossdna.model import CrossDNA
 from crossdna_interpret.plot.labels import fitted
 from tests.conftest import random_model, random_sequence
@@ -45,9 +46,27 @@ def exchange(m: CrossDNA) -> cdi.StrandExchange:
     return cdi.strand_exchange(SEQUENCE, m)
 
 
+ERRORS = ChangeErrors(0.5, 1.0, 0.1, {0.9: 2.0}, pairs=100)
+
+
+def truth(m: CrossDNA, n: str) -> cdi.TruthReport:
+    random = np.random.default_rng(0)
+    table = pd.DataFrame(
+        [
+            (family, SEQUENCE[:family] + "ACGT"[at] + SEQUENCE[family + 1 :], random.normal())
+            for family in range(len(SEQUENCE))
+            for at in range(4)
+        ],
+        columns=["family", "sequence", n],
+    )
+    return cdi.truth_report(table, m, measured=n, draws=0)
+
+
 Draw = Callable[[CrossDNA, str, Axes | None], Axes]
 PICTURES: dict[str, Draw] = {
     "annotated_logo": lambda m, n, ax: plot.annotated_logo(sites(m, n), ax),
+    "certain_effects": lambda m, n, ax: plot.certain_effects(cdi.mutation_intervals(SEQUENCE, m, errors=ERRORS), ax),
+    "change_calibration": lambda m, n, ax: plot.change_calibration(truth(m, n), ax),
     "design_path": lambda m, n, ax: plot.design_path(
         replace(cdi.design(SEQUENCE, m, max_edits=2), labels=(f"{n} at 5, - strand", "A1C")), ax
     ),

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 import crossdna_interpret as cdi
+from crossdna_interpret.models.change_errors import ChangeErrors
 from crossdna_interpret.models.crossdna.model import CrossDNA
 from crossdna_interpret.results import Certificate
 from crossdna_interpret.scoring.runner import _Run
@@ -22,6 +23,8 @@ from tests.motifs.logic import Affinity
 SEQUENCE = random_sequence(60, seed=3)
 MOTIFS = {"one": np.eye(4)[["ACGT".index(base) for base in SEQUENCE[10:20]]].T,
           "two": np.eye(4)[["ACGT".index(base) for base in SEQUENCE[30:40]]].T}  # fmt: skip
+
+ERRORS = ChangeErrors(0.5, 1.0, 0.1, {0.9: 2.0}, pairs=100)
 
 
 def sites(model: CrossDNA) -> cdi.MotifSites:
@@ -45,6 +48,7 @@ OF_EDITS: dict[str, Callable[[CrossDNA], Any]] = {
     "motif_interactions": lambda m: cdi.motif_interactions(sites(m), m, shuffles=4),
     "spacing": lambda m: cdi.spacing("TAATCC", "CAGATGG", m, distances=[0, 4], backgrounds=[SEQUENCE, SEQUENCE[::-1]]),
     "design": lambda m: cdi.design(SEQUENCE, m, max_edits=2),
+    "mutation_intervals": lambda m: cdi.mutation_intervals(SEQUENCE, m, errors=ERRORS, draws=2),
 }
 # What is made of results of edits.
 OF_RESULTS: dict[str, Callable[[CrossDNA], Any]] = {
@@ -58,7 +62,7 @@ OF_RESULTS: dict[str, Callable[[CrossDNA], Any]] = {
 # Analyses of whole forward passes, gradients or messages, and what is no analysis.
 OTHERS = {
     "ablate_exchange", "capture", "explore", "hook_names", "input_gradient", "integrated_gradients", "intervene",
-    "marginalize", "outside_training", "patch_exchange", "predict", "select_targets", "strand_exchange",
+    "marginalize", "outside_training", "patch_exchange", "predict", "select_targets", "strand_exchange", "truth_report",
 }  # fmt: skip
 
 

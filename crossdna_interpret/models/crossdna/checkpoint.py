@@ -161,6 +161,7 @@ def _loaded(checkpoint: Checkpoint) -> CrossDNA:
         model = CrossDNA(CrossDNAConfig.from_dict(stored["config"]), stored["targets"])
         model.name = stored["name"]
         model.training_range = checkpoint.training_range()
+        model.change_errors = checkpoint.change_errors()
         state = check_keys(tensors, model.state_dict())
     else:
         model = CrossDNA(CrossDNAConfig.from_published(stored))
@@ -192,6 +193,7 @@ def save_crossdna(
         targets=[] if model.head is None else list(model.targets),
         config=model.config.to_dict(),
         training_range=model.training_range,
+        change_errors=model.change_errors,
         provenance=provenance or {},
         state=model.state_dict(),
         card=card,

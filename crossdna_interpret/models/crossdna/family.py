@@ -20,6 +20,7 @@ from crossdna_interpret.models.crossdna.exchange import Messages, Received, with
 from crossdna_interpret.models.crossdna.incremental import Incremental
 from crossdna_interpret.models.crossdna.model import CrossDNA
 from crossdna_interpret.models.crossdna.native import bindings
+from crossdna_interpret.models.crossdna.subnetworks import sub_network
 from crossdna_interpret.models.families import Family, register
 from crossdna_interpret.models.protocols import (
     Acceleration,
@@ -30,6 +31,7 @@ from crossdna_interpret.models.protocols import (
     Memory,
     Reuse,
     StrandPaths,
+    SubNetworks,
     declare,
 )
 
@@ -169,6 +171,19 @@ class _ArbitraryChoices:
         return scores
 
 
+@dataclass(frozen=True)
+class _SubNetworks:
+    model: CrossDNA
+
+    def draw(self, number: int) -> CrossDNA:
+        return sub_network(self.model, number)
+
+
+def _sub_networks(model: CrossDNA) -> _SubNetworks | None:
+    possible = model.head is not None and model.plain_problem() is None
+    return _SubNetworks(model) if possible else None
+
+
 def _unless_bypassed(kind: Callable[[CrossDNA], Any]) -> Callable[[CrossDNA], Any]:
     """A capability that computes without `forward`. A model whose `forward` does more does not have it."""
 
@@ -203,6 +218,7 @@ register(
             Acceleration: _Acceleration,
             Exchange: _Exchange,
             ArbitraryChoices: _unless_bypassed(_ArbitraryChoices),
+            SubNetworks: _sub_networks,
         },
         backends=("fla",),
         set_backend=_set_backend,

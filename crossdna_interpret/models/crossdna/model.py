@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from crossdna_interpret.dna import alphabet, strand
 from crossdna_interpret.models import spans
+from crossdna_interpret.models.change_errors import ChangeErrors
 from crossdna_interpret.models.crossdna import blocks
 from crossdna_interpret.models.crossdna.branch import Branch
 from crossdna_interpret.models.crossdna.bridge import Fusion, TokenBridge
@@ -104,6 +105,7 @@ class CrossDNA(nn.Module):
         self.config = config
         self.name = "crossdna"
         self.training_range: TrainingRange | None = None
+        self.change_errors: dict[str, ChangeErrors] = {}
         self.stem = Stem(config)
         self.branch_a, self.branch_b = Branch(config), Branch(config)
         self.bridge = TokenBridge(config) if config.use_bridge else None

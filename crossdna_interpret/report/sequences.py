@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import quote
 
-import jinja2
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from crossdna_interpret import plot
@@ -33,7 +28,8 @@ from crossdna_interpret.models.protocols import ModelLike, SequenceModel
 from crossdna_interpret.models.registry import resolve_model
 from crossdna_interpret.models.training_range import outside_training, shown_elsewhere
 from crossdna_interpret.progress import progress, progress_callback
-from crossdna_interpret.results import Attribution, Certificate, Mutagenesis, StrandExchange
+from crossdna_interpret.report.pictures import facts, picture, rendered
+from crossdna_interpret.results import Attribution, Mutagenesis, StrandExchange
 from crossdna_interpret.scoring.predict import predict
 from crossdna_interpret.scoring.targets import resolve_target, select_targets
 from crossdna_interpret.strands.exchange import has_exchange, strand_exchange
@@ -42,7 +38,6 @@ from crossdna_interpret.widgets import drawn, page
 
 __all__ = ["write_report"]
 
-_Result = TypeVar("_Result", Attribution, Mutagenesis)
 _BASELINES = {"shuffle": "dinucleotide-shuffled sequences"}
 _PAGE_MARKS = (
     '<meta name="generator" content="crossdna_interpret">',
@@ -280,17 +275,16 @@ def _section(about: Mapping[str, Any], explained: _Explained) -> dict[str, Any]:
         "terms": None if exchange is None else float(exchange.contributions.sum(dtype=np.float64)),
         "constant": None if exchange is None else float(exchange.bias.sum(dtype=np.float64)),
         "shuffles": attribution.certificate.settings.get("shuffles"),
-        "logo": _picture(_draw_logo, attribution, width, 3.4 if attribution.by_strand else 2.4),
-        "map": _picture(_draw_substitutions, mutagenesis, width, 3.9),
+        "logo": picture(lambda figure: _draw_logo(figure, attribution), width, 3.4 if attribution.by_strand else 2.4),
+        "map": picture(lambda figure: _draw_substitutions(figure, mutagenesis), width, 3.9),
         "strongest": strongest.to_dict("records"),
-        "certificate": _facts(attribution.certificate) + _facts(mutagenesis.certificate)[:1],
+        "certificate": facts(attribution.certificate) + facts(mutagenesis.certificate)[:1],
     }
 
 
 def _page(sections: list[dict[str, Any]], count: int, model: SequenceModel, index: int, table: str) -> str:
-    template = resources.files("crossdna_interpret").joinpath("assets/report.html.jinja").read_text(encoding="utf-8")
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    return environment.from_string(template).render(
+    return rendered(
+        "report.html.jinja",
         title="Sequence report" if count > 1 else f"Sequence report: {sections[0]['name']}",
         model=model.name,
         target=model.targets[index],
@@ -303,14 +297,6 @@ def _page(sections: list[dict[str, Any]], count: int, model: SequenceModel, inde
     )
 
 
-def _facts(certificate: Certificate) -> list[tuple[str, str]]:
-    facts = []
-    for key, value in certificate.to_dict().items():
-        text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
-        facts.append((key.replace("_", " "), text))
-    return facts
-
-
 def _draw_logo(figure: Figure, attribution: Attribution) -> None:
     plot.strand_logo(attribution, ax=figure.add_subplot())
 
@@ -319,16 +305,6 @@ def _draw_substitutions(figure: Figure, mutagenesis: Mutagenesis) -> None:
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[1.2, 1])
     plot.logo(mutagenesis, ax=above).set_xlabel("")
     plot.mutagenesis_map(mutagenesis, ax=below)
-
-
-def _picture(draw: Callable[[Figure, _Result], None], result: _Result, width: float, height: float) -> str:
-    """A drawing as a data URL. As separate images, SVGs on one page cannot have conflicting ids."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasSVG(figure)
-    draw(figure, result)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def _table(about: Mapping[str, Any], explained: _Explained) -> pd.DataFrame:

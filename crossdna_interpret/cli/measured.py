@@ -1,0 +1,108 @@
+"""The commands that compare a model with measurements: `scanning`, `satmut` and `truth`."""
+
+from __future__ import annotations
+
+import argparse
+import math
+
+import numpy as np
+
+from crossdna_interpret.attribution.mutagenesis import ism
+from crossdna_interpret.cli.common import complain, say
+from crossdna_interpret.measured.laboratory import scanning
+from crossdna_interpret.measured.satmut import CAGI5, PUBLISHED, read_elements, read_variants, satmut
+from crossdna_interpret.measured.truth import truth_report
+from crossdna_interpret.models.registry import load_model
+from crossdna_interpret.models.training_range import shown_elsewhere
+from crossdna_interpret.scoring.predict import predict
+from crossdna_interpret.scoring.targets import resolve_target
+
+__all__ = ["satmut_command", "scanning_command", "truth_command"]
+
+
+def scanning_command(options: argparse.Namespace) -> int:
+    """Compare predicted with measured effects of scanning mutagenesis."""
+    import pandas as pd
+
+    for path in options.tables:
+        if options.out is not None and options.out.exists() and path.exists() and options.out.samefile(path):
+            raise ValueError(f"`out` {options.out} is a table that is read; choose another.")
+    model = load_model(options.model, device=options.device)
+    index = resolve_target(model, options.target)
+    parts = [scanning(path, lambda seqs: predict(seqs, model)[:, index]) for path in options.tables]
+    for path, part in zip(options.tables, parts, strict=True):
+        say(f"{path.name}\n{part.to_string(index=False, float_format=lambda value: f'{value:.3f}')}")
+        say(f"mean r {part['r'].mean():.3f}, median r {part['r'].median():.3f}, {len(part)} enhancers\n")
+    if options.out is not None:
+        named = [part.assign(table=path.name) for path, part in zip(options.tables, parts, strict=True)]
+        pd.concat(named).to_csv(options.out, sep="\t", index=False, float_format="%.6g")
+    return 0
+
+
+def satmut_command(options: argparse.Namespace) -> int:
+    """Compare predicted with measured effects of saturation mutagenesis, for each element."""
+    variants, elements = read_variants(options.variants), read_elements(options.elements)
+    chosen = options.element or list(dict.fromkeys(variants["element"]))
+    if unknown := [name for name in chosen if name not in set(variants["element"])]:
+        raise ValueError(
+            f"`element` {unknown[0]} has no variants; there are {', '.join(sorted(set(variants['element'])))}."
+        )
+    model = load_model(options.model, device=options.device)
+    target = None if options.target is None else resolve_target(model, options.target)
+    known = getattr(model, "training_range", None)
+    window = options.window or (known.longest if known is not None else None)
+    if window is None:
+        raise ValueError(f"`window` must be given, as {model.name} does not say which lengths it was trained on.")
+
+    def effects(sequence: str, start: int, end: int) -> np.ndarray:
+        with shown_elsewhere():
+            result = ism(sequence, model, target=target or 0, start=start, end=end)
+        scores = result.predictions - result.reference
+        mean: np.ndarray = scores.mean(-1) if target is None else scores[..., target]
+        return mean
+
+    table = satmut(variants[variants["element"].isin(chosen)], elements, effects, window=window)
+    say(table.to_string(index=False, float_format=lambda value: f"{value:.3f}"))
+    of_targets = "the mean of its targets" if target is None else model.targets[target]
+    say(f"\n{model.name}, {of_targets}; windows of {window} bases.")
+    of_cagi5 = table[table["element"].isin(CAGI5)]
+    if len(of_cagi5) == len(CAGI5):
+        published = ", ".join(f"{name} {r:.2f}" for name, r in PUBLISHED.items())
+        say(f"mean r over the {len(CAGI5)} elements of CAGI5: {of_cagi5['r'].mean():.3f} (published: {published})")
+    if options.out is not None:
+        table.to_csv(options.out, sep="\t", index=False, float_format="%.6g")
+    return 0
+
+
+def truth_command(options: argparse.Namespace) -> int:
+    """Compare predicted with measured changes inside families."""
+    import pandas as pd
+
+    from crossdna_interpret.report import write_truth_page
+
+    if not options.table.is_file():
+        raise FileNotFoundError(f"`table` {options.table} is not a file.")
+    table = pd.read_csv(options.table, sep="\t")
+    if options.where is not None:
+        try:
+            table = table.query(options.where)
+        except Exception as error:  # pandas raises many kinds of errors
+            raise ValueError(
+                f"`where` {options.where!r} is not a condition on {list(table.columns)}: {error}"
+            ) from error
+    model = load_model(options.model, device=options.device)
+    report = truth_report(
+        table, model, measured=options.measured, family=options.family, target=options.target,
+        most_changes=options.changes, motifs=options.motifs,
+    )  # fmt: skip
+    for name, value in report.summary().items():
+        say(f"{name:>12}  {value:,.0f}" if float(value).is_integer() and value > 1 else f"{name:>12}  {value:.3f}")
+    for what in ("size", "kind", *(["motif"] if options.motifs else [])):
+        groups = report.by(what)  # type: ignore[arg-type]
+        say(f"\n{groups.head(20).to_string(index=False, float_format=lambda value: f'{value:.3f}')}")
+    if math.isnan(report.summary()["r_changes"]):
+        complain("r is not defined, as all predicted or all measured changes are equal")
+    if options.out is not None:
+        for path in write_truth_page(report, options.out, model):
+            say(str(path))
+    return 0

@@ -1,0 +1,89 @@
+"""Errors of predicted changes, found from measured changes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from crossdna_interpret._compat import quiet_and_same_threads
+from crossdna_interpret.models.change_errors import ChangeErrors
+
+__all__ = ["LEVELS", "fit_errors", "held_out_intervals"]
+
+LEVELS = (0.5, 0.8, 0.9, 0.95)
+_FEWEST = 40  # measured changes
+
+
+def fit_errors(
+    predicted: np.ndarray, measured: np.ndarray, spread: np.ndarray, *, levels: Sequence[float] = LEVELS
+) -> ChangeErrors:
+    """Errors of predicted changes.
+
+    The scale is the one that makes the errors most likely, if they have a Laplace distribution. The width of an
+    interval is then the quantile of |error| / scale (conformal prediction, with the correction for a finite number of
+    changes), so it assumes no distribution.
+
+    Args:
+        predicted: (P,) predicted changes.
+        measured: (P,) measured changes.
+        spread: (P,) standard deviation of each predicted change over variants of the model, or zeros.
+        levels: levels of the intervals.
+
+    Raises:
+        ValueError: arrays of different lengths, or fewer than 40 changes.
+    """
+    with quiet_and_same_threads():  # its import sets warning filters
+        from scipy.optimize import minimize
+    predicted, measured, spread = (np.asarray(each, dtype=np.float64) for each in (predicted, measured, spread))
+    if not predicted.shape == measured.shape == spread.shape:
+        raise ValueError("`predicted`, `measured` and `spread` must have the same length.")
+    if len(predicted) < _FEWEST:
+        raise ValueError(f"Errors need at least {_FEWEST} measured changes, but there are {len(predicted)}.")
+    errors = np.abs(measured - predicted)
+    unit = float(np.median(errors)) or float(errors.mean()) or 1.0
+
+    def loss(logarithms: np.ndarray) -> float:
+        base, of_spread, of_change = np.exp(logarithms)
+        scale = np.sqrt((base * unit) ** 2 + (of_spread * spread) ** 2 + (of_change * predicted) ** 2)
+        return float((np.log(scale) + errors / scale).mean())
+
+    best = minimize(loss, np.log([1.0, 0.5, 0.1]), method="Nelder-Mead", options={"xatol": 1e-3, "fatol": 1e-6})
+    base, of_spread, of_change = np.exp(best.x)
+    plain = ChangeErrors(base * unit, of_spread, of_change, {0.5: 1.0}, len(errors))
+    shares = np.sort(errors / plain.scale(predicted, spread))
+    multiples = {}
+    for level in levels:
+        rank = min(len(shares), int(np.ceil((len(shares) + 1) * level)))
+        multiples[level] = max(float(shares[rank - 1]), 1e-12)
+    return ChangeErrors(base * unit, of_spread, of_change, multiples, len(errors))
+
+
+def held_out_intervals(
+    predicted: np.ndarray, measured: np.ndarray, spread: np.ndarray, family: np.ndarray, level: float, *, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Low and high ends (P,) of the interval of each change, from errors in other families.
+
+    The families are split into two halves. The intervals of each half are found from the other one.
+
+    Raises:
+        ValueError: as in `fit_errors`, or there is only one family.
+    """
+    names = np.unique(family)
+    if len(names) < 2:
+        raise ValueError("Intervals need at least two families, so that one can be held out.")
+    shuffled = np.random.default_rng(seed).permutation(names)
+    counts = np.array([(family == each).sum() for each in shuffled])
+    in_first = np.zeros(len(shuffled), dtype=bool)
+    sizes = [0, 0]
+    for at in np.argsort(-counts, kind="stable"):  # halves with about as many changes
+        half = int(sizes[1] < sizes[0])
+        in_first[at] = half == 0
+        sizes[half] += int(counts[at])
+    first = np.isin(family, shuffled[in_first])
+    low, high = np.empty(len(predicted)), np.empty(len(predicted))
+    for own, other in ((first, ~first), (~first, first)):
+        errors = fit_errors(predicted[other], measured[other], spread[other], levels=[level])
+        half_width = errors.half_width(predicted[own], spread[own], level)
+        low[own], high[own] = predicted[own] - half_width, predicted[own] + half_width
+    return low, high

@@ -1,0 +1,178 @@
+"""Saturation mutagenesis of human promoters and enhancers in the laboratory, beside predictions.
+
+Source of the measurements: Kircher et al. 2019 (Nat Commun 10:3583).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from crossdna_interpret._validation import integer
+from crossdna_interpret.dna import alphabet
+from crossdna_interpret.statistics import correlation
+
+__all__ = ["CAGI5", "CEILINGS", "PUBLISHED", "Effects", "read_elements", "read_variants", "satmut"]
+
+# (end - start, 4) predicted effects of all substitutions in a stretch of a sequence: sequence, start, end.
+Effects = Callable[[str, int, int], np.ndarray]
+
+_COLUMNS = ("Pos", "Ref", "Alt", "Barcodes", "Coefficient", "Element", "Release")
+
+# r between two measurements of one element: from the table itself.
+CEILINGS = {"LDLR": 0.97, "SORT1": 0.96, "PKLR-24h": 0.88, "TERT-GBM": 0.76, "TERT-HEK": 0.76}
+# The elements of the CAGI5 challenge (Shigaki et al. 2019, Hum Mutat 40:1280).
+CAGI5 = (
+    "F9", "GP1BA", "HBB", "HBG1", "HNF4A", "IRF4", "IRF6", "LDLR", "MSMB", "MYCrs6983267", "PKLR-24h", "SORT1",
+    "TERT-GBM", "TERT-HEK", "ZFAND3",
+)  # fmt: skip
+# Mean r over the 15 elements of CAGI5, of models that were not trained on them.
+PUBLISHED = {"AlphaGenome": 0.57, "Borzoi": 0.55, "ChromBPNet": 0.55, "Enformer": 0.51}
+
+
+def read_variants(path: str | Path, *, release: str = "GRCh38", barcodes: int = 10) -> pd.DataFrame:
+    """Measured single-base substitutions.
+
+    Args:
+        path: a table as kircherlab/MPRA_SaturationMutagenesis has it, plain or gzipped.
+        release: genome whose positions count.
+        barcodes: fewest barcodes of a variant.
+
+    Returns:
+        Columns element, position (1-based, in the genome), ref, alt, effect (log2), barcodes.
+
+    Raises:
+        FileNotFoundError, ValueError: no such file, or it lacks a column or the release.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"`path` must be a table of variants, but there is no file {path}.")
+    table = pd.read_csv(path, sep="\t", dtype={"Chrom": str, "Ref": str, "Alt": str})
+    missing = [name for name in _COLUMNS if name not in table.columns]
+    if missing:
+        raise ValueError(f"{path} lacks the columns {missing}; it has {list(table.columns)}.")
+    if release not in set(table["Release"]):
+        raise ValueError(f"`release` must be one of {sorted(set(table['Release']))}, but is {release!r}.")
+    single = table["Ref"].str.fullmatch("[ACGT]", na=False) & table["Alt"].str.fullmatch("[ACGT]", na=False)
+    chosen = table[
+        single & (table["Release"] == release) & table["Pos"].notna() & (table["Barcodes"] >= barcodes)
+    ]  # fmt: skip
+    return pd.DataFrame(
+        {
+            "element": chosen["Element"].to_numpy(),
+            "position": chosen["Pos"].to_numpy().astype(np.int64),
+            "ref": chosen["Ref"].to_numpy(),
+            "alt": chosen["Alt"].to_numpy(),
+            "effect": chosen["Coefficient"].to_numpy(dtype=np.float64),
+            "barcodes": chosen["Barcodes"].to_numpy(),
+        }
+    )
+
+
+def read_elements(path: str | Path) -> dict[str, tuple[int, str]]:
+    """Start (1-based) and forward-strand sequence of each element of a FASTA file.
+
+    Headers read `>NAME chrN:START-END ...`.
+
+    Raises:
+        FileNotFoundError, ValueError: no such file, or a header without a place, or a sequence of another length.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"`path` must be a FASTA file, but there is no file {path}.")
+    result = {}
+    for record in path.read_text(encoding="ascii").split(">")[1:]:
+        header, _, body = record.partition("\n")
+        words = header.split()
+        sequence = alphabet.normalize("".join(body.split()), name=header)
+        try:
+            start, end = (int(each) for each in words[1].split(":")[1].split("-"))
+        except (IndexError, ValueError):
+            raise ValueError(f"{path}: a header must read `>NAME chrN:START-END`, but is {header!r}.") from None
+        if end - start + 1 != len(sequence):
+            raise ValueError(f"{path}: {words[0]} is {end - start + 1} bases by its header, but has {len(sequence)}.")
+        result[words[0]] = (start, sequence)
+    return result
+
+
+def satmut(
+    variants: pd.DataFrame,
+    elements: Mapping[str, tuple[int, str]],
+    effects: Effects,
+    *,
+    window: int,
+    step: int = 36,
+    margin: int = 12,
+) -> pd.DataFrame:
+    """Compare predicted with measured effects of single substitutions, for each element.
+
+    An element is longer than what most models read. So every window that holds a variant, at least `margin` bases from
+    both ends, is mutated, and the effect of the variant is the mean over these windows. A variant that no window holds
+    is left out.
+
+    Args:
+        variants: from `read_variants`.
+        elements: from `read_elements`.
+        effects: predicted effects of all substitutions in a stretch of a window.
+        window: bases of a window. An element that is shorter is one window.
+        step: bases from one window to the next; there is one more at the end of the element.
+        margin: bases.
+
+    Returns:
+        A row for each element that has variants: element, variants (compared), r, low and high ends of its 95 %
+        interval, same_sign (share, of effects of at least 0.1), ceiling (r of two measurements; NaN where unknown).
+
+    Raises:
+        ValueError: a variant outside of its element, or whose reference base is not the element's.
+    """
+    for argument, value, least in (("window", window, 1), ("step", step, 1), ("margin", margin, 0)):
+        integer(argument, value, least)
+    rows = []
+    for key, group in variants.groupby("element", sort=False):
+        name = str(key)
+        if name not in elements:
+            raise ValueError(f"`elements` must hold {name}, but has {', '.join(elements)}.")
+        first, sequence = elements[name]
+        at = group["position"].to_numpy() - first
+        _require_inside(name, group, at, sequence)
+        predicted = _mean_effects(sequence, effects, window, step, margin)[at, alphabet.encode("".join(group["alt"]))]
+        measured = group["effect"].to_numpy()
+        known = np.isfinite(predicted)
+        r, low, high = correlation(predicted[known], measured[known])
+        large = known & (np.abs(measured) >= 0.1)
+        same = np.sign(predicted[large]) == np.sign(measured[large])
+        rows.append(
+            {
+                "element": name, "variants": int(known.sum()), "r": r, "low": low, "high": high,
+                "same_sign": float(same.mean()) if large.any() else math.nan,
+                "ceiling": CEILINGS.get(name, math.nan),
+            }
+        )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _require_inside(name: str, group: pd.DataFrame, at: np.ndarray, sequence: str) -> None:
+    outside = (at < 0) | (at >= len(sequence))
+    if outside.any():
+        raise ValueError(f"`variants`: position {group['position'].to_numpy()[outside][0]} is outside of {name}.")
+    for place, ref in zip(at, group["ref"], strict=True):
+        if sequence[place] != ref:
+            raise ValueError(f"`variants`: {name} has {sequence[place]} where the reference base is said to be {ref}.")
+
+
+def _mean_effects(sequence: str, effects: Effects, window: int, step: int, margin: int) -> np.ndarray:
+    """(L, 4) mean predicted effect; NaN where no window holds the position."""
+    last = max(0, len(sequence) - window)
+    total, count = np.zeros((len(sequence), 4)), np.zeros((len(sequence), 1))
+    for start in sorted({*range(0, last + 1, step), last}):
+        part = sequence[start : start + window]
+        first, end = margin, len(part) - margin
+        total[start + first : start + end] += effects(part, first, end)
+        count[start + first : start + end] += 1
+    with np.errstate(invalid="ignore"):
+        mean: np.ndarray = total / count
+    return mean

@@ -1,0 +1,188 @@
+"""Predicted beside measured changes between members of families."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from crossdna_interpret.results.certificate import Certificate
+from crossdna_interpret.results.pictures import draw
+from crossdna_interpret.results.shown import Shown
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+    from matplotlib.axes import Axes
+
+__all__ = ["By", "TruthReport"]
+
+By = Literal["size", "kind", "motif"]
+_SIZES = (0.0, 0.25, 0.5, 1.0, 2.0, np.inf)  # limits of |measured change|, as multiples of their standard deviation
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class TruthReport(Shown):
+    """Predicted beside measured changes, between sequences of a family that differ by a few bases.
+
+    Attributes:
+        target: the predicted target.
+        measured: name of the column with the measurements.
+        sequences: N measured sequences.
+        scores: a row for each sequence: family, measured, predicted.
+        table: a row for each change, from one sequence to another one of its family:
+
+            - family, reference, mutant: name of the family, and indices of both sequences.
+            - changes, positions, kind: number of changed bases, their positions (0-based, separated by commas), and
+              "transition", "transversion" or "2 changes" and so on.
+            - measured, predicted: the change, mutant minus reference.
+            - spread: standard deviation of the predicted change over variants of the model.
+            - low, high: interval of the measured change, found from the errors in other families.
+            - motifs: names of motifs with a match, in either sequence, that covers a changed base. Separated by commas.
+        level: level of the intervals.
+        errors: parameters of the errors, from all changes, for `mutation_intervals`.
+        certificate: how it was computed.
+
+    Example:
+        >>> import pandas as pd, crossdna_interpret as cdi
+        >>> random = np.random.default_rng(0)
+        >>> rows = []
+        >>> for family in range(30):
+        ...     start = "".join(random.choice(list("ACGT"), 20))
+        ...     rows += [(family, start[:at] + "A" + start[at + 1 :], random.normal()) for at in range(6)]
+        >>> table = pd.DataFrame(rows, columns=["family", "sequence", "activity"])
+        >>> report = cdi.truth_report(table, measured="activity", draws=0)
+        >>> report.by("kind").columns.tolist()
+        ['kind', 'n', 'r', 'same_sign', 'mean_error', 'coverage']
+    """
+
+    target: str
+    measured: str
+    sequences: tuple[str, ...]
+    scores: pd.DataFrame
+    table: pd.DataFrame
+    level: float
+    errors: dict[str, Any]
+    certificate: Certificate
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @property
+    def coverage(self) -> float:
+        """Fraction of the measured changes that are inside their intervals."""
+        inside = (self.table["measured"] >= self.table["low"]) & (self.table["measured"] <= self.table["high"])
+        return float(inside.mean())
+
+    def summary(self) -> dict[str, float]:
+        """Main numbers: r of the scores, and r, slope, signs and interval coverage of the changes.
+
+        `r_large` and `same_sign` are of changes above one standard deviation. `slope` is that of measured on predicted
+        changes: 1 is ideal, and below 1 predictions are too large.
+        """
+        x, y = self.table["predicted"].to_numpy(), self.table["measured"].to_numpy()
+        large = np.abs(y) > y.std()
+        return {
+            "sequences": len(self.sequences),
+            "r_scores": _r(self.scores["predicted"].to_numpy(), self.scores["measured"].to_numpy()),
+            "changes": len(self),
+            "r_changes": _r(x, y),
+            "slope": float((x * y).sum() / (x * x).sum()) if (x != 0).any() else float("nan"),
+            "r_large": _r(x[large], y[large]),
+            "same_sign": float((np.sign(x) == np.sign(y))[large].mean()) if large.any() else float("nan"),
+            "coverage": self.coverage,
+        }
+
+    def by(self, what: By, *, fewest: int = 20) -> pd.DataFrame:
+        """Agreement in groups of changes: n, r, same_sign, mean absolute error, coverage of the intervals.
+
+        Args:
+            what: "size" of the measured change, "kind" of mutation, or "motif" at a changed base.
+            fewest: smallest number of changes of a group that is shown.
+
+        Raises:
+            ValueError: another `what`.
+        """
+        import pandas as pd
+
+        table = self.table
+        if what == "size":
+            unit = float(table["measured"].std())
+            limits = [unit * limit for limit in _SIZES]
+            names = [
+                f"{low:.2g} to {high:.2g}" if np.isfinite(high) else f"above {low:.2g}"
+                for low, high in itertools.pairwise(limits)
+            ]
+            label = pd.cut(table["measured"].abs(), limits, labels=names, include_lowest=True)
+        elif what == "kind":
+            label = table["kind"]
+        elif what == "motif":
+            label = table["motifs"].replace("", "no motif").str.split(", ")
+            table = table.assign(motif=label).explode("motif")
+            label = table["motif"]
+        else:
+            raise ValueError(f"`what` must be 'size', 'kind' or 'motif', but got {what!r}.")
+        rows = []
+        for name, group in table.groupby(label, sort=what != "motif", observed=True):
+            if len(group) < fewest:
+                continue
+            x, y = group["predicted"].to_numpy(), group["measured"].to_numpy()
+            inside = (y >= group["low"].to_numpy()) & (y <= group["high"].to_numpy())
+            row = {
+                what: name, "n": len(group), "r": _r(x, y), "same_sign": float((np.sign(x) == np.sign(y)).mean()),
+                "mean_error": float(np.abs(x - y).mean()), "coverage": float(inside.mean()),
+            }  # fmt: skip
+            rows.append(row)
+        result = pd.DataFrame(rows, columns=[what, "n", "r", "same_sign", "mean_error", "coverage"])
+        return result.sort_values("n", ascending=False, ignore_index=True) if what == "motif" else result
+
+    def calibration(self, bins: int = 10) -> pd.DataFrame:
+        """Mean measured change in bins of the predicted change, with equal numbers of changes.
+
+        Columns: predicted, measured, error (standard error of the mean), n.
+        """
+        import pandas as pd
+
+        order = np.argsort(self.table["predicted"].to_numpy(), kind="stable")
+        rows = []
+        for part in np.array_split(order, min(bins, len(order))):
+            group = self.table.iloc[part]
+            rows.append(
+                {
+                    "predicted": float(group["predicted"].mean()),
+                    "measured": float(group["measured"].mean()),
+                    "error": float(group["measured"].std(ddof=0) / np.sqrt(len(group))),
+                    "n": len(group),
+                }
+            )
+        return pd.DataFrame(rows)
+
+    def worst(self, count: int = 6) -> pd.DataFrame:
+        """Rows of `table` with the largest errors relative to their intervals, at most one for each family."""
+        half_width = (self.table["high"] - self.table["low"]) / 2
+        share = (self.table["measured"] - self.table["predicted"]).abs() / half_width
+        order = share.sort_values(ascending=False, kind="stable").index
+        return self.table.loc[order].drop_duplicates("family").head(count)
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """A row for each change, as in `table`, with both sequences."""
+        own = np.array(self.sequences, dtype=object)
+        reference, mutant = own[self.table["reference"]], own[self.table["mutant"]]
+        return self.table.assign(reference_sequence=reference, mutant_sequence=mutant)
+
+    def to_xarray(self) -> xr.Dataset:
+        """The columns of `table` along "change", with the summary and the certificate."""
+        result = self.table.rename_axis("change").to_xarray()
+        result.attrs |= {"target": self.target, "measured": self.measured, **self.summary()}
+        result.attrs["certificate"] = self.certificate.to_json()
+        return result
+
+    def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
+        """Measured against predicted changes, with their calibration. See `plot.change_calibration`."""
+        return draw(self, ax=ax, **options)
+
+
+def _r(x: np.ndarray, y: np.ndarray) -> float:
+    return float(np.corrcoef(x, y)[0, 1]) if len(x) > 2 and np.ptp(x) > 0 and np.ptp(y) > 0 else float("nan")

@@ -1,0 +1,251 @@
+"""Truth reports: pairs, groups, intervals that hold what they say, and the page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from torch import Tensor, nn
+
+import crossdna_interpret as cdi
+from crossdna_interpret import cli
+from crossdna_interpret.measured.errors import fit_errors, held_out_intervals
+from crossdna_interpret.models.change_errors import ChangeErrors
+from crossdna_interpret.report import write_truth_page
+
+
+class Weighted(nn.Module):
+    """Adds up a weight for each base and position."""
+
+    def __init__(self, length: int, seed: int = 0) -> None:
+        super().__init__()
+        weights = np.random.default_rng(seed).normal(size=(4, length)).astype(np.float32)
+        self.register_buffer("weights", Tensor(weights))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x * self.weights).sum((1, 2))
+
+
+LENGTH, WORD = 24, "TGATAAGC"
+
+
+@pytest.fixture(scope="module")
+def model() -> cdi.SequenceModel:
+    return cdi.wrap(Weighted(LENGTH), targets=["activity"])
+
+
+@pytest.fixture(scope="module")
+def table(model: cdi.SequenceModel) -> pd.DataFrame:
+    """Fifty families of nine sequences. The noise of the measurements is known."""
+    random = np.random.default_rng(1)
+    rows = []
+    for family in range(50):
+        start = random.choice(list("ACGT"), LENGTH)
+        if family % 2:
+            start[5 : 5 + len(WORD)] = list(WORD)
+        for _ in range(9):
+            own = start.copy()
+            at = random.choice(LENGTH, int(random.integers(0, 3)), replace=False)
+            own[at] = random.choice(list("ACGT"), len(at))
+            rows.append((f"f{family}", "".join(own)))
+    result = pd.DataFrame(rows, columns=["family", "sequence"])
+    scores = cdi.predict(result["sequence"].tolist(), model)[:, 0]
+    result["activity"] = scores + random.normal(scale=0.5, size=len(result))
+    return result
+
+
+MOTIF = np.eye(4)[["ACGT".index(base) for base in WORD]].T + 0.001
+
+
+@pytest.fixture(scope="module")
+def report(table: pd.DataFrame, model: cdi.SequenceModel) -> cdi.TruthReport:
+    return cdi.truth_report(table, model, measured="activity", motifs={"GATA": MOTIF})
+
+
+def test_every_close_pair_of_a_family_is_there_once(report: cdi.TruthReport, table: pd.DataFrame) -> None:
+    expected = set()
+    for _, group in table.groupby("family"):
+        for one in group.index:
+            for other in group.index[group.index > one]:
+                a, b = table["sequence"][one], table["sequence"][other]
+                if 1 <= sum(x != y for x, y in zip(a, b, strict=True)) <= 4:
+                    expected.add((one, other))
+    assert set(zip(report.table["reference"], report.table["mutant"], strict=True)) == expected
+    assert len(report) == len(expected) > 500
+
+
+def test_changes_are_differences_of_mutant_and_reference(report: cdi.TruthReport, table: pd.DataFrame) -> None:
+    for row in report.table.sample(30, random_state=0).itertuples():
+        a, b = report.sequences[row.reference], report.sequences[row.mutant]
+        at = [place for place in range(LENGTH) if a[place] != b[place]]
+        assert row.positions == ",".join(map(str, at))
+        assert row.changes == len(at)
+        assert row.measured == pytest.approx(table["activity"][row.mutant] - table["activity"][row.reference])
+    np.testing.assert_allclose(
+        report.summary()["r_changes"], np.corrcoef(report.table["predicted"], report.table["measured"])[0, 1]
+    )
+
+
+def test_intervals_hold_what_they_say(report: cdi.TruthReport) -> None:
+    assert 0.85 <= report.coverage <= 0.95
+    widths = (report.table["high"] - report.table["low"]) / 2
+    # The noise of a difference of two measurements has a standard deviation of 0.5 * 2 ** 0.5.
+    assert widths.mean() == pytest.approx(1.645 * 0.5 * 2**0.5, rel=0.15)
+
+
+def test_intervals_follow_where_errors_are_large() -> None:
+    random = np.random.default_rng(0)
+    n = 4000
+    spread, predicted = random.exponential(size=n), random.normal(size=n)
+    measured = predicted + random.normal(size=n) * np.hypot(0.2, spread)
+    family = np.arange(n) // 8
+    low, high = held_out_intervals(predicted, measured, spread, family, 0.9)
+    inside = (measured >= low) & (measured <= high)
+    for part in (spread < 0.3, (spread >= 0.3) & (spread < 1), spread >= 1):
+        assert 0.85 <= inside[part].mean() <= 0.95
+    errors = fit_errors(predicted, measured, spread)
+    assert errors.of_change < 0.1 < errors.of_spread
+    widths = [errors.half_width(np.zeros(1), np.zeros(1), level)[0] for level in errors.levels]
+    assert widths == sorted(widths)
+
+
+def test_intervals_of_other_families_know_nothing_of_their_own() -> None:
+    random = np.random.default_rng(0)
+    predicted = np.zeros(400)
+    measured = random.normal(size=400) * np.repeat([1.0, 100.0], 200)
+    low, high = held_out_intervals(predicted, measured, np.zeros(400), np.repeat([0, 1], 200), 0.9)
+    inside = (measured >= low) & (measured <= high)
+    assert inside[:200].all()  # their intervals are from the noisy family
+    assert inside[200:].mean() < 0.1
+
+
+def test_groups_add_up(report: cdi.TruthReport) -> None:
+    assert report.by("kind", fewest=1)["n"].sum() == len(report)
+    assert report.by("size", fewest=1)["n"].sum() == len(report)
+    motifs = report.by("motif", fewest=1)
+    assert set(motifs["motif"]) == {"GATA", "no motif"}
+    own = report.table[report.table["motifs"] == "GATA"]
+    row = motifs.set_index("motif").loc["GATA"]
+    assert row["n"] == len(own)
+    assert row["same_sign"] == pytest.approx((np.sign(own["predicted"]) == np.sign(own["measured"])).mean())
+    for each in own.itertuples():
+        places = [int(at) for at in each.positions.split(",")]
+        texts = [report.sequences[row] for row in (each.reference, each.mutant)]
+        assert any(WORD in text or cdi.reverse_complement(WORD) in text for text in texts)
+        assert any(5 <= at < 5 + len(WORD) for at in places)
+    calibration = report.calibration(5)
+    assert calibration["n"].sum() == len(report)
+    assert calibration["predicted"].is_monotonic_increasing
+    worst = report.worst(4)
+    assert len(worst) == worst["family"].nunique() == 4
+
+
+def test_the_page_shows_all_of_it(report: cdi.TruthReport, model: cdi.SequenceModel, tmp_path: Path) -> None:
+    page, table = write_truth_page(report, tmp_path / "truth.html", model, worst=2)
+    text = page.read_text(encoding="utf-8")
+    assert text.count("<img ") == 1 + 2
+    assert f"{100 * report.coverage:.1f} %" in text
+    assert "motif at the changed base" in text
+    assert len(pd.read_csv(table, sep="\t")) == len(report)
+    write_truth_page(report, page, model, worst=1)  # an earlier one is replaced
+    (tmp_path / "mine.html").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"mine.html exists and is not an earlier truth report"):
+        write_truth_page(report, tmp_path / "mine.html", model)
+
+
+def test_mutagenesis_has_intervals_from_a_report(report: cdi.TruthReport, model: cdi.SequenceModel) -> None:
+    sequence = report.sequences[0]
+    result = cdi.mutation_intervals(sequence, model, errors=report.errors, level=0.5)
+    errors = ChangeErrors.from_dict(json.loads(json.dumps(report.errors)))
+    own = np.array(list(sequence))[:, None] == np.array(list("ACGT"))
+    assert (result.low[own] == 0).all()
+    assert (result.high[own] == 0).all()
+    np.testing.assert_allclose(
+        (result.high - result.low)[~own] / 2, errors.half_width(result.mutagenesis.delta, 0 * result.spread, 0.5)[~own]
+    )
+    frame = result.to_dataframe()
+    assert len(frame) == 3 * LENGTH
+    assert (frame["certain"] == ((frame["low"] > 0) | (frame["high"] < 0))).all()
+    with pytest.raises(ValueError, match="`errors` must be given: Weighted has no errors of changes in activity"):
+        cdi.mutation_intervals(sequence, model)
+    with pytest.raises(ValueError, match=r"`level` must be one of \[0.5, 0.8, 0.9, 0.95\], but got 0.7"):
+        cdi.mutation_intervals(sequence, model, errors=report.errors, level=0.7)
+
+
+def test_sub_networks_and_members_give_the_spread(make_model: Callable, make_sequence: Callable) -> None:
+    model, other = make_model(targets=("y",)), make_model(targets=("y",))
+    errors = ChangeErrors(0.1, 1.0, 0.0, {0.9: 2.0}, pairs=100)
+    sequence = make_sequence(30)
+    drawn = cdi.mutation_intervals(sequence, model, draws=3, errors=errors, end=5)
+    again = cdi.mutation_intervals(sequence, model, draws=3, errors=errors, end=5)
+    assert drawn.spread.max() > 0
+    np.testing.assert_array_equal(drawn.spread, again.spread)
+    both = cdi.mutation_intervals(sequence, model, members=[model, other], errors=errors, end=5)
+    deltas = [cdi.ism(sequence, each, end=5).delta for each in (model, other)]
+    np.testing.assert_allclose(both.spread, np.std(deltas, axis=0), atol=1e-6)
+    none = cdi.mutation_intervals(sequence, model, draws=0, errors=errors, end=5)
+    assert not none.spread.any()
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "message"),
+    [
+        ({"activity": "x"}, {}, "`table` row 0: activity must be a finite number, but is 'x'"),
+        ({"activity": np.inf}, {}, "`table` row 0: activity must be a finite number"),
+        ({"activity": np.nan}, {}, "has no measurement in the column activity"),
+        ({"family": None}, {}, "`table` row 0: family is missing"),
+        ({"sequence": "ACGX"}, {}, r"`sequence\[0\]` has 'X'"),
+        ({}, {"measured": "other"}, r"`table` must have the columns \['other'\]"),
+        ({}, {"level": 0.7}, "`level` must be one of"),
+        ({}, {"most_changes": 0}, "`most_changes` must be an integer of at least 1"),
+        ({"family": "one"}, {}, "at least two families"),
+        ({"family": range(450)}, {}, "no two sequences of a family that differ"),
+    ],
+)
+def test_bad_input(change: dict, options: dict, message: str, table: pd.DataFrame, model: cdi.SequenceModel) -> None:
+    with pytest.raises(ValueError, match=message):
+        cdi.truth_report(table.assign(**change), model, **{"measured": "activity", **options})
+
+
+def test_the_command_prints_and_writes(
+    table: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str], make_model: Callable
+) -> None:
+    from crossdna_interpret.models.crossdna.checkpoint import save_crossdna
+
+    trained = make_model(targets=("activity",))
+    folder = save_crossdna(trained, tmp_path / "model", card="# Toy\n")
+    path = tmp_path / "table.tsv"
+    table.to_csv(path, sep="\t", index=False)
+    words = ["truth", str(folder), str(path), "--measured", "activity", "--where", "activity < 100"]
+    assert cli.main([*words, "-o", str(tmp_path / "t.html")]) == 0
+    out = capsys.readouterr().out
+    assert "r_changes" in out
+    assert "transversion" in out
+    assert (tmp_path / "t.html").is_file()
+    assert cli.main([*words[:-1], "nothing > 1"]) == 2
+    assert "`where` 'nothing > 1' is not a condition on" in capsys.readouterr().err
+
+
+def test_errors_of_changes_travel_with_a_model(make_model: Callable, tmp_path: Path) -> None:
+    from crossdna_interpret.models.crossdna.checkpoint import save_crossdna
+
+    model = make_model(targets=("y",))
+    model.change_errors = {"y": ChangeErrors(0.1, 0.5, 0.2, {0.9: 2.0, 0.5: 0.7}, pairs=100)}
+    loaded = cdi.load_model(save_crossdna(model, tmp_path / "model", card="# Toy\n"))
+    assert loaded.change_errors == model.change_errors  # type: ignore[attr-defined]
+    assert cdi.mutation_intervals("ACGTACGT", loaded, draws=1, end=2).level == 0.9
+
+
+def test_families_are_compared_by_the_same_function(
+    table: pd.DataFrame, model: cdi.SequenceModel, report: cdi.TruthReport
+) -> None:
+    result = cdi.compare_with_measured(model, table, effect="activity", family="family")
+    np.testing.assert_array_equal(result.table["predicted"], report.table["predicted"])
+    with pytest.raises(TypeError, match="`result` must be a model if `family` is given, but got Mutagenesis"):
+        cdi.compare_with_measured(cdi.ism("ACGT" * 6, model), table, effect="activity", family="family")  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match="`result` must be a result of ism"):
+        cdi.compare_with_measured(model, table)  # type: ignore[call-overload]
