@@ -23,12 +23,11 @@ def in_evaluation_mode(model: Model) -> Model:
 
     The copy has its own modules, but shares weights, buffers and hooks with the model. So the model does not change,
     and other threads may train or use it during an analysis. If a module overrides `train` or `eval`, the override
-    may change weights. Then the copy shares nothing.
+    may change weights. Then the copy shares nothing. A program of `torch.export` has only the mode in which it was
+    exported, and is returned as it is.
 
     Args:
         model: any module.
-
-    A program of `torch.export` has only the mode in which it was exported, and is returned as it is.
 
     Raises:
         RuntimeError: the model is in training mode, and it cannot be copied or a copy could still use the original. Or
@@ -58,8 +57,9 @@ def is_exported(module: nn.Module) -> bool:
         return False
     for node in module.graph.nodes:
         schema = getattr(node.target, "_schema", None)
-        for argument, value in zip(schema.arguments if schema else (), node.args, strict=False):
-            if argument.name in ("train", "training") and value is True:
+        named = zip((each.name for each in schema.arguments) if schema else (), node.args, strict=False)
+        for name, value in [*named, *node.kwargs.items()]:
+            if name in ("train", "training") and value is True:
                 raise RuntimeError(
                     f"`model` was exported in training mode ({node.name} trains), and an exported program keeps its "
                     "mode. Call the `eval()` of the module before `torch.export`."
