@@ -10,11 +10,14 @@ import numpy as np
 
 from crossdna_interpret._validation import integer, level_of_caller
 from crossdna_interpret.attribution.mutagenesis import ism
+from crossdna_interpret.dna import alphabet
+from crossdna_interpret.dna.edits import substitutions
 from crossdna_interpret.models.change_errors import ChangeErrors
 from crossdna_interpret.models.protocols import ModelLike, SequenceModel, SubNetworks, capability
 from crossdna_interpret.models.registry import resolve_model
 from crossdna_interpret.models.training_range import shown_elsewhere, warn_outside_training
 from crossdna_interpret.results import Certificate, MutationIntervals
+from crossdna_interpret.scoring.provenance import model_hash
 from crossdna_interpret.scoring.targets import resolve_target
 
 __all__ = ["mutation_intervals", "variants_of"]
@@ -45,16 +48,16 @@ def mutation_intervals(
         target: name or number of the target. Optional if the model has one target.
         start, end: window, 0-based half-open. The default is the whole sequence.
         level: level of the intervals: 0.5, 0.8, 0.9 or 0.95.
-        draws: number of sub-networks for the spread, if there are no `members`. Use the number with which the errors
-            were found.
-        members: models trained with other seeds, for the spread.
+        draws: number of sub-networks for the spread, if there are no `members`.
+        members: models trained with other seeds, for the spread. Use the draws or members of the truth report.
         errors: `errors` of a truth report. The default is from the model.
 
     Returns:
         MutationIntervals.
 
     Raises:
-        ValueError: an invalid sequence, window, target or level, or the model has no errors for this target.
+        ValueError, TypeError: an invalid sequence, window, target or level, the model has no errors for this target, or
+            `errors` are of another model, another target or other variants.
 
     Example:
         >>> import crossdna_interpret as cdi
@@ -63,6 +66,7 @@ def mutation_intervals(
         >>> cdi.mutation_intervals("ACGT" * 41, end=3, draws=2, errors=errors).low.shape
         (3, 4)
     """
+    sequence = alphabet.normalize(seq)
     resolved = resolve_model(model)
     index = resolve_target(resolved, target)
     integer("draws", draws, 0)
@@ -75,18 +79,20 @@ def mutation_intervals(
             )
         errors = known[resolved.targets[index]]
     own = errors if isinstance(errors, ChangeErrors) else ChangeErrors.from_dict(errors)
-    warn_outside_training(resolved, [seq], level_of_caller())
+    others, described = variants_of(resolved, draws, members)
+    name = resolved.targets[index]
+    _require_same(own, {"target": name, "model_hash": model_hash(resolved), "variants": described})
+    warn_outside_training(resolved, [sequence], level_of_caller())
     with shown_elsewhere():
-        result = ism(seq, resolved, target=index, start=start, end=end)
-        others = [resolve_model(each) for each in members] or variants_of(resolved, draws)
-        name = resolved.targets[index]
-        variants = [ism(seq, each, target=name, start=start, end=end) for each in others]
+        result = ism(sequence, resolved, target=index, start=start, end=end)
+        variants = [ism(sequence, each, target=name, start=start, end=end) for each in others]
     delta = result.delta.astype(np.float64)
     spread = np.std([each.delta for each in variants], axis=0, dtype=np.float64) if variants else np.zeros_like(delta)
     half_width = own.half_width(delta, spread, level)
-    bases = np.array(list("ACGT"))
-    is_substitution = np.array(list(result.sequence[result.start : result.end]))[:, None] != bases
-    half_width = np.where(is_substitution, half_width, 0)
+    rows, bases, _ = substitutions(sequence, result.start, result.end)
+    substituted = np.zeros(delta.shape, dtype=bool)
+    substituted[rows, bases] = True
+    half_width = np.where(substituted, half_width, 0)
     return MutationIntervals(
         mutagenesis=result,
         spread=spread,
@@ -96,11 +102,7 @@ def mutation_intervals(
         certificate=Certificate.merge(
             [result.certificate, *(_of_variant(each.certificate, result.certificate) for each in variants)],
             method="intervals of mutagenesis",
-            settings={
-                "level": level,
-                "spread": f"{len(members)} members" if members else f"{len(others)} sub-networks",
-                "pairs": own.pairs,
-            },
+            settings={"level": level, "spread": described, "pairs": own.pairs},
         ),
     )
 
@@ -110,7 +112,24 @@ def _of_variant(certificate: Certificate, own: Certificate) -> Certificate:
     return dataclasses.replace(certificate, model=own.model, model_hash=own.model_hash)
 
 
-def variants_of(model: SequenceModel, draws: int) -> list[SequenceModel]:
-    """Sub-networks of a model, or nothing if it does not declare them."""
+def _require_same(errors: ChangeErrors, own: Mapping[str, str]) -> None:
+    """Check that errors are of this model and target, with these variants, as far as they say.
+
+    Raises:
+        ValueError: they are not.
+    """
+    for name, value in own.items():
+        known = getattr(errors, name)
+        if known and known != value:
+            what = {"target": "another target", "model_hash": "another model", "variants": "other variants"}[name]
+            raise ValueError(f"`errors` are of {what}: {name} was {known!r}, and is {value!r} here.")
+
+
+def variants_of(model: SequenceModel, draws: int, members: Sequence[ModelLike]) -> tuple[list[SequenceModel], str]:
+    """The members, or sub-networks of a model if it declares them, and a description of them."""
+    if members:
+        models = [resolve_model(each) for each in members]
+        return models, f"members {', '.join(model_hash(each)[:8] for each in models)}"
     offered = capability(model, SubNetworks)
-    return [] if offered is None else [offered.draw(number) for number in range(draws)]
+    networks = [] if offered is None else [offered.draw(number) for number in range(draws)]
+    return networks, f"{len(networks)} sub-networks"

@@ -13,7 +13,7 @@ from crossdna_interpret.measured.laboratory import scanning
 from crossdna_interpret.measured.satmut import CAGI5, PUBLISHED, read_elements, read_variants, satmut
 from crossdna_interpret.measured.truth import truth_report
 from crossdna_interpret.models.registry import load_model
-from crossdna_interpret.models.training_range import shown_elsewhere
+from crossdna_interpret.models.training_range import outside_training, shown_elsewhere
 from crossdna_interpret.scoring.predict import predict
 from crossdna_interpret.scoring.targets import resolve_target
 
@@ -42,19 +42,23 @@ def scanning_command(options: argparse.Namespace) -> int:
 def satmut_command(options: argparse.Namespace) -> int:
     """Compare predicted with measured effects of saturation mutagenesis, for each element."""
     variants, elements = read_variants(options.variants), read_elements(options.elements)
-    chosen = options.element or list(dict.fromkeys(variants["element"]))
-    if unknown := [name for name in chosen if name not in set(variants["element"])]:
-        raise ValueError(
-            f"`element` {unknown[0]} has no variants; there are {', '.join(sorted(set(variants['element'])))}."
-        )
+    names = list(dict.fromkeys(variants["element"]))
+    chosen = options.element or names
+    if unknown := [name for name in chosen if name not in names]:
+        raise ValueError(f"`element` {unknown[0]} has no variants; there are {', '.join(names)}.")
     model = load_model(options.model, device=options.device)
     target = None if options.target is None else resolve_target(model, options.target)
     known = getattr(model, "training_range", None)
-    window = options.window or (known.longest if known is not None else None)
+    window = options.window
+    if window is None and known is not None:
+        window = known.longest
     if window is None:
         raise ValueError(f"`window` must be given, as {model.name} does not say which lengths it was trained on.")
 
+    outside: dict[str, str | None] = {}
+
     def effects(sequence: str, start: int, end: int) -> np.ndarray:
+        outside[sequence] = outside_training(model, sequence)
         with shown_elsewhere():
             result = ism(sequence, model, target=target or 0, start=start, end=end)
         scores = result.predictions - result.reference
@@ -63,6 +67,9 @@ def satmut_command(options: argparse.Namespace) -> int:
 
     table = satmut(variants[variants["element"].isin(chosen)], elements, effects, window=window)
     say(table.to_string(index=False, float_format=lambda value: f"{value:.3f}"))
+    problems = [problem for problem in outside.values() if problem is not None]
+    if problems:
+        complain(f"{len(problems)} of {len(outside)} windows: {problems[0]}. {model.name} extrapolates there.")
     of_targets = "the mean of its targets" if target is None else model.targets[target]
     say(f"\n{model.name}, {of_targets}; windows of {window} bases.")
     of_cagi5 = table[table["element"].isin(CAGI5)]
@@ -78,11 +85,14 @@ def truth_command(options: argparse.Namespace) -> int:
     """Compare predicted with measured changes inside families."""
     import pandas as pd
 
-    from crossdna_interpret.report import write_truth_page
+    from crossdna_interpret.report.truth import truth_table_path, write_truth_page
 
+    if options.out is not None:
+        truth_table_path(options.out)  # before the work
     if not options.table.is_file():
         raise FileNotFoundError(f"`table` {options.table} is not a file.")
-    table = pd.read_csv(options.table, sep="\t")
+    # As text, "01" and "1" are two families.
+    table = pd.read_csv(options.table, sep="\t", dtype={"sequence": str, options.family: str})
     if options.where is not None:
         try:
             table = table.query(options.where)

@@ -13,6 +13,7 @@ from crossdna_interpret.dna import alphabet
 
 __all__ = ["close_pairs", "kind_of_change"]
 
+_COMPARED = 1 << 26  # bases that are compared at once
 _PURINES = frozenset("AG")
 
 
@@ -27,9 +28,12 @@ def close_pairs(ids: np.ndarray, family: np.ndarray, most: int = 4) -> np.ndarra
     order = np.argsort(family, kind="stable")
     begins = np.flatnonzero(np.diff(family[order])) + 1
     for rows in np.split(order, begins):
-        apart = (ids[rows][:, None] != ids[rows]).sum(-1)
-        one, other = np.nonzero(np.triu((apart >= 1) & (apart <= most), 1))
-        pairs.append(np.stack([rows[one], rows[other]], axis=1))
+        own = ids[rows]
+        piece = max(1, _COMPARED // max(1, own.size))  # first members of pairs that are compared at once
+        for first in range(0, len(rows), piece):
+            apart = (own[first : first + piece, None] != own).sum(-1)
+            one, other = np.nonzero(np.triu((apart >= 1) & (apart <= most), first + 1))
+            pairs.append(np.stack([rows[first + one], rows[other]], axis=1))
     return np.concatenate(pairs)
 
 

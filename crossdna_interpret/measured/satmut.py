@@ -171,6 +171,8 @@ def _mean_effects(sequence: str, effects: Effects, window: int, step: int, margi
     for start in sorted({*range(0, last + 1, step), last}):
         part = sequence[start : start + window]
         first, end = margin, len(part) - margin
+        if first >= end:
+            continue
         total[start + first : start + end] += effects(part, first, end)
         count[start + first : start + end] += 1
     with np.errstate(invalid="ignore"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,7 +17,7 @@ from crossdna_interpret.models.protocols import ModelLike
 from crossdna_interpret.models.registry import resolve_model
 from crossdna_interpret.motifs.annotation import scan
 from crossdna_interpret.motifs.collection import MotifsLike
-from crossdna_interpret.results import Certificate, TruthReport
+from crossdna_interpret.results import TruthReport
 from crossdna_interpret.scoring.predict import predict
 from crossdna_interpret.scoring.provenance import certify
 from crossdna_interpret.scoring.targets import resolve_target
@@ -48,7 +49,7 @@ def truth_report(
 
     Args:
         table: a row for each measured sequence, with the columns `sequence`, `family` and `measured`. Rows without a
-            measurement are ignored. Sequences of a family must have one length.
+            measurement are ignored. Only sequences of one length are compared.
         model: a model, a name or path for `load_model`, or None for the bundled model.
         measured: name of the column with the measurements. They should be in units of the target.
         family: name of the column with the families: mutants of one sequence, or sequences that share long stretches.
@@ -89,7 +90,7 @@ def truth_report(
     sequences, families, values = _rows(table, measured, family)
     pairs = _pairs(sequences, families, most_changes)
     predicted = predict(sequences, resolved)[:, index].astype(np.float64)
-    others = [resolve_model(each) for each in members] or variants_of(resolved, draws)
+    others, described = variants_of(resolved, draws, members)
     spread = np.zeros(len(pairs))
     if others:
         name = resolved.targets[index]
@@ -98,7 +99,7 @@ def truth_report(
     one, other = pairs.T
     measured_change, predicted_change = values[other] - values[one], predicted[other] - predicted[one]
     names = families[one]
-    low, high = held_out_intervals(predicted_change, measured_change, spread, names, level)
+    low, high = held_out_intervals(predicted_change, measured_change, spread, pd.factorize(names)[0], level)
     positions = [np.flatnonzero(a != b) for a, b in _encoded_pairs(sequences, pairs)]
     changes = pd.DataFrame(
         {
@@ -119,11 +120,12 @@ def truth_report(
             "motifs": _motifs(sequences, pairs, positions, motifs),
         }
     )
-    errors = fit_errors(predicted_change, measured_change, spread)
-    settings = {
-        "measured": measured, "most_changes": most_changes, "level": level,
-        "spread": f"{len(members)} members" if members else f"{len(others)} sub-networks",
-    }  # fmt: skip
+    settings = {"measured": measured, "most_changes": most_changes, "level": level, "spread": described}
+    certificate = certify(resolved, "truth report", settings=settings, checks={})
+    errors = dataclasses.replace(
+        fit_errors(predicted_change, measured_change, spread),
+        target=resolved.targets[index], model_hash=certificate.model_hash, variants=described,
+    )  # fmt: skip
     return TruthReport(
         target=resolved.targets[index],
         measured=measured,
@@ -132,9 +134,7 @@ def truth_report(
         table=changes,
         level=level,
         errors=errors.to_dict(),
-        certificate=Certificate.merge(
-            [certify(resolved, "predictions", settings={}, checks={})], method="truth report", settings=settings
-        ),
+        certificate=certificate,
     )
 
 

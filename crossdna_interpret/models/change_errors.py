@@ -25,6 +25,9 @@ class ChangeErrors:
         of_change: factor of the change.
         multiples: for each level, such as 0.9, the half-width of the interval as a multiple of the scale.
         pairs: number of measured changes that it was found from.
+        target: the target of the changes, or "" if it is unknown.
+        model_hash: hash of the model, as in its certificates, or "" if it is unknown.
+        variants: the variants that the spread is over, such as "8 sub-networks", or "" if they are unknown.
 
     Raises:
         ValueError: invalid numbers.
@@ -40,6 +43,9 @@ class ChangeErrors:
     of_change: float
     multiples: Mapping[float, float]
     pairs: int
+    target: str = ""
+    model_hash: str = ""
+    variants: str = ""
 
     def __post_init__(self) -> None:
         for name in ("base", "of_spread", "of_change"):

@@ -1,11 +1,13 @@
-"""Drawings as images inside a page."""
+"""What all pages share: drawings, text from templates, and the table beside a page."""
 
 from __future__ import annotations
 
 import base64
 import io
+import os
 from collections.abc import Callable
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -14,7 +16,7 @@ from matplotlib.figure import Figure
 
 from crossdna_interpret.results import Certificate
 
-__all__ = ["facts", "picture", "rendered"]
+__all__ = ["facts", "picture", "rendered", "table_beside"]
 
 
 def picture(draw: Callable[[Figure], object], width: float, height: float) -> str:
@@ -46,3 +48,21 @@ def rendered(template: str, **values: Any) -> str:
     text = resources.files("crossdna_interpret").joinpath(f"assets/{template}").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     return environment.from_string(text).render(**values)
+
+
+def table_beside(out: Path) -> Path:
+    """Path of the table beside a page.
+
+    Raises:
+        ValueError: `out` ends in `.tsv` or names no file.
+        FileNotFoundError, PermissionError: its folder does not exist or is not writable.
+    """
+    if out.suffix.lower() == ".tsv":
+        raise ValueError(f"`out` is the page and must not end in .tsv, where its table would go, but got {out}.")
+    if not out.name:
+        raise ValueError(f"`out` must name a file, but got {str(out)!r}.")
+    if not out.parent.is_dir():
+        raise FileNotFoundError(f"`out` {out} is in a folder that does not exist.")
+    if not os.access(out.parent, os.W_OK):
+        raise PermissionError(f"`out` {out} is in a folder that cannot be written to.")
+    return out.with_name(f"{out.stem if out.suffix.lower() in ('.html', '.htm') else out.name}.tsv")

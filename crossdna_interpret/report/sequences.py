@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -28,7 +27,7 @@ from crossdna_interpret.models.protocols import ModelLike, SequenceModel
 from crossdna_interpret.models.registry import resolve_model
 from crossdna_interpret.models.training_range import outside_training, shown_elsewhere
 from crossdna_interpret.progress import progress, progress_callback
-from crossdna_interpret.report.pictures import facts, picture, rendered
+from crossdna_interpret.report.pages import facts, picture, rendered, table_beside
 from crossdna_interpret.results import Attribution, Mutagenesis, StrandExchange
 from crossdna_interpret.scoring.predict import predict
 from crossdna_interpret.scoring.targets import resolve_target, select_targets
@@ -180,15 +179,7 @@ def _write(
 
 def _table_path(out: Path) -> Path:
     """Path of the table. Raises an error if page or table may not be written."""
-    if out.suffix.lower() == ".tsv":
-        raise ValueError(f"`out` is the page and must not end in .tsv, where its table would go, but got {out}.")
-    if not out.name:
-        raise ValueError(f"`out` must name a file, but got {str(out)!r}.")
-    if not out.parent.is_dir():
-        raise FileNotFoundError(f"`out` {out} is in a folder that does not exist.")
-    if not os.access(out.parent, os.W_OK):
-        raise PermissionError(f"`out` {out} is in a folder that cannot be written to.")
-    table = out.with_name(f"{out.stem if out.suffix.lower() in ('.html', '.htm') else out.name}.tsv")
+    table = table_beside(out)
     refuse_foreign(out, lambda start: any(mark in start for mark in _PAGE_MARKS), "an earlier report")
     refuse_foreign(table, lambda start: start.startswith(_TABLE_MARK), "the table of an earlier report")
     return table

@@ -14,10 +14,11 @@ from crossdna_interpret.io.files import refuse_foreign, replacing
 from crossdna_interpret.models.protocols import ModelLike
 from crossdna_interpret.models.registry import resolve_model
 from crossdna_interpret.models.training_range import shown_elsewhere
-from crossdna_interpret.report.pictures import facts, picture, rendered
+from crossdna_interpret.report.pages import facts, picture, rendered, table_beside
 from crossdna_interpret.results import Mutagenesis, TruthReport
+from crossdna_interpret.scoring.provenance import model_hash
 
-__all__ = ["write_truth_page"]
+__all__ = ["truth_table_path", "write_truth_page"]
 
 _PAGE_MARK = '<meta name="generator" content="crossdna_interpret truth">'
 _TABLE_MARK = "family\treference\tmutant\tchanges\tpositions\tkind\tmeasured\tpredicted"
@@ -42,19 +43,15 @@ def write_truth_page(
         Paths of the page and the table.
 
     Raises:
-        ValueError: `out` ends in `.tsv`.
+        ValueError: `out` ends in `.tsv`, or `model` is not that of the report.
         FileExistsError: `out` or the table exists and is not of this kind.
-        FileNotFoundError: the folder of `out` does not exist.
+        FileNotFoundError, PermissionError: the folder of `out` does not exist or is not writable.
     """
     out = Path(out)
-    if out.suffix.lower() == ".tsv":
-        raise ValueError(f"`out` is the page and must not end in .tsv, where its table would go, but got {out}.")
-    if not out.parent.is_dir():
-        raise FileNotFoundError(f"`out` {out} is in a folder that does not exist.")
-    table = out.with_suffix(".tsv")
-    refuse_foreign(out, lambda start: _PAGE_MARK in start, "an earlier truth report")
-    refuse_foreign(table, lambda start: start.startswith(_TABLE_MARK), "the table of an earlier truth report")
+    table = truth_table_path(out)
     resolved = resolve_model(model)
+    if model_hash(resolved) != report.certificate.model_hash:
+        raise ValueError(f"`model` {resolved.name} is not the model of the report, {report.certificate.model}.")
     groups = {"size of the measured change": report.by("size"), "kind of mutation": report.by("kind")}
     if (report.table["motifs"] != "").any():
         groups["motif at the changed base"] = report.by("motif").head(_MOST_MOTIFS)
@@ -78,6 +75,14 @@ def write_truth_page(
     with replacing(out) as new:
         new.write_text(page, encoding="utf-8")
     return out, table
+
+
+def truth_table_path(out: Path) -> Path:
+    """Path of the table of a page. Raises an error if page or table may not be written."""
+    table = table_beside(out)
+    refuse_foreign(out, lambda start: _PAGE_MARK in start, "an earlier truth report")
+    refuse_foreign(table, lambda start: start.startswith(_TABLE_MARK), "the table of an earlier truth report")
+    return table
 
 
 def _rows(group: pd.DataFrame) -> dict[str, Any]:

@@ -133,5 +133,23 @@ def test_the_command_prints_a_row_for_each_element(
     assert ", two; windows" in capsys.readouterr().out
     assert cli.main([*words, "--element", "other", "--window", "70"]) == 2
     assert "`element` other has no variants; there are toy" in capsys.readouterr().err
+    assert cli.main([*words, "--window", "0"]) == 2
+    assert "`window` must be an integer of at least 1, but got 0" in capsys.readouterr().err
     assert cli.main(words) == 2
     assert "`window` must be given" in capsys.readouterr().err
+
+
+def test_windows_outside_of_the_training_range_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = measured().rename(columns={"position": "Pos", "ref": "Ref", "alt": "Alt", "barcodes": "Barcodes",
+                                       "effect": "Coefficient", "element": "Element"})  # fmt: skip
+    table.assign(Chrom="1", Release="GRCh38").to_csv(tmp_path / "variants.tsv", sep="\t", index=False)
+    (tmp_path / "toy.fa").write_text(f">toy chr1:101-170\n{SEQUENCE}\n")
+    assert cli.main(["satmut", str(tmp_path / "variants.tsv"), str(tmp_path / "toy.fa")]) == 0
+    problem = cdi.outside_training(cdi.load_model(), SEQUENCE)
+    assert f"1 of 1 windows: {problem}. retina-enhancer extrapolates there." in capsys.readouterr().err
+
+
+def test_an_element_that_no_window_fits_has_no_variants() -> None:
+    table = satmut(measured().head(6), {"toy": (101, SEQUENCE[:20])}, effects, window=40)
+    assert table["variants"].tolist() == [0]
+    assert np.isnan(table["r"][0])

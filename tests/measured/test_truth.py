@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,12 @@ from torch import Tensor, nn
 
 import crossdna_interpret as cdi
 from crossdna_interpret import cli
+from crossdna_interpret.attribution.uncertainty import variants_of
+from crossdna_interpret.measured import pairs
 from crossdna_interpret.measured.errors import fit_errors, held_out_intervals
+from crossdna_interpret.measured.pairs import close_pairs
 from crossdna_interpret.models.change_errors import ChangeErrors
+from crossdna_interpret.models.crossdna.checkpoint import save_crossdna
 from crossdna_interpret.report import write_truth_page
 
 
@@ -159,7 +164,7 @@ def test_the_page_shows_all_of_it(report: cdi.TruthReport, model: cdi.SequenceMo
 
 def test_mutagenesis_has_intervals_from_a_report(report: cdi.TruthReport, model: cdi.SequenceModel) -> None:
     sequence = report.sequences[0]
-    result = cdi.mutation_intervals(sequence, model, errors=report.errors, level=0.5)
+    result = cdi.mutation_intervals(sequence.lower(), model, errors=report.errors, level=0.5)
     errors = ChangeErrors.from_dict(json.loads(json.dumps(report.errors)))
     own = np.array(list(sequence))[:, None] == np.array(list("ACGT"))
     assert (result.low[own] == 0).all()
@@ -214,8 +219,6 @@ def test_bad_input(change: dict, options: dict, message: str, table: pd.DataFram
 def test_the_command_prints_and_writes(
     table: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str], make_model: Callable
 ) -> None:
-    from crossdna_interpret.models.crossdna.checkpoint import save_crossdna
-
     trained = make_model(targets=("activity",))
     folder = save_crossdna(trained, tmp_path / "model", card="# Toy\n")
     path = tmp_path / "table.tsv"
@@ -231,8 +234,6 @@ def test_the_command_prints_and_writes(
 
 
 def test_errors_of_changes_travel_with_a_model(make_model: Callable, tmp_path: Path) -> None:
-    from crossdna_interpret.models.crossdna.checkpoint import save_crossdna
-
     model = make_model(targets=("y",))
     model.change_errors = {"y": ChangeErrors(0.1, 0.5, 0.2, {0.9: 2.0, 0.5: 0.7}, pairs=100)}
     loaded = cdi.load_model(save_crossdna(model, tmp_path / "model", card="# Toy\n"))
@@ -249,3 +250,94 @@ def test_families_are_compared_by_the_same_function(
         cdi.compare_with_measured(cdi.ism("ACGT" * 6, model), table, effect="activity", family="family")  # type: ignore[call-overload]
     with pytest.raises(TypeError, match="`result` must be a result of ism"):
         cdi.compare_with_measured(model, table)  # type: ignore[call-overload]
+
+
+def test_measurements_without_a_relation_are_said_to_have_none(model: cdi.SequenceModel, table: pd.DataFrame) -> None:
+    noise = np.random.default_rng(5).normal(size=len(table))
+    result = cdi.truth_report(table.assign(activity=noise), model, measured="activity")
+    assert abs(result.summary()["r_changes"]) < 0.15
+    assert abs(result.summary()["slope"]) < 0.1
+    assert 0.85 <= result.coverage <= 0.95
+
+
+def test_a_model_that_predicts_one_number_has_no_r(table: pd.DataFrame) -> None:
+    class Constant(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return 0 * x.sum((1, 2))
+
+    with np.errstate(all="raise"):
+        result = cdi.truth_report(table, cdi.wrap(Constant(), targets=["activity"]), measured="activity")
+    summary = result.summary()
+    assert np.isnan([summary["r_changes"], summary["slope"], summary["r_large"]]).all()
+    assert 0.85 <= result.coverage <= 0.95
+    assert (result.table["low"] < 0).all()
+
+
+def test_errors_of_something_else_are_refused(report: cdi.TruthReport, make_model: Callable) -> None:
+    sequence, other = report.sequences[0], cdi.wrap(Weighted(LENGTH, seed=1), targets=["activity"])
+    with pytest.raises(ValueError, match="`errors` are of another model"):
+        cdi.mutation_intervals(sequence, other, errors=report.errors)
+    errors = ChangeErrors(0.1, 1.0, 0.0, {0.9: 2.0}, pairs=100, target="y", variants="8 sub-networks")
+    trained = make_model(targets=("x", "y"))
+    assert cdi.mutation_intervals(sequence, trained, target="y", errors=errors, end=2).level == 0.9
+    with pytest.raises(ValueError, match="`errors` are of another target: target was 'y', and is 'x' here"):
+        cdi.mutation_intervals(sequence, trained, target="x", errors=errors)
+    with pytest.raises(ValueError, match="other variants: variants was '8 sub-networks', and is '0 sub-networks'"):
+        cdi.mutation_intervals(sequence, trained, target="y", errors=errors, draws=0)
+    with pytest.raises(ValueError, match="other variants: variants was '8 sub-networks', and is 'members "):
+        cdi.mutation_intervals(sequence, trained, target="y", errors=errors, members=[trained])
+    with pytest.raises(TypeError, match="`seq` must be a string of bases"):
+        cdi.mutation_intervals([sequence], trained, target="y", errors=errors)  # type: ignore[arg-type]
+
+
+def test_a_page_of_another_model_is_refused(report: cdi.TruthReport, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="`model` retina-enhancer is not the model of the report, Weighted"):
+        write_truth_page(report, tmp_path / "t.html")
+    assert not list(tmp_path.iterdir())
+
+
+def test_pairs_of_a_large_family_are_compared_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = np.random.default_rng(0).integers(0, 2, (60, 6))
+    family = np.repeat([0, 1], 30)
+    expected = close_pairs(ids, family)
+    monkeypatch.setattr(pairs, "_COMPARED", 1000)
+    np.testing.assert_array_equal(close_pairs(ids, family), expected)
+    assert len(expected) > 100
+
+
+def test_families_of_any_kind_are_kept_apart(
+    table: pd.DataFrame, model: cdi.SequenceModel, report: cdi.TruthReport, tmp_path: Path, make_model: Callable
+) -> None:
+    mixed = [name if number % 2 else int(name[1:]) for number, name in enumerate(table["family"])]
+    apart = cdi.truth_report(table.assign(family=mixed), model, measured="activity", draws=0)
+    own = report.table.merge(apart.table, on=["reference", "mutant"], how="left")
+    same = (own["reference"] - own["mutant"]) % 2 == 0
+    assert own.loc[same, "measured_y"].notna().all()
+    assert own.loc[~same, "measured_y"].isna().all()
+    # A table whose families look like numbers.
+    folder = save_crossdna(make_model(targets=("activity",)), tmp_path / "model", card="# Toy\n")
+    names = [("0" if number % 2 else "") + name[1:] for number, name in enumerate(table["family"])]
+    table.assign(family=names).to_csv(tmp_path / "t.tsv", sep="\t", index=False)
+    words = ["truth", str(folder), str(tmp_path / "t.tsv"), "--measured", "activity", "-o"]
+    assert cli.main([*words, str(tmp_path / "t.html")]) == 2  # its table would replace the one that is read
+    assert cli.main([*words, str(tmp_path / "page.html")]) == 0
+    written = pd.read_csv(tmp_path / "page.tsv", sep="\t")
+    assert len(written) == same.sum()
+    assert ((written["reference"] - written["mutant"]) % 2 == 0).all()
+
+
+def test_sub_networks_of_a_symmetric_model_are_symmetric() -> None:
+    (network, *_), described = variants_of(cdi.load_model(), 1, ())
+    assert described == "1 sub-networks"
+    sequence = cdi.example().sequence
+    one, other = cdi.predict([sequence, cdi.reverse_complement(sequence)], network).ravel().tolist()
+    assert one == pytest.approx(other, abs=1e-4)
+    assert abs(one - cdi.predict(sequence).item()) > 1e-3
+
+
+def test_two_threads_get_the_numbers_of_one(table: pd.DataFrame, report: cdi.TruthReport) -> None:
+    model = cdi.wrap(Weighted(LENGTH), targets=["activity"])
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(lambda _: cdi.truth_report(table, model, measured="activity"), range(4)))
+    for result in results:
+        np.testing.assert_allclose(result.table["low"], report.table["low"], rtol=1e-6)
