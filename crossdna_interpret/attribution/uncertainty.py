@@ -129,7 +129,7 @@ def variants_of(model: SequenceModel, draws: int, members: Sequence[ModelLike]) 
     """The members, or sub-networks of a model if it declares them, and a description of them."""
     if members:
         models = [resolve_model(each) for each in members]
-        return models, f"members {', '.join(model_hash(each)[:8] for each in models)}"
+        return models, f"members {', '.join(sorted(model_hash(each)[:8] for each in models))}"
     offered = capability(model, SubNetworks)
     networks = [] if offered is None else [offered.draw(number) for number in range(draws)]
     return networks, f"{len(networks)} sub-networks"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -20,13 +22,22 @@ from crossdna_interpret.scoring.targets import resolve_target
 __all__ = ["satmut_command", "scanning_command", "truth_command"]
 
 
+def _require_new(out: Path | None, inputs: Sequence[Path], what: str = "file") -> None:
+    """Check, before the work, that a result can be written, and not over a file that is read."""
+    if out is None:
+        return
+    if not out.parent.is_dir():
+        raise FileNotFoundError(f"`out` must be in a folder that exists, but {out.parent} does not.")
+    for path in inputs:
+        if out.exists() and path.exists() and out.samefile(path):
+            raise ValueError(f"`out` {out} is a {what} that is read; choose another.")
+
+
 def scanning_command(options: argparse.Namespace) -> int:
     """Compare predicted with measured effects of scanning mutagenesis."""
     import pandas as pd
 
-    for path in options.tables:
-        if options.out is not None and options.out.exists() and path.exists() and options.out.samefile(path):
-            raise ValueError(f"`out` {options.out} is a table that is read; choose another.")
+    _require_new(options.out, options.tables, "table")
     model = load_model(options.model, device=options.device)
     index = resolve_target(model, options.target)
     parts = [scanning(path, lambda seqs: predict(seqs, model)[:, index]) for path in options.tables]
@@ -41,6 +52,7 @@ def scanning_command(options: argparse.Namespace) -> int:
 
 def satmut_command(options: argparse.Namespace) -> int:
     """Compare predicted with measured effects of saturation mutagenesis, for each element."""
+    _require_new(options.out, [options.variants, options.elements])
     variants, elements = read_variants(options.variants), read_elements(options.elements)
     names = list(dict.fromkeys(variants["element"]))
     chosen = options.element or names
@@ -91,15 +103,21 @@ def truth_command(options: argparse.Namespace) -> int:
         truth_table_path(options.out)  # before the work
     if not options.table.is_file():
         raise FileNotFoundError(f"`table` {options.table} is not a file.")
-    # As text, "01" and "1" are two families.
-    table = pd.read_csv(options.table, sep="\t", dtype={"sequence": str, options.family: str})
+    table = pd.read_csv(options.table, sep="\t", dtype={"sequence": str})
+    if options.family in table.columns:
+        # As text, "01" and "1" are two families, and "NA" is one.
+        names = pd.read_csv(options.table, sep="\t", dtype=str, keep_default_na=False, usecols=[options.family])
+        table[options.family] = names[options.family].mask(names[options.family] == "")
     if options.where is not None:
         try:
-            table = table.query(options.where)
+            chosen = table.eval(options.where)
         except Exception as error:  # pandas raises many kinds of errors
             raise ValueError(
                 f"`where` {options.where!r} is not a condition on {list(table.columns)}: {error}"
             ) from error
+        if not isinstance(chosen, pd.Series) or chosen.dtype != bool:
+            raise ValueError(f"`where` {options.where!r} must be true or false for each row, such as 'column > 0'.")
+        table = table[chosen]
     model = load_model(options.model, device=options.device)
     report = truth_report(
         table, model, measured=options.measured, family=options.family, target=options.target,

@@ -20,7 +20,7 @@ from crossdna_interpret.results import (
     Mutagenesis,
     TruthReport,
 )
-from crossdna_interpret.statistics import correlation, ranks
+from crossdna_interpret.statistics import correlation, ranks, same_sign
 
 __all__ = ["compare_with_measured"]
 
@@ -103,7 +103,6 @@ def compare_with_measured(
     computed = pd.DataFrame(rows, columns=["start", "end", "ref", "alt", "predicted", "measured"])
     x, y = computed["predicted"].to_numpy(), computed["measured"].to_numpy()
     r, low, high = correlation(x, y)
-    signed = (x != 0) & (y != 0)
     return MeasuredComparison(
         sequence=result.sequence,
         target=result.target,
@@ -112,7 +111,7 @@ def compare_with_measured(
         low=low,
         high=high,
         rho=correlation(ranks(x), ranks(y))[0],
-        same_sign=float((np.sign(x) == np.sign(y))[signed].mean()) if signed.any() else math.nan,
+        same_sign=same_sign(x, y),
         left_out=left_out,
         certificate=Certificate.merge(
             [result.certificate],
@@ -145,6 +144,8 @@ def _effects(table: pd.DataFrame, effect: str) -> np.ndarray:
         raise ValueError(_MEANT.format(effect=effect, columns=list(table.columns)))
     values = np.empty(len(table))
     for row, value in enumerate(table[effect].tolist()):
+        if value is None or value is pd.NA:
+            value = math.nan
         try:
             values[row] = float(value)
         except (TypeError, ValueError):

@@ -31,7 +31,7 @@ def fit_errors(
         levels: levels of the intervals.
 
     Raises:
-        ValueError: arrays of different lengths, or fewer than 40 changes.
+        ValueError: arrays of different lengths, values that are not finite, or fewer than 40 changes.
     """
     with quiet_and_same_threads():  # its import sets warning filters
         from scipy.optimize import minimize
@@ -39,7 +39,10 @@ def fit_errors(
     if not predicted.shape == measured.shape == spread.shape:
         raise ValueError("`predicted`, `measured` and `spread` must have the same length.")
     if len(predicted) < _FEWEST:
-        raise ValueError(f"Errors need at least {_FEWEST} measured changes, but there are {len(predicted)}.")
+        raise ValueError(f"`measured` must have at least {_FEWEST} changes for intervals, but has {len(predicted)}.")
+    for name, values in (("predicted", predicted), ("measured", measured), ("spread", spread)):
+        if not np.isfinite(values).all():
+            raise ValueError(f"`{name}` must be finite, but has {values[~np.isfinite(values)][0]}.")
     errors = np.abs(measured - predicted)
     unit = float(np.median(errors)) or float(errors.mean()) or 1.0
 

@@ -14,7 +14,7 @@ import pandas as pd
 
 from crossdna_interpret._validation import integer
 from crossdna_interpret.dna import alphabet
-from crossdna_interpret.statistics import correlation
+from crossdna_interpret.statistics import correlation, same_sign
 
 __all__ = ["CAGI5", "CEILINGS", "PUBLISHED", "Effects", "read_elements", "read_variants", "satmut"]
 
@@ -46,7 +46,8 @@ def read_variants(path: str | Path, *, release: str = "GRCh38", barcodes: int = 
         Columns element, position (1-based, in the genome), ref, alt, effect (log2), barcodes.
 
     Raises:
-        FileNotFoundError, ValueError: no such file, or it lacks a column or the release.
+        FileNotFoundError, ValueError: no such file, it lacks a column or the release, or a position is not a whole
+            number.
     """
     path = Path(path)
     if not path.is_file():
@@ -57,6 +58,10 @@ def read_variants(path: str | Path, *, release: str = "GRCh38", barcodes: int = 
         raise ValueError(f"{path} lacks the columns {missing}; it has {list(table.columns)}.")
     if release not in set(table["Release"]):
         raise ValueError(f"`release` must be one of {sorted(set(table['Release']))}, but is {release!r}.")
+    integer("barcodes", barcodes)
+    if (positions := table["Pos"].dropna().to_numpy(dtype=np.float64)).size and (positions % 1 != 0).any():
+        raise ValueError(f"{path}: Pos must be whole numbers, but has {positions[positions % 1 != 0][0]}.")
+    table = table.assign(Ref=table["Ref"].str.upper(), Alt=table["Alt"].str.upper())
     single = table["Ref"].str.fullmatch("[ACGT]", na=False) & table["Alt"].str.fullmatch("[ACGT]", na=False)
     chosen = table[
         single & (table["Release"] == release) & table["Pos"].notna() & (table["Barcodes"] >= barcodes)
@@ -95,7 +100,13 @@ def read_elements(path: str | Path) -> dict[str, tuple[int, str]]:
             raise ValueError(f"{path}: a header must read `>NAME chrN:START-END`, but is {header!r}.") from None
         if end - start + 1 != len(sequence):
             raise ValueError(f"{path}: {words[0]} is {end - start + 1} bases by its header, but has {len(sequence)}.")
+        if words[0] in result:
+            raise ValueError(f"{path}: {words[0]} is there twice.")
+        if " - strand" in f" {header} ":
+            raise ValueError(f"{path}: {words[0]} must be the forward strand, but its header says '- strand'.")
         result[words[0]] = (start, sequence)
+    if not result:
+        raise ValueError(f"{path} must be a FASTA file with headers `>NAME chrN:START-END`, but has none.")
     return result
 
 
@@ -119,7 +130,8 @@ def satmut(
         elements: from `read_elements`.
         effects: predicted effects of all substitutions in a stretch of a window.
         window: bases of a window. An element that is shorter is one window.
-        step: bases from one window to the next; there is one more at the end of the element.
+        step: most bases from one window to the next, and fewer for a short window, so that their inner parts leave no
+            gap. There is one more window at the end of the element.
         margin: bases.
 
     Returns:
@@ -127,10 +139,15 @@ def satmut(
         interval, same_sign (share, of effects of at least 0.1), ceiling (r of two measurements; NaN where unknown).
 
     Raises:
-        ValueError: a variant outside of its element, or whose reference base is not the element's.
+        ValueError: a missing column, an effect that is not finite, an `alt` that is not one base, a variant that is
+            there twice or outside of its element, or whose reference base is not the element's, a window without an
+            inner part, or effects of another shape.
     """
     for argument, value, least in (("window", window, 1), ("step", step, 1), ("margin", margin, 0)):
         integer(argument, value, least)
+    if window <= 2 * margin:
+        raise ValueError(f"`window` must be above {2 * margin}, twice the margin, but is {window}.")
+    _require_variants(variants)
     rows = []
     for key, group in variants.groupby("element", sort=False):
         name = str(key)
@@ -144,15 +161,30 @@ def satmut(
         known = np.isfinite(predicted)
         r, low, high = correlation(predicted[known], measured[known])
         large = known & (np.abs(measured) >= 0.1)
-        same = np.sign(predicted[large]) == np.sign(measured[large])
         rows.append(
             {
                 "element": name, "variants": int(known.sum()), "r": r, "low": low, "high": high,
-                "same_sign": float(same.mean()) if large.any() else math.nan,
+                "same_sign": same_sign(predicted[large], measured[large]),
                 "ceiling": CEILINGS.get(name, math.nan),
             }
         )  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def _require_variants(variants: pd.DataFrame) -> None:
+    missing = [name for name in ("element", "position", "ref", "alt", "effect") if name not in variants.columns]
+    if missing:
+        raise ValueError(f"`variants` must have the columns {missing}, but has {list(variants.columns)}.")
+    if not pd.api.types.is_integer_dtype(variants["position"]):
+        raise ValueError(f"`variants` must have whole positions, but they are {variants['position'].dtype}.")
+    for row, (alt, effect) in enumerate(zip(variants["alt"], variants["effect"], strict=True)):
+        if alt not in set(alphabet.BASES):
+            raise ValueError(f"`variants` row {row}: alt must be A, C, G or T, but is {alt!r}.")
+        if not math.isfinite(effect):
+            raise ValueError(f"`variants` row {row}: effect must be a finite number, but is {effect!r}.")
+    twice = variants.duplicated(["element", "position", "alt"]).to_numpy()
+    if twice.any():
+        raise ValueError(f"`variants` row {int(twice.argmax())} repeats an earlier variant.")
 
 
 def _require_inside(name: str, group: pd.DataFrame, at: np.ndarray, sequence: str) -> None:
@@ -168,12 +200,16 @@ def _mean_effects(sequence: str, effects: Effects, window: int, step: int, margi
     """(L, 4) mean predicted effect; NaN where no window holds the position."""
     last = max(0, len(sequence) - window)
     total, count = np.zeros((len(sequence), 4)), np.zeros((len(sequence), 1))
+    step = min(step, window - 2 * margin)
     for start in sorted({*range(0, last + 1, step), last}):
         part = sequence[start : start + window]
         first, end = margin, len(part) - margin
         if first >= end:
             continue
-        total[start + first : start + end] += effects(part, first, end)
+        of_window = np.asarray(effects(part, first, end))
+        if of_window.shape != (end - first, 4):
+            raise ValueError(f"`effects` must return {(end - first, 4)}, but returned {of_window.shape}.")
+        total[start + first : start + end] += of_window
         count[start + first : start + end] += 1
     with np.errstate(invalid="ignore"):
         mean: np.ndarray = total / count

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from crossdna_interpret._compat import quiet_and_same_threads
 from crossdna_interpret._validation import integer
 from crossdna_interpret.attribution.uncertainty import variants_of
 from crossdna_interpret.dna import alphabet
@@ -49,7 +50,8 @@ def truth_report(
 
     Args:
         table: a row for each measured sequence, with the columns `sequence`, `family` and `measured`. Rows without a
-            measurement are ignored. Only sequences of one length are compared.
+            measurement are ignored. A sequence that is there twice counts as two
+            measurements. Only sequences of one length are compared.
         model: a model, a name or path for `load_model`, or None for the bundled model.
         measured: name of the column with the measurements. They should be in units of the target.
         family: name of the column with the families: mutants of one sequence, or sequences that share long stretches.
@@ -99,7 +101,8 @@ def truth_report(
     one, other = pairs.T
     measured_change, predicted_change = values[other] - values[one], predicted[other] - predicted[one]
     names = families[one]
-    low, high = held_out_intervals(predicted_change, measured_change, spread, pd.factorize(names)[0], level)
+    apart = _unrelated(families, sequences, pairs)
+    low, high = held_out_intervals(predicted_change, measured_change, spread, apart, level)
     positions = [np.flatnonzero(a != b) for a, b in _encoded_pairs(sequences, pairs)]
     changes = pd.DataFrame(
         {
@@ -152,14 +155,33 @@ def _rows(table: pd.DataFrame, measured: str, family: str) -> tuple[list[str], n
         raise ValueError(
             f"`table` row {row}: {measured} must be a finite number, but is {table[measured].iloc[row]!r}."
         )
-    unnamed = table[family].isna().to_numpy()
+    known = ~np.isnan(values)
+    unnamed = table[family].isna().to_numpy() & known
     if unnamed.any():
         raise ValueError(f"`table` row {int(unnamed.argmax())}: {family} is missing.")
-    known = ~np.isnan(values)
     if not known.any():
         raise ValueError(f"`table` has no measurement in the column {measured}.")
-    sequences = alphabet.normalize_many(table["sequence"].to_numpy()[known].tolist(), name="sequence")
-    return sequences, table[family].to_numpy()[known], values[known]
+    families = table[family].to_numpy()[known]
+    sequences = [
+        alphabet.normalize(each, name=f"sequence[{row}]")
+        for row, each in zip(np.flatnonzero(known), table["sequence"].to_numpy()[known], strict=True)
+    ]
+    return sequences, families, values[known]
+
+
+def _unrelated(families: np.ndarray, sequences: list[str], pairs: np.ndarray) -> np.ndarray:
+    """(P,) group of each pair. Families that share a pair of sequences are one group, as they are not independent."""
+    with quiet_and_same_threads():  # its import sets warning filters
+        from scipy.sparse import coo_matrix
+        from scipy.sparse.csgraph import connected_components
+    of_sequence = pd.factorize(np.asarray(sequences, dtype=object))[0]
+    of_family = pd.factorize(np.asarray(families, dtype=object))[0][pairs[:, 0]]
+    of_pair = np.unique(np.sort(of_sequence[pairs], axis=1), axis=0, return_inverse=True)[1].reshape(-1)
+    first = int(of_family.max()) + 1
+    size = first + int(of_pair.max()) + 1
+    links = coo_matrix((np.ones(len(pairs)), (of_family, first + of_pair)), shape=(size, size))
+    groups: np.ndarray = connected_components(links, directed=False)[1]
+    return groups[of_family]
 
 
 def _pairs(sequences: list[str], families: np.ndarray, most_changes: int) -> np.ndarray:

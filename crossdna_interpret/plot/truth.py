@@ -28,10 +28,11 @@ def change_calibration(result: TruthReport, ax: Axes | None = None, *, bins: int
 
     Returns:
         The Axes. Both axes are in units of the target. On the dashed line, prediction and measurement are equal. The
-        bars at the means are their 95 % intervals.
+        bars at the means are their 95 % intervals, from differences between families. Each change is drawn in both
+        directions.
     """
     ax = axes_of(ax, 4.4, 4.0)
-    x, y = result.table["predicted"].to_numpy(), result.table["measured"].to_numpy()
+    x, y = (np.concatenate([change, -change]) for change in (result.table["predicted"], result.table["measured"]))
     if len(x) <= _FEW:
         ax.plot(x, y, linestyle="", marker="o", markersize=2.5, alpha=0.35, color=color, markeredgewidth=0)
     else:
@@ -73,8 +74,9 @@ def certain_effects(
     Returns:
         The Axes. Dots mark the bases of the sequence.
     """
+    before = 0 if ax is None else len(ax.images)
     ax = mutagenesis_map(result.mutagenesis, ax, cmap=cmap, limit=limit)
-    ax.images[0].set_alpha(np.where(result.certain, 1.0, 0.25).T)
+    ax.images[before].set_alpha(np.where(result.certain, 1.0, 0.25).T)
     share = result.certain.sum() / max(1, (result.low != result.high).sum())
     title(ax, f"{share:.0%} of the effects have a known sign at the {result.level:.0%} level; the others are pale", 9)
     return ax

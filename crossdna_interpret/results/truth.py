@@ -20,12 +20,16 @@ if TYPE_CHECKING:
 __all__ = ["By", "TruthReport"]
 
 By = Literal["size", "kind", "motif"]
-_SIZES = (0.0, 0.25, 0.5, 1.0, 2.0, np.inf)  # limits of |measured change|, as multiples of their standard deviation
+_SIZES = (0.0, 0.25, 0.5, 1.0, 2.0, np.inf)  # limits of |measured change|, as multiples of their root mean square
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class TruthReport(Shown):
     """Predicted beside measured changes, between sequences of a family that differ by a few bases.
+
+    A change has no natural direction: which of two sequences is the mutant is the order of the table. So each change
+    counts in both directions, and no number depends on the order. r is then the sum of products of predicted and
+    measured changes, divided by the roots of their sums of squares.
 
     Attributes:
         target: the predicted target.
@@ -79,19 +83,19 @@ class TruthReport(Shown):
     def summary(self) -> dict[str, float]:
         """Main numbers: r of the scores, and r, slope, signs and interval coverage of the changes.
 
-        `r_large` and `same_sign` are of changes above one standard deviation. `slope` is that of measured on predicted
+        `r_large` and `same_sign` are of changes above their root mean square. `slope` is that of measured on predicted
         changes: 1 is ideal, and below 1 predictions are too large.
         """
         x, y = self.table["predicted"].to_numpy(), self.table["measured"].to_numpy()
-        large = np.abs(y) > y.std()
+        large = np.abs(y) > _root_mean_square(y)
         return {
             "sequences": len(self.sequences),
             "r_scores": _r(self.scores["predicted"].to_numpy(), self.scores["measured"].to_numpy()),
             "changes": len(self),
-            "r_changes": _r(x, y),
+            "r_changes": _r_of_changes(x, y),
             "slope": float((x * y).sum() / (x * x).sum()) if (x != 0).any() else float("nan"),
-            "r_large": _r(x[large], y[large]),
-            "same_sign": float((np.sign(x) == np.sign(y))[large].mean()) if large.any() else float("nan"),
+            "r_large": _r_of_changes(x[large], y[large]),
+            "same_sign": _same_sign(x[large], y[large]),
             "coverage": self.coverage,
         }
 
@@ -109,7 +113,7 @@ class TruthReport(Shown):
 
         table = self.table
         if what == "size":
-            unit = float(table["measured"].std())
+            unit = _root_mean_square(table["measured"].to_numpy()) or 1.0
             limits = [unit * limit for limit in _SIZES]
             names = [
                 f"{low:.2g} to {high:.2g}" if np.isfinite(high) else f"above {low:.2g}"
@@ -131,7 +135,7 @@ class TruthReport(Shown):
             x, y = group["predicted"].to_numpy(), group["measured"].to_numpy()
             inside = (y >= group["low"].to_numpy()) & (y <= group["high"].to_numpy())
             row = {
-                what: name, "n": len(group), "r": _r(x, y), "same_sign": float((np.sign(x) == np.sign(y)).mean()),
+                what: name, "n": len(group), "r": _r_of_changes(x, y), "same_sign": _same_sign(x, y),
                 "mean_error": float(np.abs(x - y).mean()), "coverage": float(inside.mean()),
             }  # fmt: skip
             rows.append(row)
@@ -139,28 +143,45 @@ class TruthReport(Shown):
         return result.sort_values("n", ascending=False, ignore_index=True) if what == "motif" else result
 
     def calibration(self, bins: int = 10) -> pd.DataFrame:
-        """Mean measured change in bins of the predicted change, with equal numbers of changes.
+        """Mean measured change in bins of the predicted change, with about equal numbers of changes.
 
-        Columns: predicted, measured, error (standard error of the mean), n.
+        Each change is there in both directions.
+
+        Columns: predicted, measured, error (standard error of the mean), n. Changes of a family share sequences, so the
+        error is found from differences between families. It is NaN for a bin with a single family.
+
+        Raises:
+            ValueError: `bins` is below 1.
         """
         import pandas as pd
 
-        order = np.argsort(self.table["predicted"].to_numpy(), kind="stable")
+        if bins < 1:
+            raise ValueError(f"`bins` must be at least 1, but got {bins}.")
+        predicted, measured = (
+            np.concatenate([change, -change]) for change in (self.table[name] for name in ("predicted", "measured"))
+        )
+        family = np.tile(pd.factorize(self.table["family"])[0], 2)
+        order = np.lexsort((measured, predicted))
         rows = []
         for part in np.array_split(order, min(bins, len(order))):
-            group = self.table.iloc[part]
+            mean = float(measured[part].mean())
+            of_family = np.bincount(family[part], weights=measured[part] - mean)[np.unique(family[part])]
+            count = len(of_family)
+            variance = (of_family**2).sum() * count / (count - 1) if count > 1 else float("nan")
             rows.append(
                 {
-                    "predicted": float(group["predicted"].mean()),
-                    "measured": float(group["measured"].mean()),
-                    "error": float(group["measured"].std(ddof=0) / np.sqrt(len(group))),
-                    "n": len(group),
+                    "predicted": float(predicted[part].mean()),
+                    "measured": mean,
+                    "error": float(np.sqrt(variance)) / len(part),
+                    "n": len(part),
                 }
             )
         return pd.DataFrame(rows)
 
     def worst(self, count: int = 6) -> pd.DataFrame:
         """Rows of `table` with the largest errors relative to their intervals, at most one for each family."""
+        if count < 0:
+            raise ValueError(f"`count` must be at least 0, but got {count}.")
         half_width = (self.table["high"] - self.table["low"]) / 2
         share = (self.table["measured"] - self.table["predicted"]).abs() / half_width
         order = share.sort_values(ascending=False, kind="stable").index
@@ -182,6 +203,22 @@ class TruthReport(Shown):
     def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
         """Measured against predicted changes, with their calibration. See `plot.change_calibration`."""
         return draw(self, ax=ax, **options)
+
+
+def _same_sign(x: np.ndarray, y: np.ndarray) -> float:
+    """Fraction of changes with the same sign. Zeros do not count."""
+    products = x * y
+    return float((products[products != 0] > 0).mean()) if products.any() else float("nan")
+
+
+def _root_mean_square(changes: np.ndarray) -> float:
+    return float(np.sqrt((changes**2).mean()))
+
+
+def _r_of_changes(x: np.ndarray, y: np.ndarray) -> float:
+    """Pearson correlation of changes (N,), each in both directions. NaN where all are zero, or for fewer than three."""
+    scale = np.sqrt((x * x).sum() * (y * y).sum())
+    return float((x * y).sum() / scale) if len(x) > 2 and scale > 0 else float("nan")
 
 
 def _r(x: np.ndarray, y: np.ndarray) -> float:

@@ -153,3 +153,73 @@ def test_an_element_that_no_window_fits_has_no_variants() -> None:
     table = satmut(measured().head(6), {"toy": (101, SEQUENCE[:20])}, effects, window=40)
     assert table["variants"].tolist() == [0]
     assert np.isnan(table["r"][0])
+
+
+def test_windows_leave_no_gap() -> None:
+    """Whatever the step, all but the ends of the element are compared."""
+    table = satmut(measured(), {"toy": (101, SEQUENCE)}, effects, window=30, step=36, margin=12)
+    assert table["variants"].tolist() == [3 * (len(SEQUENCE) - 24)]
+    with pytest.raises(ValueError, match="`window` must be above 24, twice the margin, but is 24"):
+        satmut(measured(), {"toy": (101, SEQUENCE)}, effects, window=24)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"alt": "AC"}, "row 3: alt must be A, C, G or T, but is 'AC'"),
+        ({"alt": "N"}, "row 3: alt must be A, C, G or T, but is 'N'"),
+        ({"effect": np.nan}, "row 3: effect must be a finite number"),
+    ],
+)
+def test_bad_variants_are_refused(change: dict, message: str) -> None:
+    table = measured()
+    for column, value in change.items():
+        table.loc[3, column] = value
+    with pytest.raises(ValueError, match=message):
+        satmut(table, {"toy": (101, SEQUENCE)}, effects, window=40)
+
+
+def test_tables_that_cannot_be_compared_are_refused() -> None:
+    elements = {"toy": (101, SEQUENCE)}
+    with pytest.raises(ValueError, match=r"`variants` must have the columns \['ref'\]"):
+        satmut(measured().drop(columns="ref"), elements, effects, window=40)
+    with pytest.raises(ValueError, match="must have whole positions, but they are float64"):
+        satmut(measured().astype({"position": float}), elements, effects, window=40)
+    with pytest.raises(ValueError, match="`variants` row 210 repeats an earlier variant"):
+        satmut(pd.concat([measured(), measured()[:1]]), elements, effects, window=40)
+    with pytest.raises(ValueError, match=r"`effects` must return \(16, 4\), but returned \(4,\)"):
+        satmut(measured(), elements, lambda *_: np.zeros(4), window=40)
+
+
+def test_lower_case_and_odd_files(tmp_path: Path) -> None:
+    columns = ["Chrom", "Pos", "Ref", "Alt", "Barcodes", "Coefficient", "Element", "Release"]
+    rows = [["1", 101, "a", "C", 20, 0.5, "toy", "GRCh38"], ["1", 102, "G", "t", 20, 0.5, "toy", "GRCh38"]]
+    path = tmp_path / "v.tsv"
+    pd.DataFrame(rows, columns=columns).to_csv(path, sep="\t", index=False)
+    assert read_variants(path)[["ref", "alt"]].to_numpy().tolist() == [["A", "C"], ["G", "T"]]
+    with pytest.raises(ValueError, match="`barcodes` must be an integer"):
+        read_variants(path, barcodes=None)  # type: ignore[arg-type]
+    rows[0][1] = 101.5
+    pd.DataFrame(rows, columns=columns).to_csv(path, sep="\t", index=False)
+    with pytest.raises(ValueError, match=r"Pos must be whole numbers, but has 101\.5"):
+        read_variants(path)
+    for text, message in (
+        (">a chr1:1-4\nACGT\n>a chr1:1-4\nACGT\n", "a is there twice"),
+        (">a chr1:1-4 GRCh38 - strand\nACGT\n", "must be the forward strand"),
+        ("", "must be a FASTA file"),
+    ):
+        (tmp_path / "e.fa").write_text(text)
+        with pytest.raises(ValueError, match=message):
+            read_elements(tmp_path / "e.fa")
+
+
+def test_the_command_does_not_overwrite_what_it_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("v.tsv", "e.fa"):
+        (tmp_path / name).write_text("kept")
+    words = ["satmut", str(tmp_path / "v.tsv"), str(tmp_path / "e.fa"), "-o"]
+    for name in ("v.tsv", "e.fa"):
+        assert cli.main([*words, str(tmp_path / name)]) == 2
+        assert "is a file that is read; choose another" in capsys.readouterr().err
+        assert (tmp_path / name).read_text() == "kept"
+    assert cli.main([*words, str(tmp_path / "none" / "x.tsv")]) == 2
+    assert "`out` must be in a folder that exists" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 import crossdna_interpret as cdi
@@ -18,6 +20,7 @@ from crossdna_interpret.attribution.uncertainty import variants_of
 from crossdna_interpret.measured import pairs
 from crossdna_interpret.measured.errors import fit_errors, held_out_intervals
 from crossdna_interpret.measured.pairs import close_pairs
+from crossdna_interpret.measured.truth import _unrelated
 from crossdna_interpret.models.change_errors import ChangeErrors
 from crossdna_interpret.models.crossdna.checkpoint import save_crossdna
 from crossdna_interpret.report import write_truth_page
@@ -90,9 +93,104 @@ def test_changes_are_differences_of_mutant_and_reference(report: cdi.TruthReport
         assert row.positions == ",".join(map(str, at))
         assert row.changes == len(at)
         assert row.measured == pytest.approx(table["activity"][row.mutant] - table["activity"][row.reference])
-    np.testing.assert_allclose(
-        report.summary()["r_changes"], np.corrcoef(report.table["predicted"], report.table["measured"])[0, 1]
-    )
+    # Each change in both directions.
+    both = [np.concatenate([report.table[name], -report.table[name]]) for name in ("predicted", "measured")]
+    np.testing.assert_allclose(report.summary()["r_changes"], np.corrcoef(*both)[0, 1])
+
+
+def test_no_number_depends_on_the_order_of_the_rows(table: pd.DataFrame, model: cdi.SequenceModel) -> None:
+    table = table.drop_duplicates("sequence")
+    reports = [
+        cdi.truth_report(each, model, measured="activity", draws=0)
+        for each in (table, table.sort_values("activity"), table.sample(frac=1, random_state=3))
+    ]
+    for each in reports[1:]:
+        for what in ("size", "kind"):
+            columns = ["n", "r", "same_sign", "mean_error"]
+            np.testing.assert_allclose(each.by(what)[columns], reports[0].by(what)[columns], rtol=1e-6)
+        np.testing.assert_allclose(each.calibration(7), reports[0].calibration(7), rtol=1e-6, atol=1e-9)
+        for name, value in each.summary().items():
+            if name != "coverage":  # which families are held out together depends on their order
+                assert value == pytest.approx(reports[0].summary()[name], rel=1e-6), name
+
+
+def test_the_error_of_a_mean_is_that_of_repeated_experiments(model: cdi.SequenceModel) -> None:
+    """Twelve families of dense pairs: the spread of the means over new noise is what the report says."""
+    random = np.random.default_rng(0)
+    rows = []
+    for family in range(12):
+        start = random.choice(list("ACGT"), LENGTH)
+        for at in range(LENGTH):
+            own = start.copy()
+            own[at] = random.choice(list("ACGT"))
+            rows.append((family, "".join(own)))
+    table = pd.DataFrame(rows, columns=["family", "sequence"]).drop_duplicates("sequence", ignore_index=True)
+    scores = cdi.predict(table["sequence"].tolist(), model)[:, 0]
+    means, errors = [], []
+    for _ in range(30):
+        activity = scores + random.normal(size=len(table))
+        report = cdi.truth_report(table.assign(activity=activity), model, measured="activity", draws=0)
+        calibration = report.calibration(6)
+        means.append(calibration["measured"])
+        errors.append(calibration["error"])
+    ratio = np.std(means, axis=0, ddof=1) / np.mean(errors, axis=0)
+    assert (ratio < 1.5).all()
+    assert (ratio > 0.6).all()
+    one = cdi.truth_report(table.assign(activity=activity), model, measured="activity", draws=0)
+    alone = dataclasses.replace(one, table=one.table.assign(family="a"))
+    assert alone.calibration(3)["error"].isna().all()
+
+
+def test_a_copied_family_is_held_out_with_its_copy() -> None:
+    families = np.array(["a", "a", "b", "b", "c", "c", "d", "d"])
+    sequences = ["AA", "AC", "AC", "AA", "AA", "AG", "TT", "TA"]
+    pairs = np.array([[0, 1], [2, 3], [4, 5], [6, 7]])
+    # One shared sequence, such as an unchanged promoter, does not make two families one.
+    assert _unrelated(families, sequences, pairs).tolist() == [0, 0, 1, 2]
+
+
+def test_measurements_that_are_all_equal_have_no_r(table: pd.DataFrame, model: cdi.SequenceModel) -> None:
+    report = cdi.truth_report(table.assign(activity=1.0), model, measured="activity", draws=0)
+    assert np.isnan(report.summary()["r_changes"])
+    assert report.by("size", fewest=1)["n"].sum() == len(report)
+    assert np.isnan(report.by("size", fewest=1)["same_sign"]).all()
+
+
+def test_rows_that_were_not_measured_need_nothing_else(table: pd.DataFrame, model: cdi.SequenceModel) -> None:
+    more = pd.concat([table, pd.DataFrame({"sequence": [None], "family": [None], "activity": [np.nan]})])
+    report = cdi.truth_report(more, model, measured="activity", draws=0)
+    assert len(report.sequences) == len(table)
+    worse = pd.concat([more, more[:1].assign(sequence="X")])  # row 451, after one that was not measured
+    with pytest.raises(ValueError, match=r"`sequence\[451\]` has 'X'"):
+        cdi.truth_report(worse, model, measured="activity", draws=0)
+
+
+def test_pale_effects_are_those_of_the_map_that_is_drawn(report: cdi.TruthReport, model: cdi.SequenceModel) -> None:
+    intervals = cdi.mutation_intervals(report.sequences[0], model, errors=ChangeErrors.from_dict(report.errors))
+    ax = Figure().subplots()
+    earlier = ax.imshow(np.zeros((4, LENGTH)))
+    intervals.plot(ax)
+    assert earlier.get_alpha() is None
+    assert np.asarray(ax.images[1].get_alpha()).shape == (4, LENGTH)
+
+
+@pytest.mark.parametrize("where", ["activity + 1", "keep", "activity"])
+def test_a_condition_that_is_not_true_or_false_is_refused(
+    where: str, table: pd.DataFrame, tmp_path: Path, make_model: Callable, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = save_crossdna(make_model(targets=("activity",)), tmp_path / "model", card="# Toy\n")
+    table.assign(keep=[row % 2 for row in range(len(table))]).to_csv(tmp_path / "t.tsv", sep="\t", index=False)
+    words = ["truth", str(folder), str(tmp_path / "t.tsv"), "--measured", "activity", "--where", where]
+    assert cli.main(words) == 2
+    assert f"`where` {where!r} must be true or false for each row" in capsys.readouterr().err
+
+
+def test_a_family_may_be_named_null(
+    table: pd.DataFrame, tmp_path: Path, make_model: Callable, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = save_crossdna(make_model(targets=("activity",)), tmp_path / "model", card="# Toy\n")
+    table.replace({"family": {"f0": "NA", "f1": "null"}}).to_csv(tmp_path / "t.tsv", sep="\t", index=False)
+    assert cli.main(["truth", str(folder), str(tmp_path / "t.tsv"), "--measured", "activity"]) == 0
 
 
 def test_intervals_hold_what_they_say(report: cdi.TruthReport) -> None:
@@ -143,7 +241,7 @@ def test_groups_add_up(report: cdi.TruthReport) -> None:
         assert any(WORD in text or cdi.reverse_complement(WORD) in text for text in texts)
         assert any(5 <= at < 5 + len(WORD) for at in places)
     calibration = report.calibration(5)
-    assert calibration["n"].sum() == len(report)
+    assert calibration["n"].sum() == 2 * len(report)  # in both directions
     assert calibration["predicted"].is_monotonic_increasing
     worst = report.worst(4)
     assert len(worst) == worst["family"].nunique() == 4

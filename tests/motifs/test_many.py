@@ -59,6 +59,7 @@ def run_cli(sequences: Path, attributions: Path, width: int) -> None:
     assert out.stat().st_size > 0
 
 
+@pytest.mark.slow
 def test_the_command_of_the_documentation_runs_for_odd_lengths(results: list[cdi.Mutagenesis], tmp_path: Path) -> None:
     assert "L - 1 if L is odd" in str(cdi.export_modisco.__doc__)
     odd = [

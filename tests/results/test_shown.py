@@ -19,7 +19,7 @@ RESULTS: dict[str, Callable[[str, CrossDNA], object]] = {
     "ExchangePatch": lambda seq, model: cdi.patch_exchange(seq, seq[::-1], model),
     "EditScores": lambda seq, model: cdi.score_edits(seq, [(at, at + 1, "N") for at in range(60)], model),
     "EditScan": lambda seq, model: cdi.deletion_scan(seq, model),
-    "Orientation": lambda seq, model: cdi.orientation([seq] * 30, model),
+    "Orientation": lambda seq, model: cdi.orientation([seq[:12]] * 30, model),
     "PairwiseMutagenesis": lambda seq, model: cdi.pairwise_ism(seq, model, positions=range(8)),
     "Seqlets": lambda seq, model: cdi.find_seqlets([cdi.ism(seq, model)] * 9),
     "Motif": lambda seq, model: cdi.Motif("M", "M", np.ones((4, 30))),

@@ -1,0 +1,1 @@
+"""Recipes for the expression of yeast promoters."""

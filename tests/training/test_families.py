@@ -1,0 +1,146 @@
+"""Rows in families, their training, and the table of yeast promoters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from crossdna_interpret.dna import alphabet
+from crossdna_interpret.motifs.collection import Motif
+from crossdna_interpret.training.recipes.families import Families, joined
+from crossdna_interpret.training.recipes.family_training import FamilyPlain, family_measures
+from crossdna_interpret.training.recipes.motif_network import MotifNetwork, motif_filters
+from crossdna_interpret.training.recipes.yeast.promoters import read_split
+from crossdna_interpret.training.run import RunOptions, fit
+
+WORD = "CGGGTAA"
+MOTIF = Motif("M", "REB1", np.eye(4)[["ACGT".index(base) for base in WORD]].T * 0.97 + 0.0075)
+
+
+def made(families: int, seed: int = 0) -> Families:
+    """Families of three mutants. The first target is 2 with the word in either strand and 0 without, plus noise."""
+    random = np.random.default_rng(seed)
+    ids = random.integers(4, size=(families, 1, 40)).repeat(3, axis=1)
+    word = alphabet.encode(WORD)
+    ids[::2, 0, 10:17] = word
+    ids[1::4, 0, 20:27] = 3 - word[::-1]
+    ids[:, 2, 35] = (ids[:, 2, 35] + 1) % 4
+    has = np.zeros((families, 3))
+    has[::2, 0] = has[1::4, 0] = 1
+    values = np.stack([2 * has, -has], axis=-1).reshape(-1, 2) + random.normal(scale=0.05, size=(3 * families, 2))
+    values[::5, 1] = np.nan
+    family = np.arange(families).repeat(3)
+    flat = ids.reshape(-1, 40).astype(np.uint8)
+    weight = np.ones(len(flat), dtype=np.float32)
+    return Families.of(flat, values.astype(np.float32), weight, family, ["a", "b"], most=7)
+
+
+def test_partners_are_close_relatives_and_depend_on_the_rows_alone() -> None:
+    table = made(20)
+    index = np.array([0, 1, 2, 30, 31])
+    ids, targets, weight, related = table.batch(index)
+    assert ids.shape == (10, 40)
+    assert targets.shape == (10, 2)
+    assert weight.shape == (10,)
+    np.testing.assert_array_equal(ids[:5], table.ids[index])
+    apart = (ids[:5] != ids[5:]).sum(1)
+    assert ((apart >= 1) & (apart <= 7))[related].all()
+    again = table.batch(index)
+    assert all(torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip((ids, targets), again[:2], strict=True))
+    assert related.any()
+
+
+def test_rows_keep_the_pairs_among_them_and_hashes_know_all() -> None:
+    table = made(6)
+    part = table.rows(np.arange(6))
+    assert len(part) == 6
+    assert (part.pairs < 6).all()
+    expected = [pair for pair in table.pairs.tolist() if max(pair) < 6]
+    assert part.pairs.tolist() == expected
+    both = joined(part, table)
+    assert len(both) == 24
+    np.testing.assert_array_equal(both.pairs[len(part.pairs) :] - 6, table.pairs)
+    hashes = {each.content_hash() for each in (table, part, both, made(6, seed=1))}
+    assert len(hashes) == 4
+    with pytest.raises(ValueError, match="`second` must have the targets"):
+        joined(table, Families(table.ids, table.targets, table.weight, table.pairs, ("x", "y")))
+    with pytest.raises(ValueError, match="`weight` must have shape"):
+        Families(table.ids, table.targets, table.weight[1:], table.pairs, ("a", "b"))
+
+
+def test_missing_measurements_do_not_count() -> None:
+    table = made(6)
+    np.testing.assert_allclose(table.means(), np.nanmean(table.targets, axis=0), rtol=1e-5)
+    scores = np.array([0.0, 1.0, 2.0, 9.0, 9.0])
+    measured = np.array([0.1, 1.2, 2.3, np.nan, 5.0])  # 5 is a whole number
+    pairs = np.array([[0, 1], [1, 2], [2, 3], [0, 4]])
+    measures = family_measures(scores, measured, pairs)
+    assert measures["changes"] == measures["large"] == 2
+    assert measures["signs"] == 1
+    assert measures["r"] == pytest.approx(1)
+
+
+def test_filters_score_the_word_most() -> None:
+    filters = motif_filters([MOTIF], 9)
+    assert filters.shape == (2, 5, 9)
+    word = np.zeros((5, 9), dtype=np.float32)
+    word[:, 1:8] = alphabet.one_hot(alphabet.encode(WORD))
+    forward, reverse = ((filter_ * torch.from_numpy(word)).sum() for filter_ in filters)
+    assert forward > 4 > reverse
+    random = np.random.default_rng(0).integers(4, size=(4000, 9))
+    x = torch.from_numpy(np.stack([alphabet.one_hot(each) for each in random]))
+    assert (x * filters[0]).sum((1, 2)).std() == pytest.approx(1, abs=0.05)
+    narrow = motif_filters([MOTIF], 5)
+    assert narrow.shape == (2, 5, 5)
+    torch.testing.assert_close(narrow[1, :4], narrow[0, :4].flip(0, 1))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_network_learns_a_motif_and_its_changes(tmp_path: Path) -> None:
+    train, valid = made(160), made(40, seed=1)
+    network = MotifNetwork([MOTIF], 2, length=40, width=8, free=2, bins=4, dropout=0.0)
+    module = FamilyPlain(network, offsets=torch.zeros(1, 2), learning_rate=3e-3, weight_decay=0.01)
+    options = RunOptions(epochs=12, batch=16, average=0.9, threads=1)
+    facts = fit(module, train, valid, tmp_path / "run", options, {})
+    assert facts["valid_r"] > 0.95
+    assert facts["valid_r_changes"] > 0.95
+    assert facts["valid_signs"] > 0.98
+
+
+def test_other_rows_are_refused(tmp_path: Path) -> None:
+    module = FamilyPlain(
+        MotifNetwork([MOTIF], 2, length=40), offsets=torch.zeros(1, 2), learning_rate=1, weight_decay=0
+    )
+    with pytest.raises(ValueError, match="`train` must be Families, but is list"):
+        module.check([1, 2], None, batch=2, monitor=None)  # type: ignore[arg-type]
+
+
+def test_the_table_of_promoters(shared: Path) -> None:
+    data = shared / "data" / "yeast_promoters"
+    train, valid = (read_split(data, split) for split in ("train", "valid"))
+    assert (len(train), len(valid)) == (19623, 2806)
+    assert valid.target_names == ("complex", "defined")
+    measures = family_measures(valid.targets[:, 0], valid.targets[:, 0], valid.pairs)
+    assert measures["changes"] == 6781  # as many as the reference network was judged on
+    assert (train.weight < 1).sum() == 195
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sequence": "ACGT"}, "row 1: the sequence has 4 bases, expected 80"),
+        ({"complex": np.nan, "defined": np.nan}, "row 1: no medium is measured"),
+    ],
+)
+def test_bad_tables_are_refused(change: dict, message: str, tmp_path: Path) -> None:
+    row = {"sequence": "ACGT" * 20, "family": 1, "complex": 1.5, "defined": 2.5} | change
+    pd.DataFrame([row]).to_csv(tmp_path / "train.tsv.gz", sep="\t", index=False)
+    with pytest.raises(ValueError, match=message):
+        read_split(tmp_path, "train")
+    with pytest.raises(FileNotFoundError, match=r"`folder` must hold valid\.tsv\.gz"):
+        read_split(tmp_path, "valid")
