@@ -85,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
                        help="use only these rows, such as 'complex %% 1 != 0' (as pandas.DataFrame.query)")  # fmt: skip
     truth.add_argument("--target", help="name of the target (default: the one named like the column)")
     truth.add_argument("--device", default="cpu", help="where to compute, such as cuda (default: %(default)s)")
-    truth.add_argument("--motifs", help="group changes by these motifs: a collection such as jaspar-fungi, or a file")
+    truth.add_argument("--motifs", help="group changes by these motifs: a collection such as jaspar-insects, or a file")
     truth.add_argument("--changes", type=int, default=4, metavar="N",
                        help="bases by which two sequences differ at most (default: %(default)s)")  # fmt: skip
     truth.add_argument("-o", "--out", type=Path, metavar="HTML", help="write a page, with a table beside it")

@@ -5,7 +5,7 @@ N  sequences    L  positions    H  channels    T  targets
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -14,11 +14,16 @@ from torch import Tensor, nn
 from crossdna_interpret.dna import strand
 from crossdna_interpret.models.crossdna.model import CrossDNA, Head
 from crossdna_interpret.models.crossdna.strand_symmetry import symmetrized
-from crossdna_interpret.training.batches import Batches
+from crossdna_interpret.training.batches import Batches, Rows
 from crossdna_interpret.training.supervised import Supervised
-from crossdna_interpret.training.tables import Table
 
 __all__ = ["Finetuning"]
+
+
+class _Selectable(Rows, Protocol):
+    """Rows from which some can be taken."""
+
+    def rows(self, index: np.ndarray) -> Rows: ...
 
 
 class Centred(nn.Module):
@@ -95,10 +100,16 @@ class Finetuning(Supervised):
         self.centred.gain = 1.0
 
     @torch.no_grad()
-    def recentre(self, table: Table, rows: int = 2048) -> None:
+    def recentre(self, table: _Selectable, rows: int = 2048, *, both_orientations: bool = True) -> None:
         """Set the mean of evaluation mode to that of rows spread over a table, for the current weights.
 
         This is needed for averaged weights, because the running mean belongs to the weights of the last steps.
+
+        Args:
+            table: the training rows.
+            rows: number of rows.
+            both_orientations: whether reverse complements count too. Not for a model that was trained in one
+                orientation.
         """
         chosen = table.rows(np.unique(np.linspace(0, len(table) - 1, min(rows, len(table))).astype(np.int64)))
         was_training = self.training
@@ -106,8 +117,8 @@ class Finetuning(Supervised):
         total, count = torch.zeros_like(self.centred.mean, dtype=torch.float64), 0
         for ids, *_ in Batches(chosen, 64, seed=None):
             x = self.encode(ids.to(self.device))
-            for reverse in (x, strand.reverse_complement(x)):
-                pooled = self.features(reverse)
+            for oriented in (x, strand.reverse_complement(x)) if both_orientations else (x,):
+                pooled = self.features(oriented)
                 total += pooled.sum(0, dtype=torch.float64)
                 count += len(pooled)
         self.centred.mean.copy_(total / count)

@@ -9,11 +9,14 @@ import pandas as pd
 import pytest
 import torch
 
+import crossdna_interpret as cdi
 from crossdna_interpret.dna import alphabet
 from crossdna_interpret.motifs.collection import Motif
 from crossdna_interpret.training.recipes.families import Families, joined
 from crossdna_interpret.training.recipes.family_training import FamilyPlain, family_measures
-from crossdna_interpret.training.recipes.motif_network import MotifNetwork, motif_filters
+from crossdna_interpret.training.recipes.motif_network import MotifNetwork, informative_motifs, motif_filters
+from crossdna_interpret.training.recipes.taught import taught
+from crossdna_interpret.training.recipes.yeast import promoter
 from crossdna_interpret.training.recipes.yeast.promoters import read_split
 from crossdna_interpret.training.run import RunOptions, fit
 
@@ -110,6 +113,61 @@ def test_a_network_learns_a_motif_and_its_changes(tmp_path: Path) -> None:
     assert facts["valid_r"] > 0.95
     assert facts["valid_r_changes"] > 0.95
     assert facts["valid_signs"] > 0.98
+
+
+def test_taught_rows_are_starts_and_mutants() -> None:
+    def counts(ids: np.ndarray) -> np.ndarray:
+        return np.stack([(ids == 2).sum(1), (ids == 0).sum(1)], axis=1).astype(np.float32)
+
+    table = made(20)
+    rows = taught(table, counts, 30, mutants=3, most=4, seed=1)
+    assert len(rows) == 120
+    np.testing.assert_array_equal(rows.targets, counts(rows.ids))
+    assert rows.pairs.tolist() == [[4 * at, 4 * at + mutant] for at in range(30) for mutant in (1, 2, 3)]
+    apart = (rows.ids[rows.pairs[:, 0]] != rows.ids[rows.pairs[:, 1]]).sum(1)
+    assert set(apart) == {1, 2, 3, 4}
+    assert rows.ids.max() == 3
+    own = {each.tobytes() for each in table.ids}
+    assert [each.tobytes() in own for each in rows.ids[::12]] == [True] * 10
+    halves = {each[at:].tobytes() for each in table.ids for at in (0, 20)} | {each[:20].tobytes() for each in table.ids}
+    assert all(each[20:].tobytes() in halves or each[:20].tobytes() in halves for each in rows.ids[4::12])
+    again = taught(table, counts, 30, seed=1)
+    assert again.content_hash() == rows.content_hash() != taught(table, counts, 30, seed=2).content_hash()
+    with pytest.raises(ValueError, match=r"`teacher` must return \(120, 2\), but returned \(120,\)"):
+        taught(table, lambda ids: counts(ids)[:, 0], 30)
+
+
+def test_the_motif_that_explains_the_values_is_chosen_first() -> None:
+    table = made(60)
+    random = np.random.default_rng(0)
+    others = [Motif(f"R{at}", f"R{at}", random.dirichlet([0.3] * 4, 7).T) for at in range(5)]
+    motifs = [*others[:3], MOTIF, *others[3:]]
+    chosen = informative_motifs(torch.from_numpy(table.ids), table.targets[:, 0], motifs, 3)
+    assert chosen[0] is MOTIF
+    assert len(chosen) == len({each.id for each in chosen}) == 3
+    assert len(informative_motifs(torch.from_numpy(table.ids), table.targets[:, 0], motifs, 99)) == 6
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # Lightning has much to say about small data
+def test_the_recipe_of_yeast_promoters_ends_with_a_model(shared: Path, tmp_path: Path) -> None:
+    words = ["--data", str(shared / "data" / "yeast_promoters"), "--run", str(tmp_path), "--rows", "200"]
+    words += ["--epochs", "1", "--teachers", "2", "--teacher-epochs", "1", "--families", "30", "--threads", "1"]
+    with pytest.raises(SystemExit) as ended:
+        promoter.main(words)
+    assert ended.value.code == 0
+    model = cdi.load_model(tmp_path / "model")
+    assert model.name == "yeast-promoter"
+    assert model.targets == ("complex", "defined")
+    assert sum(p.numel() for p in model.parameters()) < 1e6
+    card = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
+    assert "200 training and 200 validation sequences" in card
+    assert "{" not in card
+    # A new start finds everything done, and the same model.
+    before = cdi.predict("ACGT" * 20, model)
+    with pytest.raises(SystemExit):
+        promoter.main(words)
+    np.testing.assert_allclose(cdi.predict("ACGT" * 20, cdi.load_model(tmp_path / "model")), before, rtol=1e-5)
 
 
 def test_other_rows_are_refused(tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crossdna_interpret.motifs.collection import Motif
+from crossdna_interpret.training.recipes.retina.motifs import MotifScan
 
-__all__ = ["MotifNetwork", "motif_filters"]
+__all__ = ["MotifNetwork", "informative_motifs", "motif_filters"]
 
 
 class MotifNetwork(nn.Module):
@@ -117,3 +118,27 @@ def motif_filters(motifs: Sequence[Motif], width: int, *, reverse: bool = True) 
             one[:4, at : at + size] = odds / np.sqrt((odds**2).mean(0).sum())
         strands.append(filters)
     return torch.from_numpy(np.concatenate(strands))
+
+
+def informative_motifs(ids: Tensor, values: np.ndarray, motifs: Sequence[Motif], keep: int) -> list[Motif]:
+    """The motifs whose matches explain values best, chosen one after the other by least squares.
+
+    Args:
+        ids: (N, L) sequences.
+        values: (N,) what is explained, without NaN.
+        motifs: the candidates.
+        keep: number of motifs. All, if there are fewer candidates.
+    """
+    scan = MotifScan(motifs)
+    totals = torch.cat([scan.totals(part)[:, :, 1] for part in ids.split(256)]).double().numpy()
+    totals = (totals - totals.mean(0)) / np.maximum(totals.std(0), 1e-9)
+    residual = values - values.mean()
+    chosen: list[int] = []
+    while len(chosen) < min(keep, len(motifs)):
+        gain = np.abs(totals.T @ residual)
+        gain[chosen] = -1
+        chosen.append(int(gain.argmax()))
+        columns = totals[:, chosen]
+        fitted = columns @ np.linalg.lstsq(columns, values - values.mean(), rcond=None)[0]
+        residual = values - values.mean() - fitted
+    return [motifs[at] for at in chosen]

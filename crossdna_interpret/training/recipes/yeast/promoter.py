@@ -1,0 +1,182 @@
+"""Train the model `yeast-promoter` from the table of yeast promoters.
+
+    python -m crossdna_interpret.training.recipes.yeast.promoter --data DIR --run DIR
+
+The same command continues a stopped run from its last checkpoint. At the end, the model and its card are written to
+`<run>/model` in the layout of this package.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from crossdna_interpret.models.crossdna.checkpoint import save_crossdna
+from crossdna_interpret.models.crossdna.config import CrossDNAConfig
+from crossdna_interpret.models.crossdna.model import CrossDNA
+from crossdna_interpret.models.training_range import TrainingRange
+from crossdna_interpret.motifs.collection import Motif, from_database
+from crossdna_interpret.training.allocation import keep_freed_memory
+from crossdna_interpret.training.card import described
+from crossdna_interpret.training.module import channels
+from crossdna_interpret.training.recipes.families import Families, joined
+from crossdna_interpret.training.recipes.family_training import FamilyFinetuning, FamilyPlain, family_measures
+from crossdna_interpret.training.recipes.motif_network import MotifNetwork, informative_motifs, motif_filters
+from crossdna_interpret.training.recipes.taught import taught
+from crossdna_interpret.training.recipes.yeast.promoters import LENGTH, TARGETS, read_split
+from crossdna_interpret.training.run import RunOptions, fit
+
+CONFIG = CrossDNAConfig(
+    d_model=96, depth=2, block_size=128, comba_heads=3, comba_head_dim=24, attention_heads=4, window_size=128,
+    rc_blocks="aligned", dropout=0.0,
+)  # fmt: skip
+CARD = Path(__file__).with_name("card.md")
+_TEACHER = {"learning_rate": 3e-3, "weight_decay": 0.05}
+_TEACHER_AVERAGE = 0.998
+_STEM = 48  # filters of the stem that begin as motifs
+
+
+class Teachers:
+    """The mean of several networks: ids (N, L) -> scores (N, T)."""
+
+    def __init__(self, networks: Sequence[MotifNetwork]) -> None:
+        self.networks = [network.eval() for network in networks]
+
+    def each(self, ids: np.ndarray) -> np.ndarray:
+        """Scores (networks, N, T)."""
+        parts = torch.from_numpy(ids).split(512)
+        with torch.inference_mode():
+            scores = [
+                torch.cat([network(channels(part, torch.float32)) for part in parts]) for network in self.networks
+            ]
+        result: np.ndarray = torch.stack(scores).numpy()
+        return result
+
+    def __call__(self, ids: np.ndarray) -> np.ndarray:
+        mean: np.ndarray = self.each(ids).mean(0)
+        return mean
+
+
+def trained_teachers(
+    train: Families, valid: Families, motifs: Sequence[Motif], count: int, folder: Path, options: RunOptions
+) -> Teachers:
+    """Networks with different seeds, each with a folder of its own. Stopped runs continue."""
+    networks = []
+    for seed in range(options.seed, options.seed + count):
+        network = MotifNetwork(motifs, len(TARGETS), length=LENGTH, seed=seed)
+        last = network.out[-1]
+        assert isinstance(last, torch.nn.Linear)
+        with torch.no_grad():
+            last.bias.copy_(torch.from_numpy(train.means()))
+        module = FamilyPlain(network, offsets=torch.zeros(1, len(TARGETS)), seed=seed, **_TEACHER)
+        how = RunOptions(
+            epochs=options.epochs, batch=64, seed=seed, threads=options.threads, average=_TEACHER_AVERAGE
+        )  # fmt: skip
+        fit(module, train, valid, folder / str(seed), how, {})
+        networks.append(network)
+    return Teachers(networks)
+
+
+def student(train: Families, motifs: Sequence[Motif], seed: int) -> CrossDNA:
+    """The untrained model. The first filters of its stem are the most informative motifs, for both strands."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = CrossDNA(CONFIG, targets=list(TARGETS))
+    model.name = "yeast-promoter"
+    model.training_range = TrainingRange.of(list(train.ids))
+    known = ~np.isnan(train.targets[:, 0])
+    chosen = informative_motifs(torch.from_numpy(train.ids[known]), train.targets[known, 0], motifs, _STEM)
+    assert model.head is not None
+    with torch.no_grad():
+        for conv in (model.stem.conv_forward, model.stem.conv_reverse):
+            conv.weight[: len(chosen)] = motif_filters(chosen, conv.kernel_size[0], reverse=False)
+        model.head.linear.bias.copy_(torch.from_numpy(train.means()))
+    return model
+
+
+def measured(scores: np.ndarray, valid: Families) -> dict[str, float]:
+    """Measures of scores (N, T) on the validation rows, with the names of the card."""
+    measures = family_measures(scores[:, 0], valid.targets[:, 0], valid.pairs)
+    second = family_measures(scores[:, 1], valid.targets[:, 1], valid.pairs)
+    return {f"valid_{name}": value for name, value in measures.items()} | {"valid_r_1": second["r"]}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train, evaluate and export. Prints the folder of the model and its measures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with train.tsv.gz and valid.tsv.gz")
+    parser.add_argument("--run", type=Path, required=True, help="folder for checkpoints, metrics and the model")
+    parser.add_argument("--teachers", type=int, default=3)
+    parser.add_argument("--teacher-epochs", type=int, default=10)
+    parser.add_argument("--families", type=int, default=24_000, help="sequences that the teachers name, with mutants")
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--batch", type=int, default=64, help="rows, each with a relative beside it")
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--weight-decay", type=float, default=0.02)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
+    parser.add_argument("--rows", type=int, default=None, help="use only the first rows, to try the script out")
+    options = parser.parse_args(argv)
+    if options.rows is not None and options.rows < 100:
+        parser.error(f"--rows must be at least 100, but is {options.rows}")
+    train, valid = (read_split(options.data, split) for split in ("train", "valid"))
+    if options.rows is not None:
+        train, valid = (table.rows(np.arange(min(options.rows, len(table)))) for table in (train, valid))
+    motifs = from_database("fungi")
+    how = RunOptions(epochs=options.teacher_epochs, batch=64, seed=options.seed, threads=options.threads)
+    started = time.monotonic()
+    teachers = trained_teachers(train, valid, motifs, options.teachers, options.run / "teachers", how)
+    every = taught(train, teachers, options.families, seed=options.seed)
+    teaching = (time.monotonic() - started) / 60
+    of_teachers = [measured(scores, valid) for scores in teachers.each(valid.ids)]
+    of_teachers.append(measured(teachers(valid.ids), valid))
+    model = student(train, motifs, options.seed)
+    module = FamilyFinetuning(
+        model,
+        offsets=torch.zeros(1, len(TARGETS)),
+        learning_rate=options.learning_rate,
+        weight_decay=options.weight_decay,
+        seed=options.seed,
+    )
+    facts: dict[str, Any] = {
+        "command": "python -m crossdna_interpret.training.recipes.yeast.promoter --data DIR --run DIR "
+        f"--teachers {options.teachers} --teacher-epochs {options.teacher_epochs} --families {options.families} "
+        f"--epochs {options.epochs} "
+        f"--batch {options.batch} --learning-rate {options.learning_rate} --weight-decay {options.weight_decay} "
+        f"--seed {options.seed} --threads {options.threads}",
+        "epochs": options.epochs, "batch": options.batch, "learning_rate": options.learning_rate,
+        "weight_decay": options.weight_decay, "seed": options.seed, "threads": options.threads,
+        "torch": torch.__version__.split("+")[0], "train": len(train), "valid": len(valid), "taught": len(every),
+        "teachers": options.teachers, "motifs": len(motifs), "stem": min(_STEM, len(motifs)),
+        "teacher_parameters": sum(p.numel() for p in teachers.networks[0].parameters()),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "teacher_r": ", ".join(f"{each['valid_r']:.3f}" for each in of_teachers),
+        "teacher_r_changes": ", ".join(f"{each['valid_r_changes']:.3f}" for each in of_teachers),
+    }  # fmt: skip
+    how = RunOptions(epochs=options.epochs, batch=options.batch, seed=options.seed, threads=options.threads)
+    facts = fit(module, joined(train, every), valid, options.run / "student", how, facts)
+    facts["teacher_minutes"] = teaching
+    module.cpu().recentre(train, both_orientations=False)
+    module.fold()
+    model = module.model.eval()
+    with torch.inference_mode():
+        parts = torch.from_numpy(valid.ids).split(256)
+        scores = torch.cat([model(channels(part, torch.float32)) for part in parts]).numpy()
+    facts |= measured(scores, valid)
+    assert model.training_range is not None
+    text = CARD.read_text(encoding="utf-8").format(**facts, trained_on=described(model.training_range))
+    folder = save_crossdna(model, options.run / "model", card=text, provenance=facts)
+    reached = {name: value for name, value in facts.items() if name.startswith("valid_")}
+    parser.exit(message=json.dumps({"model": str(folder), **reached}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    keep_freed_memory()
+    main()
