@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-__all__ = ["correlation", "mean", "pearson", "ranks", "same_sign"]
+__all__ = ["correlation", "mean", "pearson", "ranks"]
 
 _NORMAL_95 = 1.959964  # standard deviations of the 95 % interval of a normal distribution
 
@@ -44,17 +44,6 @@ def mean(values: np.ndarray, *, seed: int = 0, draws: int = 2000) -> tuple[float
     drawn = np.random.default_rng(seed).integers(len(values), size=(draws, len(values)))
     low, high = np.quantile(values[drawn].mean(axis=1), [0.025, 0.975])
     return float(values.mean()), float(low), float(high)
-
-
-def same_sign(x: np.ndarray, y: np.ndarray) -> float:
-    """Fraction of pairs of (N,) arrays with the same sign. Pairs with a zero do not count. NaN without other pairs.
-
-    Example:
-        >>> same_sign(np.array([1.0, -1.0, 0.0]), np.array([2.0, 1.0, 1.0]))
-        0.5
-    """
-    signed = (x != 0) & (y != 0)
-    return float((np.sign(x) == np.sign(y))[signed].mean()) if signed.any() else math.nan
 
 
 def ranks(values: np.ndarray) -> np.ndarray:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import numbers
+import warnings
 from typing import Any, overload
 
 import numpy as np
 import pandas as pd
 
+from crossdna_interpret._validation import level_of_caller
 from crossdna_interpret.dna import alphabet
 from crossdna_interpret.dna.edits import Edit, Editor, edit_to, substitutions
 from crossdna_interpret.measured.truth import truth_report
@@ -20,7 +23,7 @@ from crossdna_interpret.results import (
     Mutagenesis,
     TruthReport,
 )
-from crossdna_interpret.statistics import correlation, ranks, same_sign
+from crossdna_interpret.statistics import correlation, ranks
 
 __all__ = ["compare_with_measured"]
 
@@ -72,6 +75,9 @@ def compare_with_measured(
         ValueError: missing columns, a reference base that differs from the sequence, a position outside the sequence,
             an effect that is not a number (the message has the row), or no common edit.
 
+    Warns:
+        UserWarning: rows with an effect that do not change the sequence, as when positions are counted from 1.
+
     Example:
         >>> import crossdna_interpret as cdi
         >>> measured = pd.DataFrame({"position": [2, 3], "ref": ["G", "T"], "alt": ["A", "A"], "effect": [0.1, -1.0]})
@@ -87,13 +93,16 @@ def compare_with_measured(
     if not isinstance(table, pd.DataFrame):
         raise TypeError(f"`table` must be a pandas DataFrame, but got {type(table).__name__}.")
     measured = _effects(table, effect)
-    edits = _edits(result.sequence, table, effect)
+    known = ~np.isnan(measured)
+    edits = _edits(result.sequence, table, known, effect)
+    measured = measured[known]
     predicted = _predicted(result)
     editor = _editor_of(result)
+    _warn_of_no_change(result.sequence, edits, measured)
     rows = []
-    left_out = 0
+    left_out = int((~known).sum())
     for edit, value in zip(edits, measured, strict=True):
-        if math.isnan(value) or editor(edit) not in predicted:
+        if editor(edit) not in predicted:
             left_out += 1
             continue
         ref = result.sequence[edit.start : edit.end]
@@ -103,6 +112,7 @@ def compare_with_measured(
     computed = pd.DataFrame(rows, columns=["start", "end", "ref", "alt", "predicted", "measured"])
     x, y = computed["predicted"].to_numpy(), computed["measured"].to_numpy()
     r, low, high = correlation(x, y)
+    signed = (x != 0) & (y != 0)
     return MeasuredComparison(
         sequence=result.sequence,
         target=result.target,
@@ -111,7 +121,7 @@ def compare_with_measured(
         low=low,
         high=high,
         rho=correlation(ranks(x), ranks(y))[0],
-        same_sign=same_sign(x, y),
+        same_sign=float((np.sign(x) == np.sign(y))[signed].mean()) if signed.any() else math.nan,
         left_out=left_out,
         certificate=Certificate.merge(
             [result.certificate],
@@ -155,19 +165,41 @@ def _effects(table: pd.DataFrame, effect: str) -> np.ndarray:
     return values
 
 
-def _edits(sequence: str, table: pd.DataFrame, effect: str) -> list[Edit]:
+def _warn_of_no_change(sequence: str, edits: list[Edit], measured: np.ndarray) -> None:
+    """Warn of rows with an effect that leave the sequence as it is."""
+    same = sum(
+        effect != 0 and sequence[edit.start : edit.end] == edit.string
+        for edit, effect in zip(edits, measured, strict=True)
+    )
+    if same:
+        warnings.warn(
+            f"`table`: {same} of {len(edits)} rows have an effect, but do not change the sequence. Are positions "
+            "counted from 0, and is it the sequence of the experiment? These rows are left out.",
+            UserWarning,
+            stacklevel=level_of_caller(),
+        )
+
+
+def _edits(sequence: str, table: pd.DataFrame, known: np.ndarray, effect: str) -> list[Edit]:
+    """The edits of the rows that are `known`. Messages count all rows."""
     columns = set(table.columns)
+    at = np.flatnonzero(known).tolist()
+    table = table[known]
     if "sequence" in columns:
-        return [_named(row, lambda each=each: edit_to(sequence, each)) for row, each in enumerate(table["sequence"])]
+        return [
+            _named(row, lambda each=each: edit_to(sequence, each))
+            for row, each in zip(at, table["sequence"], strict=True)
+        ]
     if {"start", "end", "alt"} <= columns:
         starts, ends = table["start"].tolist(), table["end"].tolist()
     elif {"position", "alt"} <= columns:
         starts = table["position"].tolist()
-        ends = [_whole(row, "position", each) + 1 for row, each in enumerate(starts)]
+        ends = [_whole(row, "position", each) + 1 for row, each in zip(at, starts, strict=True)]
     else:
         raise ValueError(_MEANT.format(effect=effect, columns=list(table.columns)))
     refs = table["ref"].tolist() if "ref" in columns else [None] * len(table)
-    return [_edit(sequence, row, *each) for row, each in enumerate(zip(starts, ends, refs, table["alt"], strict=True))]
+    rows = zip(at, starts, ends, refs, table["alt"], strict=True)
+    return [_edit(sequence, *row) for row in rows]
 
 
 def _edit(sequence: str, row: int, start: Any, end: Any, ref: Any, alt: Any) -> Edit:
@@ -186,8 +218,8 @@ def _edit(sequence: str, row: int, start: Any, end: Any, ref: Any, alt: Any) -> 
 
 
 def _whole(row: int, name: str, value: Any) -> int:
-    number = value if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
-    if not float(number).is_integer():
+    number = float(value) if isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_)) else math.nan
+    if not number.is_integer():
         raise ValueError(f"`table` row {row}: {name} must be a whole number, but is {value!r}.")
     return int(number)
 

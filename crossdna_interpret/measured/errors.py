@@ -9,7 +9,7 @@ import numpy as np
 from crossdna_interpret._compat import quiet_and_same_threads
 from crossdna_interpret.models.change_errors import ChangeErrors
 
-__all__ = ["LEVELS", "fit_errors", "held_out_intervals"]
+__all__ = ["LEVELS", "fit_errors", "halves", "held_out_intervals"]
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
 _FEWEST = 40  # measured changes
@@ -62,15 +62,11 @@ def fit_errors(
     return ChangeErrors(base * unit, of_spread, of_change, multiples, len(errors))
 
 
-def held_out_intervals(
-    predicted: np.ndarray, measured: np.ndarray, spread: np.ndarray, family: np.ndarray, level: float, *, seed: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
-    """Low and high ends (P,) of the interval of each change, from errors in other families.
-
-    The families are split into two halves. The intervals of each half are found from the other one.
+def halves(family: np.ndarray, *, seed: int = 0) -> np.ndarray:
+    """(P,) whether a change is in the first of two halves of the families, with about as many changes in each.
 
     Raises:
-        ValueError: as in `fit_errors`, or there is only one family.
+        ValueError: there is only one family, or a half has fewer than 40 changes.
     """
     names = np.unique(family)
     if len(names) < 2:
@@ -84,6 +80,25 @@ def held_out_intervals(
         in_first[at] = half == 0
         sizes[half] += int(counts[at])
     first = np.isin(family, shuffled[in_first])
+    if min(sizes) < _FEWEST:
+        raise ValueError(
+            f"`table` must have at least {_FEWEST} changes in each half of its families for intervals, but has "
+            f"{sizes[0]} and {sizes[1]}. More bases by which two sequences may differ give more changes."
+        )
+    return first
+
+
+def held_out_intervals(
+    predicted: np.ndarray, measured: np.ndarray, spread: np.ndarray, family: np.ndarray, level: float, *, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Low and high ends (P,) of the interval of each change, from errors in other families.
+
+    The families are split into two halves. The intervals of each half are found from the other one.
+
+    Raises:
+        ValueError: as in `fit_errors` and `halves`.
+    """
+    first = halves(family, seed=seed)
     low, high = np.empty(len(predicted)), np.empty(len(predicted))
     for own, other in ((first, ~first), (~first, first)):
         errors = fit_errors(predicted[other], measured[other], spread[other], levels=[level])

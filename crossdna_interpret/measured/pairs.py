@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 
+from crossdna_interpret._compat import quiet_and_same_threads
 from crossdna_interpret.dna import alphabet
 
-__all__ = ["close_pairs", "kind_of_change"]
+__all__ = ["close_pairs", "kind_of_change", "unrelated_groups"]
 
 _COMPARED = 1 << 26  # bases that are compared at once
 _PURINES = frozenset("AG")
@@ -35,6 +37,37 @@ def close_pairs(ids: np.ndarray, family: np.ndarray, most: int = 4) -> np.ndarra
             one, other = np.nonzero(np.triu((apart >= 1) & (apart <= most), first + 1))
             pairs.append(np.stack([rows[first + one], rows[other]], axis=1))
     return np.concatenate(pairs)
+
+
+def unrelated_groups(families: np.ndarray, sequences: Sequence[str], pairs: np.ndarray) -> np.ndarray:
+    """(P,) group of each pair (P, 2) of rows. Families that share a pair of sequences are one group.
+
+    Such families are not independent. The numbers of the groups do not depend on the order of the rows.
+
+    Args:
+        families: (N,) family of each row.
+        sequences: N sequences.
+        pairs: (P, 2) rows of one family.
+
+    Example:
+        >>> unrelated_groups(np.array([0, 0, 1, 1]), ["AC", "AG", "AG", "AC"], np.array([[0, 1], [2, 3]])).tolist()
+        [0, 0]
+    """
+    with quiet_and_same_threads():  # its import sets warning filters
+        from scipy.sparse import coo_matrix
+        from scipy.sparse.csgraph import connected_components
+    of_sequence, _ = pd.factorize(np.asarray(sequences, dtype=object), sort=True)
+    of_family, names = pd.factorize(np.asarray(families, dtype=object)[pairs[:, 0]])
+    _, first, of_pair = np.unique(np.sort(of_sequence[pairs], axis=1), axis=0, return_index=True, return_inverse=True)
+    of_pair = of_pair.reshape(-1)  # pairs are in alphabetical order
+    size = len(names) + len(first)
+    links = coo_matrix((np.ones(len(pairs)), (of_family, len(names) + of_pair)), shape=(size, size))
+    group = connected_components(links, directed=False)[1][of_family]
+    # A group is numbered by its first pair, which no other group has.
+    lowest = np.full(group.max() + 1, len(first))
+    np.minimum.at(lowest, group, of_pair)
+    numbered: np.ndarray = np.unique(lowest[group], return_inverse=True)[1]
+    return numbered
 
 
 def kind_of_change(reference: str, mutant: str, positions: Sequence[int]) -> str:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from crossdna_interpret._validation import integer
 from crossdna_interpret.dna import alphabet
-from crossdna_interpret.statistics import correlation, same_sign
+from crossdna_interpret.statistics import correlation
 
 __all__ = ["CAGI5", "CEILINGS", "PUBLISHED", "Effects", "read_elements", "read_variants", "satmut"]
 
@@ -161,10 +161,11 @@ def satmut(
         known = np.isfinite(predicted)
         r, low, high = correlation(predicted[known], measured[known])
         large = known & (np.abs(measured) >= 0.1)
+        same = np.sign(predicted[large]) == np.sign(measured[large])
         rows.append(
             {
                 "element": name, "variants": int(known.sum()), "r": r, "low": low, "high": high,
-                "same_sign": same_sign(predicted[large], measured[large]),
+                "same_sign": float(same.mean()) if large.any() else math.nan,
                 "ceiling": CEILINGS.get(name, math.nan),
             }
         )  # fmt: skip

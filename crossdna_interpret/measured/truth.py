@@ -8,12 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from crossdna_interpret._compat import quiet_and_same_threads
 from crossdna_interpret._validation import integer
 from crossdna_interpret.attribution.uncertainty import variants_of
 from crossdna_interpret.dna import alphabet
-from crossdna_interpret.measured.errors import LEVELS, fit_errors, held_out_intervals
-from crossdna_interpret.measured.pairs import close_pairs, kind_of_change
+from crossdna_interpret.measured.errors import LEVELS, fit_errors, halves, held_out_intervals
+from crossdna_interpret.measured.pairs import close_pairs, kind_of_change, unrelated_groups
 from crossdna_interpret.models.protocols import ModelLike
 from crossdna_interpret.models.registry import resolve_model
 from crossdna_interpret.motifs.annotation import scan
@@ -91,6 +90,8 @@ def truth_report(
     index = resolve_target(resolved, target)
     sequences, families, values = _rows(table, measured, family)
     pairs = _pairs(sequences, families, most_changes)
+    groups = unrelated_groups(families, sequences, pairs)
+    halves(groups)  # before the work
     predicted = predict(sequences, resolved)[:, index].astype(np.float64)
     others, described = variants_of(resolved, draws, members)
     spread = np.zeros(len(pairs))
@@ -101,8 +102,7 @@ def truth_report(
     one, other = pairs.T
     measured_change, predicted_change = values[other] - values[one], predicted[other] - predicted[one]
     names = families[one]
-    apart = _unrelated(families, sequences, pairs)
-    low, high = held_out_intervals(predicted_change, measured_change, spread, apart, level)
+    low, high = held_out_intervals(predicted_change, measured_change, spread, groups, level)
     positions = [np.flatnonzero(a != b) for a, b in _encoded_pairs(sequences, pairs)]
     changes = pd.DataFrame(
         {
@@ -167,21 +167,6 @@ def _rows(table: pd.DataFrame, measured: str, family: str) -> tuple[list[str], n
         for row, each in zip(np.flatnonzero(known), table["sequence"].to_numpy()[known], strict=True)
     ]
     return sequences, families, values[known]
-
-
-def _unrelated(families: np.ndarray, sequences: list[str], pairs: np.ndarray) -> np.ndarray:
-    """(P,) group of each pair. Families that share a pair of sequences are one group, as they are not independent."""
-    with quiet_and_same_threads():  # its import sets warning filters
-        from scipy.sparse import coo_matrix
-        from scipy.sparse.csgraph import connected_components
-    of_sequence = pd.factorize(np.asarray(sequences, dtype=object))[0]
-    of_family = pd.factorize(np.asarray(families, dtype=object))[0][pairs[:, 0]]
-    of_pair = np.unique(np.sort(of_sequence[pairs], axis=1), axis=0, return_inverse=True)[1].reshape(-1)
-    first = int(of_family.max()) + 1
-    size = first + int(of_pair.max()) + 1
-    links = coo_matrix((np.ones(len(pairs)), (of_family, first + of_pair)), shape=(size, size))
-    groups: np.ndarray = connected_components(links, directed=False)[1]
-    return groups[of_family]
 
 
 def _pairs(sequences: list[str], families: np.ndarray, most_changes: int) -> np.ndarray:

@@ -57,7 +57,7 @@ class MeasuredComparison(Shown):
         return (
             f"r = {self.r:.2f} ({self.low:.2f} to {self.high:.2f}), rho = {self.rho:.2f}, "
             f"same sign {self.same_sign:.0%}, n = {len(self)}"
-        )
+        ) + (f" ({self.left_out} rows left out)" if self.left_out else "")
 
     @property
     def by_position(self) -> pd.DataFrame:

@@ -206,9 +206,9 @@ class TruthReport(Shown):
 
 
 def _same_sign(x: np.ndarray, y: np.ndarray) -> float:
-    """Fraction of changes with the same sign. Zeros do not count."""
-    products = x * y
-    return float((products[products != 0] > 0).mean()) if products.any() else float("nan")
+    """Fraction of the measured changes, without zeros, whose sign is predicted. A predicted 0 has another sign."""
+    signed = y != 0
+    return float((np.sign(x) == np.sign(y))[signed].mean()) if signed.any() else float("nan")
 
 
 def _root_mean_square(changes: np.ndarray) -> float:

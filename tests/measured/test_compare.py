@@ -71,6 +71,33 @@ def test_rows_without_an_effect_or_a_prediction_are_left_out(sequence: str, mode
     assert result.left_out == 60 - inside.sum()
 
 
+def test_positions_counted_from_1_are_noticed(sequence: str, model: CrossDNA) -> None:
+    """Also without reference bases: some rows then have an effect without a change."""
+    result = cdi.ism(sequence, model)
+    table = result.to_dataframe()[["position", "alt", "delta"]].rename(columns={"delta": "effect"})
+    table = table[table["position"] < len(sequence) - 1]
+    shifted = table.assign(position=table["position"] + 1)
+    same = sum(sequence[at] == alt for at, alt in zip(shifted["position"], shifted["alt"], strict=True))
+    with pytest.warns(UserWarning, match=f"{same} of {len(table)} rows have an effect, but do not change"):
+        compared = cdi.compare_with_measured(result, shifted)
+    assert compared.left_out == same
+    assert f"({same} rows left out)" in str(compared)
+    # A table with the bases of the sequence, whose effect is 0, is as good as one without them.
+    own = pd.DataFrame({"position": range(len(sequence)), "alt": list(sequence), "effect": 0.0})
+    assert cdi.compare_with_measured(result, pd.concat([table, own])).r == pytest.approx(1)
+
+
+def test_rows_without_an_effect_need_nothing_else(sequence: str, model: CrossDNA) -> None:
+    result = cdi.ism(sequence, model)
+    table = result.to_dataframe()[["position", "alt", "delta"]].rename(columns={"delta": "effect"}).astype(object)
+    table = pd.concat([pd.DataFrame([[None, None, pd.NA]], columns=table.columns), table], ignore_index=True)
+    table.loc[5, "position"] = np.int64(table.loc[5, "position"])
+    assert len(cdi.compare_with_measured(result, table)) == len(table) - 1
+    table.loc[9, "alt"] = 3
+    with pytest.raises(ValueError, match="`table` row 9: alt must be bases"):
+        cdi.compare_with_measured(result, table)
+
+
 def test_means_by_position(sequence: str, model: CrossDNA) -> None:
     result = cdi.compare_with_measured(cdi.ism(sequence, model), measured(sequence)).by_position
     assert result["position"].tolist() == list(range(0, 40, 2))
