@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import string
 from collections.abc import Mapping
 from typing import Any
 
 from crossdna_interpret.models.crossdna.model import CrossDNA
 from crossdna_interpret.models.training_range import TrainingRange
 
-__all__ = ["described", "finetuning_card", "pretraining_card"]
+__all__ = ["described", "filled", "finetuning_card", "pretraining_card"]
 
 _CARD = """# {name}
 
@@ -76,6 +77,18 @@ def described(known: TrainingRange) -> str:
         f"{lengths} bases, {100 * known.gc[0]:.0f} to {100 * known.gc[1]:.0f} % G and C, {unknown}, dinucleotides of "
         f"at least {known.dinucleotide_bits:.1f} bits"
     )
+
+
+def filled(template: str, facts: Mapping[str, Any]) -> str:
+    """The text of a card. Missing facts become "not measured"."""
+    names = {name for _, name, _, _ in string.Formatter().parse(template) if name}
+    missing = {name: _NotMeasured() for name in names - facts.keys()}
+    return template.format(**facts, **missing)
+
+
+class _NotMeasured:
+    def __format__(self, how: str) -> str:
+        return "not measured"
 
 
 def _filled(model: CrossDNA, facts: Mapping[str, Any], *, what: str, data: str) -> str:

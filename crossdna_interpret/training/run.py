@@ -26,7 +26,7 @@ from crossdna_interpret.training.logbook import Logbook
 from crossdna_interpret.training.module import SeededModule, UndefinedMeasureWarning, require_seed
 from crossdna_interpret.training.settings import keep_settings
 
-__all__ = ["LAST", "RunOptions", "TrainingError", "fit", "git_revision"]
+__all__ = ["LAST", "RunOptions", "TrainingError", "fit", "git_revision", "must_be_finite"]
 
 LAST = "last.ckpt"
 _WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"  # Lightning sets it for deterministic algorithms
@@ -293,6 +293,18 @@ def fit(
             )
             raise TrainingError(f"The run stopped: {error}. {kept}") from error
     return {**known, "steps": trainer.global_step, "minutes": clock.seconds / 60, **measures.values}
+
+
+def must_be_finite(facts: Mapping[str, Any], folder: Path) -> dict[str, float]:
+    """Validation measures of a part of the training.
+
+    Raises:
+        TrainingError: a measure is NaN.
+    """
+    reached = {key: value for key, value in facts.items() if key.startswith("valid_")}
+    if not all(math.isfinite(value) for value in reached.values()):
+        raise TrainingError(f"Training gave no usable model: {reached}. The last checkpoint is {folder / LAST}.")
+    return reached
 
 
 def _callbacks(folder: Path, options: RunOptions, validated: bool) -> list[Callback]:

@@ -13,9 +13,9 @@ import torch
 from crossdna_interpret.dna import strand
 from crossdna_interpret.models.crossdna.model import CrossDNA
 from crossdna_interpret.motifs.collection import Motif
+from crossdna_interpret.training.recipes.motif_scan import MotifScan
 from crossdna_interpret.training.recipes.retina.contrasts import Contrasting, Contrasts
 from crossdna_interpret.training.recipes.retina.distillation import Distillation, recombined
-from crossdna_interpret.training.recipes.retina.motifs import MotifScan
 from crossdna_interpret.training.recipes.retina.teacher import MotifTeacher
 from crossdna_interpret.training.tables import Table
 

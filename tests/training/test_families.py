@@ -176,6 +176,42 @@ def test_other_rows_are_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(ValueError, match="`train` must be Families, but is list"):
         module.check([1, 2], None, batch=2, monitor=None)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="`valid` must be Families, but is list"):
+        module.check(made(4), [1, 2], batch=2, monitor=None)  # type: ignore[arg-type]
+
+
+def test_the_loss_counts_levels_and_changes_by_their_weights() -> None:
+    """Against sums by hand, with missing measurements and a pair that is not related."""
+    random = np.random.default_rng(0)
+    scores = random.normal(size=(6, 2)).astype(np.float32)
+    targets = random.normal(size=(6, 2), scale=3).astype(np.float32)
+    targets[1, 0] = targets[5, 1] = np.nan
+    weight = np.array([1, 0.2, 1, 1, 1, 0.5], dtype=np.float32)
+    related = np.array([True, False, True])
+
+    def huber(error: float) -> float:
+        return 0.5 * error**2 if abs(error) < 1 else abs(error) - 0.5
+
+    def mean(terms: list[tuple[float, float]]) -> float:
+        known = [(each, own) for each, own in terms if not np.isnan(each)]
+        return sum(own * huber(each) for each, own in known) / sum(own for _, own in known)
+
+    level = mean([(scores[n, t] - targets[n, t], weight[n]) for n in range(6) for t in range(2)])
+    change = mean(
+        [
+            (scores[n + 3, t] - scores[n, t] - targets[n + 3, t] + targets[n, t], weight[n] * weight[n + 3])
+            for n in (0, 2)
+            for t in range(2)
+        ]
+    )
+    module = FamilyPlain(
+        torch.nn.Identity(), of_changes=0.7, offsets=torch.zeros(1, 2), learning_rate=1, weight_decay=0
+    )
+    module.score = lambda x: torch.from_numpy(scores)  # type: ignore[method-assign]
+    module.log = module.log_dict = lambda *_, **__: None  # type: ignore[method-assign]
+    ids = torch.zeros(6, 40, dtype=torch.uint8)
+    batch = ids, torch.from_numpy(targets), torch.from_numpy(weight), torch.from_numpy(related)
+    assert float(module.training_step(batch, 0)) == pytest.approx(level + 0.7 * change, rel=1e-5)
 
 
 def test_the_table_of_promoters(shared: Path) -> None:

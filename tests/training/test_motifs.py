@@ -8,7 +8,7 @@ import torch
 
 from crossdna_interpret.dna import alphabet, strand
 from crossdna_interpret.motifs.collection import Motif, from_database
-from crossdna_interpret.training.recipes.retina.motifs import FEATURES, MotifScan, composition
+from crossdna_interpret.training.recipes.motif_scan import FEATURES, MotifScan, composition
 
 
 def ids(*seqs: str) -> torch.Tensor:

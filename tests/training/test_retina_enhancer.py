@@ -18,9 +18,9 @@ from crossdna_interpret.models.crossdna.model import CrossDNA
 from crossdna_interpret.motifs.collection import Motif
 from crossdna_interpret.statistics import pearson
 from crossdna_interpret.training.finetuning import Finetuning
+from crossdna_interpret.training.recipes.motif_scan import MotifScan
 from crossdna_interpret.training.recipes.retina import enhancer as retina_enhancer
 from crossdna_interpret.training.recipes.retina.enhancer import finished, main, teacher_of
-from crossdna_interpret.training.recipes.retina.motifs import MotifScan
 from crossdna_interpret.training.recipes.retina.mpra import read_contrasts, read_split
 from crossdna_interpret.training.recipes.retina.teacher import MotifTeacher
 from crossdna_interpret.training.tables import Table

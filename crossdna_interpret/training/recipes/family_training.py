@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from crossdna_interpret.measured.pairs import close_pairs
 from crossdna_interpret.statistics import pearson
 from crossdna_interpret.training.batches import Rows
 from crossdna_interpret.training.finetuning import Finetuning
@@ -31,14 +30,14 @@ class FamilyTraining(Supervised):
 
     Args:
         of_changes: weight of the second term.
-        mutated: fraction of bases that are replaced by random ones in training.
         settings: settings of `Supervised`. The assay has one orientation, so `symmetric` has no effect.
     """
 
-    def __init__(self, *args: Any, of_changes: float = 1.0, mutated: float = 0.0, **settings: Any) -> None:
+    def __init__(self, *args: Any, of_changes: float = 1.0, **settings: Any) -> None:
         super().__init__(*args, **settings)
-        self.of_changes, self.mutated = of_changes, mutated
-        self._seen: list[tuple[Tensor, Tensor, Tensor]] = []
+        self.of_changes = of_changes
+        self._valid: Families | None = None
+        self._seen: list[Tensor] = []
 
     @property
     def measures(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -47,16 +46,15 @@ class FamilyTraining(Supervised):
 
     def check(self, train: Rows, valid: Rows | None, *, batch: int, monitor: str | None) -> None:
         super().check(train, valid, batch=batch, monitor=monitor)
-        if not isinstance(train, Families):
-            raise ValueError(f"`train` must be Families, but is {type(train).__name__}.")
+        for name, rows in (("train", train), ("valid", valid)):
+            if rows is not None and not isinstance(rows, Families):
+                raise ValueError(f"`{name}` must be Families, but is {type(rows).__name__}.")
+        assert valid is None or isinstance(valid, Families)
+        self._valid = valid
 
     def training_step(self, batch: FamilyBatch, batch_index: int) -> Tensor:
         ids, targets, weight, related = batch
-        ids = shifted(ids, self.shift)
-        if self.mutated:
-            where = torch.rand(ids.shape, device=ids.device) < self.mutated
-            ids = torch.where(where, torch.randint(4, ids.shape, device=ids.device, dtype=ids.dtype), ids)
-        scores = self.score(self.encode(ids))
+        scores = self.score(self.encode(shifted(ids, self.shift)))
         level = _weighted_huber(scores, targets, weight)
         n = len(related)
         change = (
@@ -75,15 +73,14 @@ class FamilyTraining(Supervised):
         return loss
 
     def validation_step(self, batch: FamilyBatch, batch_index: int) -> None:
-        ids, targets, _, related = batch
-        n = len(related)  # the partners are rows too
-        self._seen.append((ids[:n], targets[:n], self.score(self.encode(ids[:n]))))
+        ids, _, _, related = batch
+        self._seen.append(self.score(self.encode(ids[: len(related)])))  # the partners are rows too
 
     def on_validation_epoch_end(self) -> None:
-        ids, targets, scores = (torch.cat(part).float().cpu().numpy() for part in zip(*self._seen, strict=True))
+        assert self._valid is not None
+        targets, scores = self._valid.targets, torch.cat(self._seen).float().cpu().numpy()  # in the order of the rows
         self._seen.clear()
-        family = np.zeros(len(ids), dtype=np.int64)
-        measures = family_measures(scores[:, 0], targets[:, 0], close_pairs(ids.astype(np.uint8), family))
+        measures = family_measures(scores[:, 0], targets[:, 0], self._valid.pairs)
         for name, value in measures.items():
             self.log(f"valid_{name}", value, prog_bar=name == "r", sync_dist=True)
         for t in range(1, targets.shape[1]):

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crossdna_interpret.motifs.collection import Motif
-from crossdna_interpret.training.recipes.retina.motifs import MotifScan
+from crossdna_interpret.training.recipes.motif_scan import MotifScan
 
 __all__ = ["MotifNetwork", "informative_motifs", "motif_filters"]
 

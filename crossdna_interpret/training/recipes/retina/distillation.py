@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from crossdna_interpret.models.crossdna.model import CrossDNA
 from crossdna_interpret.training.finetuning import Finetuning
-from crossdna_interpret.training.recipes.retina.motifs import POSITION
+from crossdna_interpret.training.recipes.motif_scan import POSITION
 from crossdna_interpret.training.recipes.retina.teacher import MotifTeacher
 from crossdna_interpret.training.supervised import shifted
 from crossdna_interpret.training.tables import Batch, Table

@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
-import string
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,13 +27,13 @@ from crossdna_interpret.models.training_range import TrainingRange
 from crossdna_interpret.motifs.collection import from_database
 from crossdna_interpret.statistics import correlation
 from crossdna_interpret.training.allocation import keep_freed_memory
-from crossdna_interpret.training.card import described
+from crossdna_interpret.training.card import described, filled
 from crossdna_interpret.training.finetuning import Finetuning
 from crossdna_interpret.training.recipes.retina.contrasts import Contrasting, Contrasts
 from crossdna_interpret.training.recipes.retina.distillation import Distillation
 from crossdna_interpret.training.recipes.retina.mpra import read_contrasts, read_split
 from crossdna_interpret.training.recipes.retina.teacher import MotifTeacher
-from crossdna_interpret.training.run import LAST, RunOptions, TrainingError, fit
+from crossdna_interpret.training.run import RunOptions, fit, must_be_finite
 from crossdna_interpret.training.tables import Table
 
 TARGET = "log2_activity"
@@ -106,30 +104,6 @@ def contrasted(
     second.cpu().recentre(train)
     both = {key: facts[key] + reached[key] for key in ("minutes", "steps")}
     return second, {**facts, **before, **reached, **both, "options": facts["options"]}
-
-
-def must_be_finite(facts: Mapping[str, Any], folder: Path) -> dict[str, float]:
-    """Validation measures of a part of the training.
-
-    Raises:
-        TrainingError: a measure is NaN.
-    """
-    reached = {key: value for key, value in facts.items() if key.startswith("valid_")}
-    if not all(math.isfinite(value) for value in reached.values()):
-        raise TrainingError(f"Training gave no usable model: {reached}. The last checkpoint is {folder / LAST}.")
-    return reached
-
-
-def filled(template: str, facts: Mapping[str, Any]) -> str:
-    """The text of a card. Missing facts become "not measured"."""
-    names = {name for _, name, _, _ in string.Formatter().parse(template) if name}
-    missing = {name: _NotMeasured() for name in names - facts.keys()}
-    return template.format(**facts, **missing)
-
-
-class _NotMeasured:
-    def __format__(self, how: str) -> str:
-        return "not measured"
 
 
 def against_the_laboratory(model: CrossDNA, data: Path) -> dict[str, float]:

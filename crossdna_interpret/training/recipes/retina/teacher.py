@@ -18,7 +18,7 @@ from torch import Tensor
 from crossdna_interpret.dna import strand
 from crossdna_interpret.motifs.collection import Motif
 from crossdna_interpret.training.batches import Batches
-from crossdna_interpret.training.recipes.retina.motifs import MotifScan, composition
+from crossdna_interpret.training.recipes.motif_scan import MotifScan, composition
 from crossdna_interpret.training.tables import Table
 
 __all__ = ["MotifTeacher"]

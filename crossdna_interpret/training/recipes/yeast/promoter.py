@@ -12,6 +12,7 @@ import argparse
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +25,14 @@ from crossdna_interpret.models.crossdna.model import CrossDNA
 from crossdna_interpret.models.training_range import TrainingRange
 from crossdna_interpret.motifs.collection import Motif, from_database
 from crossdna_interpret.training.allocation import keep_freed_memory
-from crossdna_interpret.training.card import described
+from crossdna_interpret.training.card import described, filled
 from crossdna_interpret.training.module import channels
 from crossdna_interpret.training.recipes.families import Families, joined
 from crossdna_interpret.training.recipes.family_training import FamilyFinetuning, FamilyPlain, family_measures
 from crossdna_interpret.training.recipes.motif_network import MotifNetwork, informative_motifs, motif_filters
 from crossdna_interpret.training.recipes.taught import taught
 from crossdna_interpret.training.recipes.yeast.promoters import LENGTH, TARGETS, read_split
-from crossdna_interpret.training.run import RunOptions, fit
+from crossdna_interpret.training.run import RunOptions, fit, must_be_finite
 
 CONFIG = CrossDNAConfig(
     d_model=96, depth=2, block_size=128, comba_heads=3, comba_head_dim=24, attention_heads=4, window_size=128,
@@ -76,10 +77,7 @@ def trained_teachers(
         with torch.no_grad():
             last.bias.copy_(torch.from_numpy(train.means()))
         module = FamilyPlain(network, offsets=torch.zeros(1, len(TARGETS)), seed=seed, **_TEACHER)
-        how = RunOptions(
-            epochs=options.epochs, batch=64, seed=seed, threads=options.threads, average=_TEACHER_AVERAGE
-        )  # fmt: skip
-        fit(module, train, valid, folder / str(seed), how, {})
+        fit(module, train, valid, folder / str(seed), replace(options, seed=seed, average=_TEACHER_AVERAGE), {})
         networks.append(network)
     return Teachers(networks)
 
@@ -171,9 +169,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         scores = torch.cat([model(channels(part, torch.float32)) for part in parts]).numpy()
     facts |= measured(scores, valid)
     assert model.training_range is not None
-    text = CARD.read_text(encoding="utf-8").format(**facts, trained_on=described(model.training_range))
+    reached = must_be_finite(facts, options.run / "student")
+    text = filled(CARD.read_text(encoding="utf-8"), {**facts, "trained_on": described(model.training_range)})
     folder = save_crossdna(model, options.run / "model", card=text, provenance=facts)
-    reached = {name: value for name, value in facts.items() if name.startswith("valid_")}
     parser.exit(message=json.dumps({"model": str(folder), **reached}, indent=1) + "\n")
 
 
