@@ -102,12 +102,14 @@ def compare_with_measured(
     rows = []
     left_out = int((~known).sum())
     for edit, value in zip(edits, measured, strict=True):
-        if editor(edit) not in predicted:
+        ref = result.sequence[edit.start : edit.end]
+        if ref == edit.string or editor(edit) not in predicted:
             left_out += 1
             continue
-        ref = result.sequence[edit.start : edit.end]
         rows.append((edit.start, edit.end, ref, edit.string, predicted[editor(edit)], value))
     if not rows:
+        if not known.any():
+            raise ValueError(f"`table` and `result` have no edit in common, as no row has a value of {effect}.")
         raise ValueError("`table` and `result` have no edit in common. Were the positions counted from 0?")
     computed = pd.DataFrame(rows, columns=["start", "end", "ref", "alt", "predicted", "measured"])
     x, y = computed["predicted"].to_numpy(), computed["measured"].to_numpy()
@@ -209,7 +211,9 @@ def _edit(sequence: str, row: int, start: Any, end: Any, ref: Any, alt: Any) -> 
     if not isinstance(alt, str):
         raise ValueError(f"`table` row {row}: alt must be bases, but is {alt!r}.")
     present = sequence[first:last]
-    if isinstance(ref, str) and _named(row, lambda: alphabet.normalize(ref, name="ref")) != present:
+    # An insertion has no reference bases.
+    bases = "" if ref in ("", "-") else ref
+    if isinstance(ref, str) and (bases and _named(row, lambda: alphabet.normalize(bases, name="ref"))) != present:
         raise ValueError(
             f"`table` row {row}: ref is {ref!r}, but the sequence has {present!r} at {first}. Positions are counted "
             "from 0."

@@ -6,6 +6,7 @@ Source of the measurements: Kircher et al. 2019 (Nat Commun 10:3583).
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -43,29 +44,36 @@ def read_variants(path: str | Path, *, release: str = "GRCh38", barcodes: int = 
         barcodes: fewest barcodes of a variant.
 
     Returns:
-        Columns element, position (1-based, in the genome), ref, alt, effect (log2), barcodes.
+        The rows with a position and an effect. Columns element, position (1-based, in the genome), ref, alt, effect
+        (log2), barcodes.
 
     Raises:
-        FileNotFoundError, ValueError: no such file, it lacks a column or the release, or a position is not a whole
-            number.
+        FileNotFoundError, ValueError: no such file, it lacks a column or the release, a position is not a whole number,
+            an element is missing, or numbers are text.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"`path` must be a table of variants, but there is no file {path}.")
-    table = pd.read_csv(path, sep="\t", dtype={"Chrom": str, "Ref": str, "Alt": str})
+    table = pd.read_csv(path, sep="\t", dtype={"Chrom": str, "Ref": str, "Alt": str, "Element": str})
     missing = [name for name in _COLUMNS if name not in table.columns]
     if missing:
         raise ValueError(f"{path} lacks the columns {missing}; it has {list(table.columns)}.")
-    if release not in set(table["Release"]):
-        raise ValueError(f"`release` must be one of {sorted(set(table['Release']))}, but is {release!r}.")
+    releases = sorted(map(str, table["Release"].dropna().unique()))
+    if release not in releases:
+        raise ValueError(f"`release` must be one of {releases}, but is {release!r}.")
+    for name in ("Pos", "Barcodes", "Coefficient"):
+        if not pd.api.types.is_numeric_dtype(table[name]):
+            raise ValueError(f"{path}: {name} must be numbers, but it holds text.")
+    if table["Element"].isna().any():
+        row = int(table["Element"].isna().to_numpy().argmax())
+        raise ValueError(f"{path}, row {row + 1}: Element is missing, or is a word for a missing value.")
     integer("barcodes", barcodes)
     if (positions := table["Pos"].dropna().to_numpy(dtype=np.float64)).size and (positions % 1 != 0).any():
         raise ValueError(f"{path}: Pos must be whole numbers, but has {positions[positions % 1 != 0][0]}.")
     table = table.assign(Ref=table["Ref"].str.upper(), Alt=table["Alt"].str.upper())
     single = table["Ref"].str.fullmatch("[ACGT]", na=False) & table["Alt"].str.fullmatch("[ACGT]", na=False)
-    chosen = table[
-        single & (table["Release"] == release) & table["Pos"].notna() & (table["Barcodes"] >= barcodes)
-    ]  # fmt: skip
+    known = table[["Pos", "Coefficient"]].notna().all(axis=1)
+    chosen = table[single & known & (table["Release"] == release) & (table["Barcodes"] >= barcodes)]
     return pd.DataFrame(
         {
             "element": chosen["Element"].to_numpy(),
@@ -139,9 +147,9 @@ def satmut(
         interval, same_sign (share, of effects of at least 0.1), ceiling (r of two measurements; NaN where unknown).
 
     Raises:
-        ValueError: a missing column, an effect that is not finite, an `alt` that is not one base, a variant that is
-            there twice or outside of its element, or whose reference base is not the element's, a window without an
-            inner part, or effects of another shape.
+        ValueError: a missing column, element or position, an effect that is not finite, an `alt` that is not one new
+            base, a variant that is there twice or outside of its element, or whose reference base is not the
+            element's, a window without an inner part, or effects of another shape.
     """
     for argument, value, least in (("window", window, 1), ("step", step, 1), ("margin", margin, 0)):
         integer(argument, value, least)
@@ -176,12 +184,14 @@ def _require_variants(variants: pd.DataFrame) -> None:
     missing = [name for name in ("element", "position", "ref", "alt", "effect") if name not in variants.columns]
     if missing:
         raise ValueError(f"`variants` must have the columns {missing}, but has {list(variants.columns)}.")
-    if not pd.api.types.is_integer_dtype(variants["position"]):
+    if variants["element"].isna().any():
+        raise ValueError(f"`variants` row {int(variants['element'].isna().to_numpy().argmax())}: element is missing.")
+    if not pd.api.types.is_integer_dtype(variants["position"]) or variants["position"].isna().any():
         raise ValueError(f"`variants` must have whole positions, but they are {variants['position'].dtype}.")
-    for row, (alt, effect) in enumerate(zip(variants["alt"], variants["effect"], strict=True)):
-        if alt not in set(alphabet.BASES):
-            raise ValueError(f"`variants` row {row}: alt must be A, C, G or T, but is {alt!r}.")
-        if not math.isfinite(effect):
+    for row, (ref, alt, effect) in enumerate(zip(variants["ref"], variants["alt"], variants["effect"], strict=True)):
+        if alt not in set(alphabet.BASES) or alt == ref:
+            raise ValueError(f"`variants` row {row}: alt must be A, C, G or T, and not ref, but is {alt!r}.")
+        if not isinstance(effect, numbers.Real) or not math.isfinite(effect):
             raise ValueError(f"`variants` row {row}: effect must be a finite number, but is {effect!r}.")
     twice = variants.duplicated(["element", "position", "alt"]).to_numpy()
     if twice.any():

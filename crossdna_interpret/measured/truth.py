@@ -121,6 +121,7 @@ def truth_report(
             "low": low,
             "high": high,
             "motifs": _motifs(sequences, pairs, positions, motifs),
+            "group": groups,
         }
     )
     settings = {"measured": measured, "most_changes": most_changes, "level": level, "spread": described}

@@ -28,7 +28,7 @@ def change_calibration(result: TruthReport, ax: Axes | None = None, *, bins: int
 
     Returns:
         The Axes. Both axes are in units of the target. On the dashed line, prediction and measurement are equal. The
-        bars at the means are their 95 % intervals, from differences between families. Each change is drawn in both
+        bars at the means are their 95 % intervals, from a jackknife over families. Each change is drawn in both
         directions.
     """
     ax = axes_of(ax, 4.4, 4.0)

@@ -45,6 +45,7 @@ class TruthReport(Shown):
             - spread: standard deviation of the predicted change over variants of the model.
             - low, high: interval of the measured change, found from the errors in other families.
             - motifs: names of motifs with a match, in either sequence, that covers a changed base. Separated by commas.
+            - group: number of its group. Families that share a change are one group.
         level: level of the intervals.
         errors: parameters of the errors, from all changes, for `mutation_intervals`.
         certificate: how it was computed.
@@ -145,10 +146,10 @@ class TruthReport(Shown):
     def calibration(self, bins: int = 10) -> pd.DataFrame:
         """Mean measured change in bins of the predicted change, with about equal numbers of changes.
 
-        Each change is there in both directions.
+        Each change is there in both directions. Equal predictions are in one bin, so there may be fewer bins.
 
         Columns: predicted, measured, error (standard error of the mean), n. Changes of a family share sequences, so the
-        error is found from differences between families. It is NaN for a bin with a single family.
+        error is that of a jackknife over groups of related families. It is NaN for a bin with a single group.
 
         Raises:
             ValueError: `bins` is below 1.
@@ -160,22 +161,15 @@ class TruthReport(Shown):
         predicted, measured = (
             np.concatenate([change, -change]) for change in (self.table[name] for name in ("predicted", "measured"))
         )
-        family = np.tile(pd.factorize(self.table["family"])[0], 2)
-        order = np.lexsort((measured, predicted))
+        group = np.tile(self.table["group"].to_numpy(), 2)
+        _, same, counts = np.unique(predicted, return_inverse=True, return_counts=True)
+        middle = (np.cumsum(counts) - counts / 2)[same]
+        of_bin = np.floor(middle / len(predicted) * bins)
         rows = []
-        for part in np.array_split(order, min(bins, len(order))):
-            mean = float(measured[part].mean())
-            of_family = np.bincount(family[part], weights=measured[part] - mean)[np.unique(family[part])]
-            count = len(of_family)
-            variance = (of_family**2).sum() * count / (count - 1) if count > 1 else float("nan")
-            rows.append(
-                {
-                    "predicted": float(predicted[part].mean()),
-                    "measured": mean,
-                    "error": float(np.sqrt(variance)) / len(part),
-                    "n": len(part),
-                }
-            )
+        for number in np.unique(of_bin):
+            part = of_bin == number
+            row = {"predicted": float(predicted[part].mean()), "measured": float(measured[part].mean())}
+            rows.append({**row, "error": _jackknife(measured[part], group[part]), "n": int(part.sum())})
         return pd.DataFrame(rows)
 
     def worst(self, count: int = 6) -> pd.DataFrame:
@@ -203,6 +197,16 @@ class TruthReport(Shown):
     def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
         """Measured against predicted changes, with their calibration. See `plot.change_calibration`."""
         return draw(self, ax=ax, **options)
+
+
+def _jackknife(values: np.ndarray, group: np.ndarray) -> float:
+    """Standard error of the mean of (N,) values, from the means without each group. NaN for a single group."""
+    _, of = np.unique(group, return_inverse=True)
+    totals, counts = np.bincount(of, weights=values), np.bincount(of)
+    if len(counts) < 2:
+        return float("nan")
+    without = (totals.sum() - totals) / (counts.sum() - counts)
+    return float(np.sqrt((len(counts) - 1) * without.var()))
 
 
 def _same_sign(x: np.ndarray, y: np.ndarray) -> float:

@@ -87,6 +87,30 @@ def test_positions_counted_from_1_are_noticed(sequence: str, model: CrossDNA) ->
     assert cdi.compare_with_measured(result, pd.concat([table, own])).r == pytest.approx(1)
 
 
+def test_the_sequence_itself_is_no_edit(sequence: str, model: CrossDNA) -> None:
+    """Also where it was scored."""
+    table = measured(sequence)[:6]
+    mutants = [Editor(sequence)(cdi.Edit(row.position, row.position + 1, row.alt)) for row in table.itertuples()]
+    whole = pd.DataFrame({"sequence": [sequence, *mutants], "effect": [0.7, *table["effect"]]})
+    scores = cdi.score_edits(sequence, [cdi.edit_to(sequence, each) for each in whole["sequence"]], model)
+    expected = cdi.compare_with_measured(scores, whole[1:])
+    with pytest.warns(UserWarning, match="1 of 7 rows have an effect, but do not change the sequence"):
+        result = cdi.compare_with_measured(scores, whole)
+    assert (result.r, result.left_out) == (expected.r, 1)
+    without = cdi.compare_with_measured(scores, whole.assign(effect=[0.0, *table["effect"]]))
+    assert (without.r, without.left_out) == (expected.r, 1)
+
+
+def test_insertions_have_no_reference(sequence: str, model: CrossDNA) -> None:
+    scores = cdi.score_edits(sequence, [(4, 4, "AC"), (9, 9, "T")], model)
+    table = pd.DataFrame({"start": [4, 9], "end": [4, 9], "ref": ["-", ""], "alt": ["AC", "T"], "effect": [1.0, 2.0]})
+    assert len(cdi.compare_with_measured(scores, table)) == 2
+    with pytest.raises(ValueError, match="`table` row 0: ref is '-', but the sequence has"):
+        cdi.compare_with_measured(scores, table.assign(end=[5, 9]))
+    with pytest.raises(ValueError, match="no edit in common, as no row has a value of effect"):
+        cdi.compare_with_measured(scores, table.assign(effect=np.nan))
+
+
 def test_rows_without_an_effect_need_nothing_else(sequence: str, model: CrossDNA) -> None:
     result = cdi.ism(sequence, model)
     table = result.to_dataframe()[["position", "alt", "delta"]].rename(columns={"delta": "effect"}).astype(object)

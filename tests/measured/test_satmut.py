@@ -166,9 +166,11 @@ def test_windows_leave_no_gap() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"alt": "AC"}, "row 3: alt must be A, C, G or T, but is 'AC'"),
-        ({"alt": "N"}, "row 3: alt must be A, C, G or T, but is 'N'"),
+        ({"alt": "AC"}, "row 3: alt must be A, C, G or T, and not ref, but is 'AC'"),
+        ({"alt": "N"}, "row 3: alt must be A, C, G or T, and not ref, but is 'N'"),
+        ({"alt": measured()["ref"][3]}, "row 3: alt must be A, C, G or T, and not ref"),
         ({"effect": np.nan}, "row 3: effect must be a finite number"),
+        ({"element": None}, "row 3: element is missing"),
     ],
 )
 def test_bad_variants_are_refused(change: dict, message: str) -> None:
@@ -199,6 +201,20 @@ def test_lower_case_and_odd_files(tmp_path: Path) -> None:
     assert read_variants(path)[["ref", "alt"]].to_numpy().tolist() == [["A", "C"], ["G", "T"]]
     with pytest.raises(ValueError, match="`barcodes` must be an integer"):
         read_variants(path, barcodes=None)  # type: ignore[arg-type]
+    for column, value, message in (
+        (6, "NA", "row 1: Element is missing"), (4, "many", "Barcodes must be numbers"),
+        (5, "high", "Coefficient must be numbers"),
+    ):  # fmt: skip
+        odd = [[*rows[0][:column], value, *rows[0][column + 1 :]], rows[1]]
+        pd.DataFrame(odd, columns=columns).to_csv(path, sep="\t", index=False)
+        with pytest.raises(ValueError, match=message):
+            read_variants(path)
+    pd.DataFrame([[*rows[0][:5], np.nan, 7, "GRCh38"], [*rows[1][:7], np.nan]], columns=columns).to_csv(
+        path, sep="\t", index=False
+    )
+    assert read_variants(path).empty  # one without an effect, and one of no release
+    with pytest.raises(ValueError, match=r"`release` must be one of \['GRCh38'\], but is 'other'"):
+        read_variants(path, release="other")
     rows[0][1] = 101.5
     pd.DataFrame(rows, columns=columns).to_csv(path, sep="\t", index=False)
     with pytest.raises(ValueError, match=r"Pos must be whole numbers, but has 101\.5"):

@@ -23,6 +23,7 @@ from crossdna_interpret.measured.pairs import close_pairs, unrelated_groups
 from crossdna_interpret.models.change_errors import ChangeErrors
 from crossdna_interpret.models.crossdna.checkpoint import save_crossdna
 from crossdna_interpret.report import write_truth_page
+from crossdna_interpret.results.truth import _jackknife
 
 
 class Weighted(nn.Module):
@@ -135,7 +136,7 @@ def test_the_error_of_a_mean_is_that_of_repeated_experiments(model: cdi.Sequence
     assert (ratio < 1.5).all()
     assert (ratio > 0.6).all()
     one = cdi.truth_report(table.assign(activity=activity), model, measured="activity", draws=0)
-    alone = dataclasses.replace(one, table=one.table.assign(family="a"))
+    alone = dataclasses.replace(one, table=one.table.assign(group=0))
     assert alone.calibration(3)["error"].isna().all()
 
 
@@ -145,6 +146,41 @@ def test_a_copied_family_is_held_out_with_its_copy() -> None:
     pairs = np.array([[0, 1], [2, 3], [4, 5], [6, 7]])
     # One shared sequence, such as an unchanged promoter, does not make two families one.
     assert unrelated_groups(families, sequences, pairs).tolist() == [0, 0, 1, 2]
+
+
+def test_equal_predictions_are_in_one_bin() -> None:
+    """Of a model whose predictions are right on average, and have few values."""
+    random = np.random.default_rng(0)
+    rows = []
+    for family in range(40):
+        start = random.choice(list("ACGT"), LENGTH)
+        for _ in range(8):
+            own = start.copy()
+            own[random.integers(LENGTH)] = random.choice(list("ACGT"))
+            rows.append((family, "".join(own)))
+    table = pd.DataFrame(rows, columns=["family", "sequence"]).drop_duplicates("sequence", ignore_index=True)
+    count = table["sequence"].str.count("[GC]").to_numpy()
+    table["activity"] = count + random.normal(scale=0.5, size=len(table))
+
+    class Count(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x[:, 1:3].sum((1, 2))
+
+    report = cdi.truth_report(table, cdi.wrap(Count(), targets=["activity"]), measured="activity", draws=0)
+    calibration = report.calibration(12)
+    np.testing.assert_allclose(calibration["measured"], calibration["predicted"], atol=0.15)
+    assert calibration["n"].sum() == 2 * len(report)
+
+
+def test_the_error_of_a_mean_knows_that_one_family_dominates(model: cdi.SequenceModel) -> None:
+    random = np.random.default_rng(0)
+    group = np.repeat(np.arange(10), [200, *[8] * 9])
+    means, errors = [], []
+    for _ in range(400):
+        values = random.normal(size=10)[group] + random.normal(size=len(group)) * 0.3
+        means.append(values.mean())
+        errors.append(_jackknife(values, group))
+    assert np.std(means) / np.sqrt(np.mean(np.square(errors))) < 1.1
 
 
 def test_groups_have_numbers_that_do_not_depend_on_the_order() -> None:

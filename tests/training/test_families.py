@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 import crossdna_interpret as cdi
 from crossdna_interpret.dna import alphabet
 from crossdna_interpret.motifs.collection import Motif
+from crossdna_interpret.training.module import UndefinedMeasureWarning
 from crossdna_interpret.training.recipes.families import Families, joined
 from crossdna_interpret.training.recipes.family_training import FamilyPlain, family_measures
 from crossdna_interpret.training.recipes.motif_network import MotifNetwork, informative_motifs, motif_filters
@@ -180,6 +182,62 @@ def test_other_rows_are_refused(tmp_path: Path) -> None:
         module.check(made(4), [1, 2], batch=2, monitor=None)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("change", "settings", "message"),
+    [
+        ({"weight": 0}, {}, "`train` must have two different values of a with a weight above 0"),
+        ({"targets": np.nan}, {}, "`train` must have two different values of a"),
+        ({"targets": 1}, {}, "`train` must have two different values of a"),
+        ({}, {"shift": 40}, "`shift` must be less than the 40 bases, but is 40"),
+        ({}, {"task": "classification"}, "`task` must be 'regression' for families"),
+    ],
+)
+def test_rows_from_which_nothing_is_learned_are_refused(change: dict, settings: dict, message: str) -> None:
+    table = made(6)
+    odd = replace(table, **{name: np.full_like(getattr(table, name), value) for name, value in change.items()})
+    with pytest.raises(ValueError, match=message):
+        family_module(**settings).check(odd, None, batch=2, monitor=None)
+
+
+def family_module(**settings: object) -> FamilyPlain:
+    return FamilyPlain(
+        torch.nn.Identity(), **{"offsets": torch.zeros(1, 2), "learning_rate": 1, "weight_decay": 0, **settings}
+    )
+
+
+def test_rows_that_cannot_be_validated_on() -> None:
+    table = made(6)
+    nothing = replace(table, targets=np.full_like(table.targets, np.nan))
+    with pytest.raises(ValueError, match=r"do not define valid_r, .* `patience` cannot tell when to stop"):
+        family_module().check(table, nothing, batch=2, monitor="valid_r")
+    with pytest.warns(UndefinedMeasureWarning, match="The 18 rows for validation do not define valid_r"):
+        family_module().check(table, nothing, batch=2, monitor=None)
+    other = Families(table.ids, table.targets[:, :1], table.weight, table.pairs, ("a",))
+    with pytest.raises(ValueError, match="`valid` must have the targets"):
+        family_module().check(table, other, batch=2, monitor=None)
+
+
+def test_odd_motifs_and_lengths_are_refused() -> None:
+    flat = Motif("F", "flat", np.full((4, 6), 0.25))
+    with pytest.raises(ValueError, match="`motifs`: F is equally likely for all bases"):
+        motif_filters([MOTIF, flat], 9)
+    with pytest.raises(ValueError, match="`bins` must divide the 40 bases, but is 7"):
+        MotifNetwork([MOTIF], 2, length=40, bins=7)
+    with pytest.raises(ValueError, match="`x` must have 40 bases, but has 48"):
+        MotifNetwork([MOTIF], 2, length=40)(torch.zeros(2, 5, 48))
+    with pytest.raises(ValueError, match="`most` must be from 1 to 40, but is 41"):
+        taught(made(2), lambda ids: np.zeros((len(ids), 2)), 2, most=41)
+
+
+def test_an_n_becomes_any_base() -> None:
+    table = made(4)
+    unknown = replace(table, ids=np.full_like(table.ids, 4))
+    rows = taught(unknown, lambda ids: np.zeros((len(ids), 2)), 60, seed=0)
+    new = rows.ids.reshape(60, 4, -1)[::3, 1:]
+    counts = np.bincount(new[new < 4], minlength=4)
+    assert counts.min() > 0.6 * counts.mean()
+
+
 def test_the_loss_counts_levels_and_changes_by_their_weights() -> None:
     """Against sums by hand, with missing measurements and a pair that is not related."""
     random = np.random.default_rng(0)
@@ -229,6 +287,9 @@ def test_the_table_of_promoters(shared: Path) -> None:
     [
         ({"sequence": "ACGT"}, "row 1: the sequence has 4 bases, expected 80"),
         ({"complex": np.nan, "defined": np.nan}, "row 1: no medium is measured"),
+        ({"complex": np.inf}, "row 1: a measurement is infinite"),
+        ({"complex": "high"}, "complex and defined must be numbers"),
+        ({"family": None}, "row 1: family is missing"),
     ],
 )
 def test_bad_tables_are_refused(change: dict, message: str, tmp_path: Path) -> None:

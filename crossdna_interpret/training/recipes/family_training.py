@@ -5,16 +5,19 @@ N  sequences    L  positions    T  targets    n  rows of a batch
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from crossdna_interpret.statistics import pearson
 from crossdna_interpret.training.batches import Rows
 from crossdna_interpret.training.finetuning import Finetuning
+from crossdna_interpret.training.module import UndefinedMeasureWarning
 from crossdna_interpret.training.recipes.families import Families, FamilyBatch
 from crossdna_interpret.training.supervised import Plain, Supervised, shifted
 
@@ -31,10 +34,15 @@ class FamilyTraining(Supervised):
     Args:
         of_changes: weight of the second term.
         settings: settings of `Supervised`. The assay has one orientation, so `symmetric` has no effect.
+
+    Raises:
+        ValueError: another task than regression.
     """
 
     def __init__(self, *args: Any, of_changes: float = 1.0, **settings: Any) -> None:
         super().__init__(*args, **settings)
+        if self.task != "regression":
+            raise ValueError(f"`task` must be 'regression' for families, but is {self.task!r}.")
         self.of_changes = of_changes
         self._valid: Families | None = None
         self._seen: list[Tensor] = []
@@ -49,8 +57,30 @@ class FamilyTraining(Supervised):
         for name, rows in (("train", train), ("valid", valid)):
             if rows is not None and not isinstance(rows, Families):
                 raise ValueError(f"`{name}` must be Families, but is {type(rows).__name__}.")
+        assert isinstance(train, Families)
         assert valid is None or isinstance(valid, Families)
+        if self.shift >= train.ids.shape[1]:
+            raise ValueError(f"`shift` must be less than the {train.ids.shape[1]} bases, but is {self.shift}.")
+        for name, column in zip(train.target_names, train.targets[train.weight > 0].T, strict=True):
+            if not _varies(column):
+                raise ValueError(f"`train` must have two different values of {name} with a weight above 0.")
+        if valid is not None:
+            self._check_families(train, valid, monitor)
         self._valid = valid
+
+    def _check_families(self, train: Families, valid: Families, monitor: str | None) -> None:
+        if valid.target_names != train.target_names:
+            raise ValueError(f"`valid` must have the targets {train.target_names}, but has {valid.target_names}.")
+        defined = family_measures(valid.targets[:, 0], valid.targets[:, 0], valid.pairs)
+        undefined = [name for name in self.measures if math.isnan(defined[name.removeprefix("valid_")])]
+        if not undefined:
+            return
+        problem = (
+            f"The {len(valid)} rows for validation do not define {', '.join(undefined)} of {valid.target_names[0]}"
+        )
+        if monitor in undefined:
+            raise ValueError(f"{problem}. Without it `patience` cannot tell when to stop.")
+        rank_zero_warn(f"{problem}.", category=UndefinedMeasureWarning)
 
     def training_step(self, batch: FamilyBatch, batch_index: int) -> Tensor:
         ids, targets, weight, related = batch
@@ -84,7 +114,8 @@ class FamilyTraining(Supervised):
         for name, value in measures.items():
             self.log(f"valid_{name}", value, prog_bar=name == "r", sync_dist=True)
         for t in range(1, targets.shape[1]):
-            self.log(f"valid_r_{t}", _r(scores[:, t], targets[:, t]), sync_dist=True)
+            of_target = family_measures(scores[:, t], targets[:, t], self._valid.pairs)
+            self.log(f"valid_r_{t}", of_target["r"], sync_dist=True)
 
 
 class FamilyPlain(FamilyTraining, Plain):
@@ -101,8 +132,8 @@ def family_measures(scores: np.ndarray, measured: np.ndarray, pairs: np.ndarray)
     Rows without a measurement (NaN) do not count, nor do whole numbers, which rest on few reads.
 
     Returns:
-        `r`; `r_changes` and `changes`, of the pairs (P, 2); `signs`, the share of measured changes above 1 whose sign
-        is predicted, and `large`, their number.
+        `r`; `r_changes` and `changes`, their number, of the pairs (P, 2), each in both directions; `signs`, the share
+        of measured changes above 1 whose sign is predicted, and `large`, their number.
     """
     counted = ~np.isnan(measured) & (measured % 1 != 0)
     pairs = pairs[counted[pairs].all(1)]
@@ -111,7 +142,7 @@ def family_measures(scores: np.ndarray, measured: np.ndarray, pairs: np.ndarray)
     same = np.sign(predicted[large]) == np.sign(change[large])
     return {
         "r": _r(scores[counted], measured[counted]),
-        "r_changes": _r(predicted, change),
+        "r_changes": _r(np.concatenate([predicted, -predicted]), np.concatenate([change, -change])),
         "signs": float(same.mean()) if large.any() else float("nan"),
         "changes": float(len(pairs)),
         "large": float(large.sum()),
@@ -119,9 +150,13 @@ def family_measures(scores: np.ndarray, measured: np.ndarray, pairs: np.ndarray)
 
 
 def _r(x: np.ndarray, y: np.ndarray) -> float:
-    known = ~(np.isnan(x) | np.isnan(y))
-    x, y = x[known], y[known]
-    return pearson(x, y) if len(x) > 1 and np.ptp(x) > 0 and np.ptp(y) > 0 else float("nan")
+    return pearson(x, y) if _varies(x) and _varies(y) else float("nan")
+
+
+def _varies(values: np.ndarray) -> bool:
+    """Whether there are two different values, without NaN."""
+    known = values[~np.isnan(values)]
+    return len(known) > 1 and bool(np.ptp(known) > 0)
 
 
 def _weighted_huber(scores: Tensor, targets: Tensor, weight: Tensor) -> Tensor:

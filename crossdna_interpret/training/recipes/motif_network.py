@@ -33,6 +33,9 @@ class MotifNetwork(nn.Module):
         free: filters that do not begin as a motif.
         bins: bins of positions. They must divide L.
         seed: seed of the weights.
+
+    Raises:
+        ValueError: the bins do not divide the length.
     """
 
     def __init__(
@@ -48,6 +51,9 @@ class MotifNetwork(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        if bins < 1 or length % bins:
+            raise ValueError(f"`bins` must divide the {length} bases, but is {bins}.")
+        self.length = length
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             filters = motif_filters(motifs, 15)
@@ -72,6 +78,8 @@ class MotifNetwork(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.shape[2] != self.length:
+            raise ValueError(f"`x` must have {self.length} bases, but has {x.shape[2]}.")
         h = self.mix(F.silu(self.scan_norm(self.scan(x))))
         for layer in self.layers:
             h = h + layer(h)
@@ -100,7 +108,12 @@ def motif_filters(motifs: Sequence[Motif], width: int, *, reverse: bool = True) 
     has unit variance. A motif that is wider is cut to the positions with the most information.
 
     Args:
+        motifs: M motifs.
+        width: positions of a filter.
         reverse: whether to add the reverse complements. Without them, (M, 5, width).
+
+    Raises:
+        ValueError: a motif without information.
     """
     strands = []
     for flip in (False, True) if reverse else (False,):
@@ -115,7 +128,10 @@ def motif_filters(motifs: Sequence[Motif], width: int, *, reverse: bool = True) 
             if flip:
                 odds = odds[::-1, ::-1]
             at = (width - size) // 2
-            one[:4, at : at + size] = odds / np.sqrt((odds**2).mean(0).sum())
+            scale = np.sqrt((odds**2).mean(0).sum())
+            if scale < 1e-6:
+                raise ValueError(f"`motifs`: {motif.id} is equally likely for all bases, so it has no filter.")
+            one[:4, at : at + size] = odds / scale
         strands.append(filters)
     return torch.from_numpy(np.concatenate(strands))
 

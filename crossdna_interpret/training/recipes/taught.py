@@ -34,10 +34,12 @@ def taught(
         seed: seed of the sequences.
 
     Raises:
-        ValueError: the teacher's predictions have another shape than the targets.
+        ValueError: `most` is not from 1 to L, or the teacher's predictions have another shape than the targets.
     """
     random = np.random.default_rng(seed)
     length = table.ids.shape[1]
+    if not 1 <= most <= length:
+        raise ValueError(f"`most` must be from 1 to {length}, but is {most}.")
     own = table.ids[random.integers(len(table), size=starts)]
     other = table.ids[random.integers(len(table), size=starts)]
     kind = np.arange(starts) % 3
@@ -49,8 +51,9 @@ def taught(
     by = random.integers(1, 4, size=changed.shape)
     by[np.arange(most) >= random.integers(1, most + 1, size=(starts, mutants, 1))] = 0
     before = np.take_along_axis(ids[:, 1:], changed, axis=2)
-    # An N becomes a base, and a base another one.
-    np.put_along_axis(ids[:, 1:], changed, np.where(by > 0, (before + by) % 4, before).astype(ids.dtype), axis=2)
+    # A base becomes another one, and an N any.
+    after = np.where(before < 4, (before + by) % 4, random.integers(4, size=before.shape))
+    np.put_along_axis(ids[:, 1:], changed, np.where(by > 0, after, before).astype(ids.dtype), axis=2)
     flat = ids.reshape(-1, length)
     scores = np.asarray(teacher(flat), dtype=np.float32)
     if scores.shape != (len(flat), len(table.target_names)):

@@ -31,7 +31,8 @@ def read_split(folder: str | Path, split: str) -> Families:
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: a column is missing, a sequence is not DNA or not 80 bp, or a row has no measurement.
+        ValueError: a column is missing, a sequence is not DNA or not 80 bp, or a row has no family or no finite
+            measurement.
     """
     path = Path(folder) / f"{split}.tsv.gz"
     if not path.is_file():
@@ -44,11 +45,17 @@ def read_split(folder: str | Path, split: str) -> Families:
     other = next((row for row, each in enumerate(sequences) if len(each) != LENGTH), None)
     if other is not None:
         raise ValueError(f"{path}, row {other + 1}: the sequence has {len(sequences[other])} bases, expected {LENGTH}.")
+    if not pd.api.types.is_numeric_dtype(table[TARGETS[0]]) or not pd.api.types.is_numeric_dtype(table[TARGETS[1]]):
+        raise ValueError(f"{path}: {' and '.join(TARGETS)} must be numbers, but hold text.")
     targets = table[list(TARGETS)].to_numpy(dtype=np.float32)
+    if np.isinf(targets).any():
+        raise ValueError(f"{path}, row {int(np.isinf(targets).any(1).argmax()) + 1}: a measurement is infinite.")
+    if table["family"].isna().any():
+        raise ValueError(f"{path}, row {int(table['family'].isna().to_numpy().argmax()) + 1}: family is missing.")
     nothing = np.flatnonzero(np.isnan(targets).all(1))
     if nothing.size:
         raise ValueError(f"{path}, row {nothing[0] + 1}: no medium is measured.")
     whole = (targets % 1 == 0).any(1)
     ids = np.stack([alphabet.encode(each) for each in sequences]).astype(np.uint8)
     weight = np.where(whole, _SHALLOW, 1).astype(np.float32)
-    return Families.of(ids, targets, weight, table["family"].to_numpy(), TARGETS)
+    return Families.of(ids, targets, weight, pd.factorize(table["family"])[0], TARGETS)
