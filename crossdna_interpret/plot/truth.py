@@ -28,7 +28,7 @@ def change_calibration(result: TruthReport, ax: Axes | None = None, *, bins: int
 
     Returns:
         The Axes. Both axes are in units of the target. On the dashed line, prediction and measurement are equal. The
-        bars at the means are their 95 % intervals, from a jackknife over families. Each change is drawn in both
+        bars at the means are two standard errors, from a jackknife over families. Each change is drawn in both
         directions.
     """
     ax = axes_of(ax, 4.4, 4.0)
@@ -41,7 +41,7 @@ def change_calibration(result: TruthReport, ax: Axes | None = None, *, bins: int
     ax.plot(limits, limits, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
     means = result.calibration(bins)
     ax.errorbar(
-        means["predicted"], means["measured"], yerr=1.96 * means["error"], color="#D55E00", marker="o", markersize=4,
+        means["predicted"], means["measured"], yerr=2 * means["error"], color="#D55E00", marker="o", markersize=4,
         linewidth=1.2, capsize=2,
     )  # fmt: skip
     ax.axhline(0, color=INK, linewidth=0.5)
