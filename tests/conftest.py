@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -33,12 +34,11 @@ def pytest_configure() -> None:
 
 
 # Tests of how the bundled models are made, which is in a clone and in the sdist, and not in the wheel.
-RECIPES = (
-    "test_baselines.py",
-    "test_comparison.py",
-    "test_distillation.py",
-    "test_motifs.py",
-    "test_retina_enhancer.py",
+IMPORTS_RECIPES = re.compile(r"^(from|import) crossdna_interpret\.training\.recipes", re.MULTILINE)
+RECIPES = sorted(
+    path.name
+    for path in (Path(__file__).parent / "training").glob("test_*.py")
+    if IMPORTS_RECIPES.search(path.read_text(encoding="utf-8"))
 )
 HAS_RECIPES = importlib.util.find_spec("crossdna_interpret.training.recipes") is not None
 collect_ignore = [] if HAS_RECIPES else [f"training/{name}" for name in RECIPES]
