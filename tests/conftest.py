@@ -49,6 +49,12 @@ def pytest_report_header() -> str | None:
     return None if HAS_RECIPES else f"left out, since recipes are not installed: {', '.join(collect_ignore)}"
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Random weights of a test, and of the fixtures that it is the first to use, are the same in each run."""
+    torch.manual_seed(0)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark tests with a browser or a notebook as slow."""
     for item in items:
