@@ -153,7 +153,7 @@ def test_the_motif_that_explains_the_values_is_chosen_first() -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Lightning has much to say about small data
 def test_the_recipe_of_yeast_promoters_ends_with_a_model(shared: Path, tmp_path: Path) -> None:
-    words = ["--data", str(shared / "data" / "yeast_promoters"), "--run", str(tmp_path), "--rows", "200"]
+    words = ["--data", str(shared / "data" / "yeast_promoters"), "--run", str(tmp_path), "--rows", "400"]
     words += ["--epochs", "1", "--teachers", "2", "--teacher-epochs", "1", "--families", "30", "--threads", "1"]
     with pytest.raises(SystemExit) as ended:
         promoter.main(words)
@@ -163,8 +163,10 @@ def test_the_recipe_of_yeast_promoters_ends_with_a_model(shared: Path, tmp_path:
     assert model.targets == ("complex", "defined")
     assert sum(p.numel() for p in model.parameters()) < 1e6
     card = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
-    assert "200 training and 200 validation sequences" in card
+    assert "400 training and 400 validation sequences" in card
     assert "{" not in card
+    intervals = cdi.mutation_intervals("ACGTTGCA" * 10, model, target="defined", end=2)
+    assert (intervals.low < intervals.high).any()
     # A new start finds everything done, and the same model.
     before = cdi.predict("ACGT" * 20, model)
     with pytest.raises(SystemExit):

@@ -17,13 +17,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
+from crossdna_interpret.dna.strand import reverse_complement_ids
+from crossdna_interpret.measured.truth import truth_report
+from crossdna_interpret.models.change_errors import ChangeErrors
 from crossdna_interpret.models.crossdna.checkpoint import save_crossdna
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
 from crossdna_interpret.models.crossdna.model import CrossDNA
 from crossdna_interpret.models.training_range import TrainingRange
 from crossdna_interpret.motifs.collection import Motif, from_database
+from crossdna_interpret.statistics import pearson
 from crossdna_interpret.training.allocation import keep_freed_memory
 from crossdna_interpret.training.card import described, filled
 from crossdna_interpret.training.module import channels
@@ -31,7 +36,7 @@ from crossdna_interpret.training.recipes.families import Families, joined
 from crossdna_interpret.training.recipes.family_training import FamilyFinetuning, FamilyPlain, family_measures
 from crossdna_interpret.training.recipes.motif_network import MotifNetwork, informative_motifs, motif_filters
 from crossdna_interpret.training.recipes.taught import taught
-from crossdna_interpret.training.recipes.yeast.promoters import LENGTH, TARGETS, read_split
+from crossdna_interpret.training.recipes.yeast.promoters import LENGTH, TARGETS, deep_rows, read_split
 from crossdna_interpret.training.run import RunOptions, fit, must_be_finite
 
 CONFIG = CrossDNAConfig(
@@ -42,6 +47,7 @@ CARD = Path(__file__).with_name("card.md")
 _TEACHER = {"learning_rate": 3e-3, "weight_decay": 0.05}
 _TEACHER_AVERAGE = 0.998
 _STEM = 48  # filters of the stem that begin as motifs
+_DRAWS = 8  # sub-networks for the spread of predicted changes, the default of `mutation_intervals`
 
 
 class Teachers:
@@ -106,6 +112,28 @@ def measured(scores: np.ndarray, valid: Families) -> dict[str, float]:
     return {f"valid_{name}": value for name, value in measures.items()} | {"valid_r_1": second["r"]}
 
 
+def scores_of(model: CrossDNA, ids: np.ndarray) -> np.ndarray:
+    """Scores (N, T) of ids (N, L)."""
+    with torch.inference_mode():
+        parts = torch.from_numpy(ids).split(256)
+        result: np.ndarray = torch.cat([model(channels(part, torch.float32)) for part in parts]).numpy()
+    return result
+
+
+def errors_of_changes(model: CrossDNA, table: pd.DataFrame) -> dict[str, float]:
+    """Find the errors of predicted changes, for the intervals of mutagenesis, and keep them in the model.
+
+    Returns:
+        For the first target: `slope` of measured on predicted changes, and `coverage` of 90 % intervals, each found
+        from the errors in other families.
+    """
+    for target in reversed(TARGETS):
+        report = truth_report(table, model, measured=target, draws=_DRAWS)
+        model.change_errors[target] = ChangeErrors.from_dict(report.errors)
+    summary = report.summary()
+    return {"slope": summary["slope"], "coverage": summary["coverage"]}
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Train, evaluate and export. Prints the folder of the model and its measures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -122,8 +150,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
     parser.add_argument("--rows", type=int, default=None, help="use only the first rows, to try the script out")
     options = parser.parse_args(argv)
-    if options.rows is not None and options.rows < 100:
-        parser.error(f"--rows must be at least 100, but is {options.rows}")
+    if options.rows is not None and options.rows < 400:
+        parser.error(f"--rows must be at least 400, but is {options.rows}")
     train, valid = (read_split(options.data, split) for split in ("train", "valid"))
     if options.rows is not None:
         train, valid = (table.rows(np.arange(min(options.rows, len(table)))) for table in (train, valid))
@@ -164,10 +192,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     module.cpu().recentre(train, both_orientations=False)
     module.fold()
     model = module.model.eval()
-    with torch.inference_mode():
-        parts = torch.from_numpy(valid.ids).split(256)
-        scores = torch.cat([model(channels(part, torch.float32)) for part in parts]).numpy()
+    scores = scores_of(model, valid.ids)
     facts |= measured(scores, valid)
+    other_strand = scores_of(model, reverse_complement_ids(valid.ids))
+    facts["r_of_strands"] = pearson(scores[:, 0], other_strand[:, 0])
+    facts |= errors_of_changes(model, deep_rows(options.data / "valid.tsv.gz").head(options.rows or len(valid)))
     assert model.training_range is not None
     reached = must_be_finite(facts, options.run / "student")
     text = filled(CARD.read_text(encoding="utf-8"), {**facts, "trained_on": described(model.training_range)})

@@ -15,7 +15,7 @@ import pandas as pd
 from crossdna_interpret.dna import alphabet
 from crossdna_interpret.training.recipes.families import Families
 
-__all__ = ["LENGTH", "TARGETS", "read_split"]
+__all__ = ["LENGTH", "TARGETS", "deep_rows", "read_split"]
 
 LENGTH = 80
 TARGETS = ("complex", "defined")
@@ -59,3 +59,12 @@ def read_split(folder: str | Path, split: str) -> Families:
     ids = np.stack([alphabet.encode(each) for each in sequences]).astype(np.uint8)
     weight = np.where(whole, _SHALLOW, 1).astype(np.float32)
     return Families.of(ids, targets, weight, pd.factorize(table["family"])[0], TARGETS)
+
+
+def deep_rows(path: str | Path) -> pd.DataFrame:
+    """Rows of a table file, without the measurements that are whole numbers, which rest on few reads.
+
+    Columns: sequence, family, and the targets, NaN where there is no such measurement.
+    """
+    table = pd.read_csv(path, sep="\t")[["sequence", "family", *TARGETS]]
+    return table.assign(**{name: table[name].where(table[name] % 1 != 0) for name in TARGETS})
