@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -51,10 +50,10 @@ _DRAWS = 8  # sub-networks for the spread of predicted changes, the default of `
 
 
 class Teachers:
-    """The mean of several networks: ids (N, L) -> scores (N, T)."""
+    """The mean of several networks: ids (N, L) -> scores (N, T). `minutes` is the time of their training."""
 
-    def __init__(self, networks: Sequence[MotifNetwork]) -> None:
-        self.networks = [network.eval() for network in networks]
+    def __init__(self, networks: Sequence[MotifNetwork], minutes: float) -> None:
+        self.networks, self.minutes = [network.eval() for network in networks], minutes
 
     def each(self, ids: np.ndarray) -> np.ndarray:
         """Scores (networks, N, T)."""
@@ -75,7 +74,7 @@ def trained_teachers(
     train: Families, valid: Families, motifs: Sequence[Motif], count: int, folder: Path, options: RunOptions
 ) -> Teachers:
     """Networks with different seeds, each with a folder of its own. Stopped runs continue."""
-    networks = []
+    networks, minutes = [], 0.0
     for seed in range(options.seed, options.seed + count):
         network = MotifNetwork(motifs, len(TARGETS), length=LENGTH, seed=seed)
         last = network.out[-1]
@@ -83,9 +82,10 @@ def trained_teachers(
         with torch.no_grad():
             last.bias.copy_(torch.from_numpy(train.means()))
         module = FamilyPlain(network, offsets=torch.zeros(1, len(TARGETS)), seed=seed, **_TEACHER)
-        fit(module, train, valid, folder / str(seed), replace(options, seed=seed, average=_TEACHER_AVERAGE), {})
+        facts = fit(module, train, valid, folder / str(seed), replace(options, seed=seed, average=_TEACHER_AVERAGE), {})
         networks.append(network)
-    return Teachers(networks)
+        minutes += facts["minutes"]
+    return Teachers(networks, minutes)
 
 
 def student(train: Families, motifs: Sequence[Motif], seed: int) -> CrossDNA:
@@ -157,10 +157,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         train, valid = (table.rows(np.arange(min(options.rows, len(table)))) for table in (train, valid))
     motifs = from_database("fungi")
     how = RunOptions(epochs=options.teacher_epochs, batch=64, seed=options.seed, threads=options.threads)
-    started = time.monotonic()
     teachers = trained_teachers(train, valid, motifs, options.teachers, options.run / "teachers", how)
     every = taught(train, teachers, options.families, seed=options.seed)
-    teaching = (time.monotonic() - started) / 60
     of_teachers = [measured(scores, valid) for scores in teachers.each(valid.ids)]
     of_teachers.append(measured(teachers(valid.ids), valid))
     model = student(train, motifs, options.seed)
@@ -188,7 +186,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     }  # fmt: skip
     how = RunOptions(epochs=options.epochs, batch=options.batch, seed=options.seed, threads=options.threads)
     facts = fit(module, joined(train, every), valid, options.run / "student", how, facts)
-    facts["teacher_minutes"] = teaching
+    facts["teacher_minutes"] = teachers.minutes
     module.cpu().recentre(train, both_orientations=False)
     module.fold()
     model = module.model.eval()
