@@ -57,6 +57,8 @@ def test_ism_writes_one_table_for_each_record(tmp_path: Path, capsys: pytest.Cap
     np.testing.assert_allclose(table["delta"], expected["delta"], rtol=1e-5, atol=1e-6)
     assert json.loads(Path("out/a_b.json").read_text())["model"] == "retina-enhancer"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "x.fa"]
+    assert cli.main(["ism", SEQUENCE[:10], "-o", "bases"]) == 0
+    assert pd.read_csv("bases/sequence.tsv", sep="\t")["ref"].drop_duplicates().tolist() == list("TACG")
 
 
 @pytest.mark.parametrize("length", [255, 256, 1000, 4095, 4096, 100_000])
@@ -282,6 +284,9 @@ def test_lab_starts_jupyterlab_in_the_copy(tmp_path: Path, monkeypatch: pytest.M
         (["report", "ACGT", "--target", "log2_activty"], "Near matches: log2_activity"),
         (["report", "ACGT", "-o", "none/r.html"], "in a folder that does not exist"),
         (["report", "ACGT", "-o", "x.tsv"], "must not end in .tsv"),
+        (["report", "ACGT", "-o", "x.pdf"], "must end in .html"),
+        (["report", "enhancers"], "There is no file 'enhancers' either"),
+        (["report", "ACGT", "--device", "gpu"], "`device` must be such as 'cpu'"),
         (["report", "ACGT", "-o", "n" * 300], "File name too long"),
         (["ism", "nowhere.fa", "-o", "out", "--target", "x"], "nowhere.fa is not a file"),
         (["ism", "nowhere.fa", "-o", "out"], "nowhere.fa is not a file"),

@@ -166,7 +166,7 @@ def test_an_ordinary_model_is_not_reported_as_one_of_two_strands(tmp_path: Path)
     text = page.read_text(encoding="utf-8").partition("<script")[0]
     assert "CrossDNA" not in text
     assert "strand" not in text.partition("<style>")[0] + text.partition("</style>")[2].replace("read as a strand", "")
-    assert "The values, with those of the replaced bases, add up to it, within" in " ".join(text.split())
+    assert "their sum, over the bases of the baseline too, differs from it by" in " ".join(text.split())
 
 
 @pytest.mark.slow

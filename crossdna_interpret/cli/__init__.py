@@ -43,8 +43,8 @@ def _parser() -> argparse.ArgumentParser:
                         help="page, with a table beside it (default: %(default)s)")  # fmt: skip
     report.set_defaults(run=report_command)
 
-    mutate = commands.add_parser("ism", parents=[model], help="in-silico mutagenesis of each record of a FASTA file")
-    mutate.add_argument("fasta", metavar="FASTA", help="a FASTA file, or - for standard input")
+    mutate = commands.add_parser("ism", parents=[model], help="in-silico mutagenesis of sequences")
+    mutate.add_argument("sequence", metavar="SEQ|FASTA", help="bases, a FASTA file, or - for standard input")
     mutate.add_argument("-o", "--out", type=Path, required=True, metavar="DIR",
                         help="folder: a table (.tsv) and a certificate (.json) for each record")  # fmt: skip
     mutate.add_argument("--cache", type=Path, metavar="DIR",

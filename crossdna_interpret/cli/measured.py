@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import math
+import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +23,24 @@ from crossdna_interpret.scoring.predict import predict
 from crossdna_interpret.scoring.targets import resolve_target
 
 __all__ = ["satmut_command", "scanning_command", "truth_command"]
+
+
+_ASSIGNED = re.compile(r"(?<![=!<>])=(?!=)")  # = where == is meant
+_MANY = 500  # sequences from which a truth report takes a while
+_COUNTS = ("sequences", "changes", "groups")
+_TRUTH = {
+    "sequences": "measured sequences",
+    "r_scores": "r of the sequences",
+    "changes": "changes, between sequences of a family that differ by a few bases",
+    "groups": "groups of families that share no change; few groups make the intervals unreliable",
+    "r_changes": "r of the changes",
+    "r_low": "low end of its 95 % interval",
+    "r_high": "high end",
+    "slope": "measured change for each predicted unit",
+    "r_large": "r of the changes above their root mean square",
+    "same_sign": "fraction of these with the predicted sign",
+    "coverage": "fraction of measured changes inside their {level:.0%} intervals",
+}
 
 
 def _require_new(out: Path | None, inputs: Sequence[Path], what: str = "file") -> None:
@@ -57,7 +78,8 @@ def satmut_command(options: argparse.Namespace) -> int:
     names = list(dict.fromkeys(variants["element"]))
     chosen = options.element or names
     if unknown := [name for name in chosen if name not in names]:
-        raise ValueError(f"`element` {unknown[0]} has no variants; there are {', '.join(names)}.")
+        near = difflib.get_close_matches(unknown[0], names, cutoff=0.4) or names
+        raise ValueError(f"`element` {unknown[0]} has no variants. Near matches: {', '.join(near)}.")
     model = load_model(options.model, device=options.device)
     target = None if options.target is None else resolve_target(model, options.target)
     known = getattr(model, "training_range", None)
@@ -79,10 +101,12 @@ def satmut_command(options: argparse.Namespace) -> int:
 
     table = satmut(variants[variants["element"].isin(chosen)], elements, effects, window=window)
     say(table.to_string(index=False, float_format=lambda value: f"{value:.3f}"))
+    say("ceiling: r of two measurements of the element, where it is known")
     problems = [problem for problem in outside.values() if problem is not None]
     if problems:
         complain(f"{len(problems)} of {len(outside)} windows: {problems[0]}. {model.name} extrapolates there.")
-    of_targets = "the mean of its targets" if target is None else model.targets[target]
+    several = target is None and len(model.targets) > 1
+    of_targets = "the mean of its targets" if several else model.targets[target or 0]
     say(f"\n{model.name}, {of_targets}; windows of {window} bases.")
     of_cagi5 = table[table["element"].isin(CAGI5)]
     if len(of_cagi5) == len(CAGI5):
@@ -104,11 +128,15 @@ def truth_command(options: argparse.Namespace) -> int:
     if not options.table.is_file():
         raise FileNotFoundError(f"`table` {options.table} is not a file.")
     table = pd.read_csv(options.table, sep="\t", dtype={"sequence": str})
+    if len(table.columns) == 1 and "," in table.columns[0]:
+        raise ValueError(f"`table` {options.table} must be separated by tabs, but its first line has commas.")
     if options.family in table.columns:
         # As text, "01" and "1" are two families, and "NA" is one.
         names = pd.read_csv(options.table, sep="\t", dtype=str, keep_default_na=False, usecols=[options.family])
         table[options.family] = names[options.family].mask(names[options.family] == "")
     if options.where is not None:
+        if _ASSIGNED.search(re.sub(r"'[^']*'|\"[^\"]*\"", "", options.where)):
+            raise ValueError(f"`where` {options.where!r} is not a condition: equality is ==.")
         try:
             chosen = table.eval(options.where)
         except Exception as error:  # pandas raises many kinds of errors
@@ -119,12 +147,15 @@ def truth_command(options: argparse.Namespace) -> int:
             raise ValueError(f"`where` {options.where!r} must be true or false for each row, such as 'column > 0'.")
         table = table[chosen]
     model = load_model(options.model, device=options.device)
+    if len(table) > _MANY and not sys.stderr.isatty():  # a terminal shows a bar
+        complain(f"scoring {len(table):,} sequences by {model.name} and variants of it, which may take minutes")
     report = truth_report(
         table, model, measured=options.measured, family=options.family, target=options.target,
         most_changes=options.changes, motifs=options.motifs,
     )  # fmt: skip
     for name, value in report.summary().items():
-        say(f"{name:>12}  {value:,.0f}" if float(value).is_integer() and value > 1 else f"{name:>12}  {value:.3f}")
+        label = _TRUTH[name].format(level=report.level)
+        say(f"{name:>10}  {f'{value:,.0f}' if name in _COUNTS else f'{value:.3f}':>7}  {label}")
     for what in ("size", "kind", *(["motif"] if options.motifs else [])):
         groups = report.by(what)  # type: ignore[arg-type]
         say(f"\n{groups.head(20).to_string(index=False, float_format=lambda value: f'{value:.3f}')}")

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from crossdna_interpret.cli.common import Done, complain, say
+from crossdna_interpret.dna import alphabet
 from crossdna_interpret.io import examples as loci
 from crossdna_interpret.io.fasta import FastaRecord, read_fasta_records
 from crossdna_interpret.io.files import refuse_foreign, replacing
@@ -28,6 +29,7 @@ __all__ = ["ism_command", "report_command"]
 _ISM_TABLES = tuple(  # header lines of this version and of older ones
     f"name\tposition\tref\talt\ttarget\tprediction\tdelta{more}" for more in ("\toutside_training", "")
 )
+_NAME = 100  # characters of a text that may be the name of a file
 _LONG = 1000  # bases from which a report takes a while
 _COMPILE: dict[str, Compile] = {"auto": "auto", "yes": True, "no": False}
 
@@ -41,6 +43,10 @@ def _records(text: str) -> list[FastaRecord]:
         text = "".join(data.decode("ascii").split())
     elif os.path.isfile(text) or Path(text).suffix or "/" in text or "\\" in text:
         return read_fasta_records(text)
+    try:
+        alphabet.normalize(text)
+    except ValueError as error:
+        raise ValueError(f"{error} There is no file {text!r} either." if len(text) < _NAME else str(error)) from None
     return [FastaRecord("sequence", "", text)]
 
 
@@ -87,12 +93,10 @@ def report_command(options: argparse.Namespace) -> int:
 
 
 def ism_command(options: argparse.Namespace) -> int:
-    """Mutate each record of a FASTA file in silico."""
+    """Mutate sequences in silico."""
     from crossdna_interpret.attribution.mutagenesis import ism
 
-    records = read_fasta_records(
-        *((io.BytesIO(sys.stdin.buffer.read()), "standard input") if options.fasta == "-" else (options.fasta,))
-    )
+    records = _records(options.sequence)
     files = _file_names([each.name for each in records])
     model = load_model(options.model, device=options.device)
     resolve_target(model, options.target)

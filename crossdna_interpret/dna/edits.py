@@ -5,6 +5,7 @@ All positions are 0-based half-open, in coordinates of the sequence before the e
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -13,6 +14,9 @@ import numpy as np
 from crossdna_interpret.dna import alphabet
 
 __all__ = ["Edit", "Editor", "edit_to", "substitutions", "window"]
+
+
+_SUBSTITUTION = re.compile(r"([A-Za-z])([0-9]+)([A-Za-z])")  # the old base, its position, the new base
 
 
 def _integer(name: str, value: object) -> int:
@@ -152,8 +156,10 @@ class Editor:
             )
             self.flanks = left, right
 
-    def check(self, edits: Iterable[Edit | tuple[int, int, str]]) -> list[Edit]:
+    def check(self, edits: Iterable[Edit | tuple[int, int, str] | str]) -> list[Edit]:
         """Check that each edit can be applied.
+
+        A substitution may be text: "T125G" replaces a T at position 125, counted from 0, by G.
 
         Raises:
             ValueError, TypeError: an entry is not an edit, is outside the sequence, deletes all bases, or needs longer
@@ -163,11 +169,16 @@ class Editor:
             raise TypeError(f"`edits` must be a list of Edit, but got {type(edits).__name__}.")
         return [self._checked(index, edit) for index, edit in enumerate(edits)]
 
-    def _checked(self, index: int, edit: Edit | tuple[int, int, str]) -> Edit:
+    def _checked(self, index: int, edit: Edit | tuple[int, int, str] | str) -> Edit:
         name = f"edits[{index}]"
+        if isinstance(edit, str) and (parts := _SUBSTITUTION.fullmatch(edit)):
+            edit = self._substitution(name, *parts.groups())
         if not isinstance(edit, Edit):
             if not isinstance(edit, tuple) or len(edit) != 3:
-                raise TypeError(f"`{name}` must be an Edit or a tuple (start, end, string), but got {edit!r}.")
+                raise TypeError(
+                    f"`{name}` must be an Edit or a tuple (start, end, string), or a substitution such as 'T125G', "
+                    f"but got {edit!r}."
+                )
             try:
                 edit = Edit(*edit)
             except (TypeError, ValueError) as error:
@@ -187,6 +198,17 @@ class Editor:
                     "that have a flank."
                 )
         return edit
+
+    def _substitution(self, name: str, ref: str, position: str, alt: str) -> Edit:
+        start, end = int(position), int(position) + 1
+        base, present = alphabet.normalize(ref, name=name), self.sequence[start:end]
+        if base != present:
+            what = f"{present!r} there" if present else f"{len(self.sequence)} bases"
+            raise ValueError(
+                f"`{name}` replaces {base!r} at position {start}, but the sequence has {what}. Positions are counted "
+                "from 0."
+            )
+        return Edit(start, end, alt)
 
     def _moves(self, edit: Edit) -> tuple[int, int, int]:
         """Number of bases that move at the left end and at the right end, and number of missing bases."""

@@ -17,6 +17,7 @@ from crossdna_interpret.models.protocols import ModelLike
 from crossdna_interpret.models.registry import resolve_model
 from crossdna_interpret.motifs.annotation import scan
 from crossdna_interpret.motifs.collection import MotifsLike
+from crossdna_interpret.progress import progress
 from crossdna_interpret.results import TruthReport
 from crossdna_interpret.scoring.predict import predict
 from crossdna_interpret.scoring.provenance import certify
@@ -97,7 +98,11 @@ def truth_report(
     spread = np.zeros(len(pairs))
     if others:
         name = resolved.targets[index]
-        all_predicted = [predict(sequences, each)[:, resolve_target(each, name)].astype(float) for each in others]
+        all_predicted = []
+        with progress(len(others), "variants of the model", "variant") as bar:
+            for each in others:
+                all_predicted.append(predict(sequences, each)[:, resolve_target(each, name)].astype(float))
+                bar.update(1)
         spread = np.std([each[pairs[:, 1]] - each[pairs[:, 0]] for each in all_predicted], axis=0)
     one, other = pairs.T
     measured_change, predicted_change = values[other] - values[one], predicted[other] - predicted[one]
@@ -162,6 +167,9 @@ def _rows(table: pd.DataFrame, measured: str, family: str) -> tuple[list[str], n
         raise ValueError(f"`table` row {int(unnamed.argmax())}: {family} is missing.")
     if not known.any():
         raise ValueError(f"`table` has no measurement in the column {measured}.")
+    without = table["sequence"].isna().to_numpy() & known
+    if without.any():
+        raise ValueError(f"`table` row {int(without.argmax())}: sequence is missing.")
     families = table[family].to_numpy()[known]
     sequences = [
         alphabet.normalize(each, name=f"sequence[{row}]")

@@ -69,7 +69,8 @@ def load_model(
             run.
 
     Raises:
-        ValueError: an unknown name (the message lists near matches), dtype or backend, or an invalid checkpoint.
+        ValueError: an unknown name (the message lists near matches), dtype, device or backend, or an invalid
+            checkpoint.
         FileNotFoundError: there is no model at the path.
         RuntimeError: the `backend` or the CUDA `device` is not available here.
 
@@ -82,7 +83,11 @@ def load_model(
     known = ("auto", "torch", *sorted({each for family in families() for each in family.backends}))
     if backend not in known:
         raise ValueError(f"`backend` must be one of {known}, but got {backend!r}.")
-    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+    try:
+        kind = torch.device(device).type
+    except RuntimeError as error:
+        raise ValueError(f"`device` must be such as 'cpu', 'cuda' or 'cuda:1', but got {device!r}.") from error
+    if kind == "cuda" and not torch.cuda.is_available():
         raise RuntimeError(f"`device` {str(device)!r} cannot be used: PyTorch sees no CUDA device here.")
     path, name = _resolve(source)
     checkpoint = read_checkpoint(path)

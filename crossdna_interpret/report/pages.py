@@ -18,6 +18,8 @@ from crossdna_interpret.results import Certificate
 
 __all__ = ["facts", "picture", "rendered", "table_beside"]
 
+_OTHER_FILES = {".csv", ".docx", ".jpeg", ".jpg", ".json", ".md", ".pdf", ".png", ".svg", ".txt"}
+
 
 def picture(draw: Callable[[Figure], object], width: float, height: float) -> str:
     """A drawing as a data URL. As separate images, SVGs on one page cannot have conflicting ids.
@@ -54,11 +56,13 @@ def table_beside(out: Path) -> Path:
     """Path of the table beside a page.
 
     Raises:
-        ValueError: `out` ends in `.tsv` or names no file.
+        ValueError: `out` ends in `.tsv` or like a picture or document, or names no file.
         FileNotFoundError, PermissionError: its folder does not exist or is not writable.
     """
     if out.suffix.lower() == ".tsv":
         raise ValueError(f"`out` is the page and must not end in .tsv, where its table would go, but got {out}.")
+    if out.suffix.lower() in _OTHER_FILES:
+        raise ValueError(f"`out` is an HTML page and must end in .html, but got {out}.")
     if not out.name:
         raise ValueError(f"`out` must name a file, but got {str(out)!r}.")
     if not out.parent.is_dir():

@@ -27,7 +27,7 @@ class Design(Shown):
     Attributes:
         sequences: S + 1 sequences: the start, and the sequence after each of S edits.
         edits: S edits, each in coordinates of the sequence before it.
-        labels: description of each edit, such as "A12G" or "CRX at 40, - strand".
+        labels: description of each edit, such as "A12G" (position 12, counted from 0) or "CRX at 40, - strand".
         target: the predicted target.
         predictions: (S + 1,) prediction for each of `sequences`.
         goal: "increase", "decrease" or the target value.

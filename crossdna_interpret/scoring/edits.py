@@ -21,12 +21,12 @@ from crossdna_interpret.scoring.targets import resolve_target
 
 __all__ = ["score_edits"]
 
-Edits = Sequence[Edit | tuple[int, int, str]]
+Edits = Sequence[Edit | tuple[int, int, str] | str]
 Flanks = tuple[str, str]
 
 
 @overload
-def score_edits(
+def score_edits(  # type: ignore[overload-overlap]
     seq: str,
     edits: Edits,
     model: ModelLike = None,
@@ -74,7 +74,8 @@ def score_edits(
 
     Args:
         seq: one sequence of length L, or a list of sequences.
-        edits: n `Edit` objects or tuples (start, end, string). For a list of sequences, a list of such lists.
+        edits: n `Edit` objects, tuples (start, end, string), or substitutions as text: "T125G" is T to G at position
+            125, counted from 0. For a list of sequences, a list of such lists.
         model: a model, a name or path for `load_model`, or None for the bundled model.
         target: name or number of the target for `delta`. Optional if the model has one target.
         flanks: bases (left, right) beside `seq`, 5' to 3'. With flanks, an edit that changes the length keeps the
@@ -104,6 +105,8 @@ def score_edits(
         CacheWarning: `cache` has no effect, because a part of the model cannot be hashed.
 
     Example:
+        >>> score_edits("ACGTACGTAC", ["G2T"]).edits
+        (Edit(start=2, end=3, string='T'),)
         >>> r = score_edits("ACGTACGTAC", [Edit(2, 3, "T"), Edit(4, 8, ""), Edit(5, 5, "GATA")])
         >>> r.lengths.tolist(), r.window
         ([10, 6, 14], 'changed')

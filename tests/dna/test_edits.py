@@ -158,6 +158,28 @@ def test_edits_leave_the_reference_alone() -> None:
         assert editor.ids.tolist() == alphabet.encode("ACGTACGT").tolist()
 
 
+def test_substitutions_may_be_text() -> None:
+    editor = Editor("ACGTACGTACGTACGTT")
+    assert editor.check(["A0g", "T16U"]) == [Edit(0, 1, "G"), Edit(16, 17, "T")]
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (
+            "C0G",
+            r"`edits\[0\]` replaces 'C' at position 0, but the sequence has 'A' there. Positions are",
+        ),
+        ("A4G", r"`edits\[0\]` replaces 'A' at position 4, but the sequence has 4 bases"),
+        ("A0X", r"`string` has 'X'"),
+        ("X0A", r"`edits\[0\]` has 'X'"),
+    ],
+)
+def test_a_substitution_that_does_not_fit_is_named(edit: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Editor("ACGT").check([edit])
+
+
 def test_tuples_are_edits_too() -> None:
     assert Editor("ACGTACGT").check([(1, 2, "u"), Edit(3, 5, ""), (8, 8, "gg")]) == [
         Edit(1, 2, "T"), Edit(3, 5, ""), Edit(8, 8, "GG")

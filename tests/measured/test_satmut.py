@@ -132,7 +132,7 @@ def test_the_command_prints_a_row_for_each_element(
     assert cli.main([*words, "--target", "two", "--window", "70"]) == 0
     assert ", two; windows" in capsys.readouterr().out
     assert cli.main([*words, "--element", "other", "--window", "70"]) == 2
-    assert "`element` other has no variants; there are toy" in capsys.readouterr().err
+    assert "`element` other has no variants. Near matches: toy" in capsys.readouterr().err
     assert cli.main([*words, "--window", "0"]) == 2
     assert "`window` must be an integer of at least 1, but got 0" in capsys.readouterr().err
     assert cli.main(words) == 2

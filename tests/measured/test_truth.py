@@ -357,6 +357,7 @@ def test_sub_networks_and_members_give_the_spread(make_model: Callable, make_seq
         ({"activity": np.inf}, {}, "`table` row 0: activity must be a finite number"),
         ({"activity": np.nan}, {}, "has no measurement in the column activity"),
         ({"family": None}, {}, "`table` row 0: family is missing"),
+        ({"sequence": None}, {}, "`table` row 0: sequence is missing"),
         ({"sequence": "ACGX"}, {}, r"`sequence\[0\]` has 'X'"),
         ({}, {"measured": "other"}, r"`table` must have the columns \['other'\]"),
         ({}, {"level": 0.7}, "`level` must be one of"),
@@ -385,6 +386,27 @@ def test_the_command_prints_and_writes(
     assert (tmp_path / "t.html").is_file()
     assert cli.main([*words[:-1], "nothing > 1"]) == 2
     assert "`where` 'nothing > 1' is not a condition on" in capsys.readouterr().err
+    assert cli.main([*words[:-1], "activity = 1"]) == 2
+    assert "equality is ==" in capsys.readouterr().err
+    table.to_csv(path, index=False)
+    assert cli.main(words) == 2
+    assert "must be separated by tabs" in capsys.readouterr().err
+
+
+def test_the_interval_of_r_leaves_out_one_group_after_the_other(report: cdi.TruthReport) -> None:
+    summary, changes = report.summary(), report.table
+    names = changes["group"].unique()
+    assert summary["groups"] == len(names)
+    without = []
+    for name in names:
+        rest = changes[changes["group"] != name]
+        both = [np.concatenate([rest[column], -rest[column]]) for column in ("predicted", "measured")]
+        without.append(np.arctanh(np.corrcoef(*both)[0, 1]))
+    error = np.sqrt((len(names) - 1) / len(names) * np.square(without - np.mean(without)).sum())
+    middle = np.arctanh(summary["r_changes"])
+    np.testing.assert_allclose(
+        [summary["r_low"], summary["r_high"]], np.tanh([middle - 1.96 * error, middle + 1.96 * error])
+    )
 
 
 def test_errors_of_changes_travel_with_a_model(make_model: Callable, tmp_path: Path) -> None:
