@@ -1,0 +1,1 @@
+"""How the bundled model `human-enhancer` is made."""

@@ -1,0 +1,229 @@
+"""Train the model `human-enhancer` from the published network MPRA-DragoNN (distillation).
+
+    python -m crossdna_interpret.training.recipes.human.enhancer --data DIR --run DIR
+
+The same command continues a stopped run from its last checkpoint. At the end, the model and its card are written to
+`<run>/model` in the layout of this package.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from crossdna_interpret.attribution.mutagenesis import ism
+from crossdna_interpret.dna import alphabet
+from crossdna_interpret.dna.strand import reverse_complement_ids
+from crossdna_interpret.io.fasta import read_fasta
+from crossdna_interpret.measured.satmut import CAGI5, Effects, read_elements, read_variants, satmut
+from crossdna_interpret.models.crossdna.checkpoint import save_crossdna
+from crossdna_interpret.models.crossdna.config import CrossDNAConfig
+from crossdna_interpret.models.crossdna.model import CrossDNA
+from crossdna_interpret.models.training_range import TrainingRange
+from crossdna_interpret.motifs.collection import from_database
+from crossdna_interpret.statistics import pearson
+from crossdna_interpret.training.allocation import keep_freed_memory
+from crossdna_interpret.training.card import described, filled
+from crossdna_interpret.training.recipes.families import Families
+from crossdna_interpret.training.recipes.family_training import FamilyFinetuning
+from crossdna_interpret.training.recipes.human.teacher import LENGTH, TARGETS, Dragonn, teach
+from crossdna_interpret.training.recipes.human.windows import (
+    genome_windows,
+    held_out_words,
+    known_sequences,
+    without,
+)
+from crossdna_interpret.training.recipes.student import scores_of, untrained_student
+from crossdna_interpret.training.recipes.taught import taught
+from crossdna_interpret.training.run import RunOptions, fit, must_be_finite
+
+CONFIG = CrossDNAConfig(
+    d_model=64, depth=2, block_size=160, comba_heads=2, comba_head_dim=24, attention_heads=4, window_size=160,
+    rc_blocks="aligned", dropout=0.0,
+)  # fmt: skip
+CARD = Path(__file__).with_name("card.md")
+_OF_CHANGES = 30.0  # the variance of the teacher's effects is about a hundredth of that of its activities
+_STEM = 32  # filters of the stem that begin as motifs
+_STEP = 72  # bases from one training window to the next
+_MOTIF_ROWS = 4000  # windows from which the motifs of the stem are chosen
+
+Teacher = Callable[[np.ndarray], np.ndarray]
+
+
+def human_windows(
+    data: Path, chromosome: Path, elements: Path, measured: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Windows (N, 145) for training, and (M, 145) of a chromosome for validation.
+
+    No training window shares 20 bases, on either strand, with the chromosome, with an element of saturation
+    mutagenesis, or with a measured sequence.
+    """
+    (slice_,) = read_fasta(chromosome).values()
+    held_out = [slice_, *(sequence for _, sequence in read_elements(elements).values()), *measured]
+    windows = genome_windows(known_sequences(data), LENGTH, _STEP)
+    return without(windows, held_out_words(held_out)), genome_windows([slice_], LENGTH, LENGTH)
+
+
+def validation(windows: np.ndarray, teacher: Teacher, seed: int) -> Families:
+    """Windows with the teacher's scores, and for each a relative with one other base."""
+    table = Families(windows, teacher(windows), np.ones(len(windows), np.float32), np.empty((0, 2), np.int64), TARGETS)
+    random = np.random.default_rng(seed)
+    rows, at = np.arange(len(windows)), random.integers(LENGTH, size=len(windows))
+    mutants = windows.copy()
+    mutants[rows, at] = (mutants[rows, at] + random.integers(1, 4, size=len(windows))) % 4
+    return Families(
+        np.concatenate([windows, mutants]),
+        np.concatenate([table.targets, teacher(mutants)]),
+        np.ones(2 * len(windows), np.float32),
+        np.stack([rows, rows + len(windows)], axis=1),
+        TARGETS,
+    )
+
+
+def agreement(scores: np.ndarray, valid: Families) -> dict[str, float]:
+    """r of scores (N, 2) with the teacher's, and of the effects of single substitutions."""
+    one, other = valid.pairs.T
+    result = {}
+    for at, name in enumerate(TARGETS):
+        of_teacher = valid.targets[:, at]
+        result[f"valid_r_{name}"] = pearson(scores[one, at], of_teacher[one])
+        result[f"valid_r_effects_{name}"] = pearson(
+            scores[other, at] - scores[one, at], of_teacher[other] - of_teacher[one]
+        )
+    return result
+
+
+def effects_of(score: Teacher) -> Effects:
+    """Effects of all substitutions in a stretch of a window: the mean over both cell types."""
+
+    def effects(sequence: str, start: int, end: int) -> np.ndarray:
+        ids = alphabet.encode(sequence).astype(np.uint8)
+        mutants = np.repeat(ids[None], (end - start) * 4, axis=0)
+        mutants[np.arange(len(mutants)), np.repeat(np.arange(start, end), 4)] = np.tile(np.arange(4), end - start)
+        change: np.ndarray = score(mutants).mean(1) - score(ids[None]).mean(1)
+        return change.reshape(end - start, 4)
+
+    return effects
+
+
+def effects_of_model(model: CrossDNA) -> Effects:
+    """The same by `ism`, which is faster and exact."""
+
+    def effects(sequence: str, start: int, end: int) -> np.ndarray:
+        result = ism(sequence, model, target=0, start=start, end=end)
+        change: np.ndarray = (result.predictions - result.reference).mean(-1)
+        return change
+
+    return effects
+
+
+def of_elements(effects: Effects, variants: pd.DataFrame, elements: Path) -> pd.DataFrame:
+    """Agreement with saturation mutagenesis, for each element of CAGI5."""
+    chosen = variants[variants["element"].isin(CAGI5)]
+    return satmut(chosen, read_elements(elements), effects, window=LENGTH)
+
+
+def of_long_sequences(score: Teacher, table: pd.DataFrame) -> float:
+    """r with measured sequences longer than a window: the mean over the windows of each."""
+    means = [score(genome_windows([sequence], LENGTH, 11))[:, 0].mean() for sequence in table["sequence"]]
+    return pearson(np.array(means), table["log2_activity"].to_numpy(dtype=np.float64))
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train, evaluate and export. Prints the folder of the model and its measures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--data", type=Path, required=True,
+        help="folder with human_mpra, genomic_benchmarks, hg38_chr22_slice and kircher_satmut",
+    )  # fmt: skip
+    parser.add_argument("--run", type=Path, required=True, help="folder for checkpoints, metrics and the model")
+    parser.add_argument("--families", type=int, default=80_000, help="sequences that the teacher names, with mutants")
+    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--batch", type=int, default=64, help="rows, each with a relative beside it")
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--weight-decay", type=float, default=0.01)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
+    parser.add_argument("--rows", type=int, default=None, help="use only the first windows, to try the script out")
+    options = parser.parse_args(argv)
+    if options.rows is not None and options.rows < 100:
+        parser.error(f"--rows must be at least 100, but is {options.rows}")
+    mpra, kircher = options.data / "human_mpra", options.data / "kircher_satmut"
+    elements = kircher / "elements_reference_GRCh38.fa"
+    lenti = pd.read_csv(mpra / "k562_valid.tsv.gz", sep="\t")
+    windows, held_out = human_windows(
+        options.data / "genomic_benchmarks",
+        options.data / "hg38_chr22_slice" / "hg38_chr22_32000000_32300000.fa.gz",
+        elements,
+        [alphabet.normalize(each) for each in lenti["sequence"]],
+    )
+    windows, held_out = windows[: options.rows], held_out[: options.rows]
+    network = Dragonn(mpra / "mpra_dragonn.safetensors")
+
+    def teacher(ids: np.ndarray) -> np.ndarray:
+        return teach(network, ids)
+
+    def families(ids: np.ndarray) -> Families:
+        return Families(ids, teacher(ids), np.ones(len(ids), np.float32), np.empty((0, 2), np.int64), TARGETS)
+
+    every = taught(families(windows), teacher, options.families, most=2, seed=options.seed)
+    valid = validation(held_out, teacher, options.seed)
+    motifs = from_database("vertebrates")
+    few = families(windows[np.random.default_rng(options.seed).permutation(len(windows))[:_MOTIF_ROWS]])
+    model = untrained_student(CONFIG, few, motifs, name="human-enhancer", filters=_STEM, seed=options.seed)
+    model.training_range = TrainingRange.of(list(windows))
+    module = FamilyFinetuning(
+        model, offsets=torch.zeros(1, len(TARGETS)), learning_rate=options.learning_rate,
+        weight_decay=options.weight_decay, seed=options.seed, symmetric=True, of_changes=_OF_CHANGES,
+    )  # fmt: skip
+    facts: dict[str, Any] = {
+        "command": "python -m crossdna_interpret.training.recipes.human.enhancer --data DIR --run DIR "
+        f"--families {options.families} --epochs {options.epochs} --batch {options.batch} "
+        f"--learning-rate {options.learning_rate} --weight-decay {options.weight_decay} --seed {options.seed} "
+        f"--threads {options.threads}",
+        "epochs": options.epochs, "batch": options.batch, "learning_rate": options.learning_rate,
+        "weight_decay": options.weight_decay, "seed": options.seed, "threads": options.threads,
+        "torch": torch.__version__.split("+")[0], "windows": len(windows), "valid": len(held_out),
+        "taught": len(every), "stem": _STEM, "parameters": sum(p.numel() for p in model.parameters()),
+    }  # fmt: skip
+    how = RunOptions(epochs=options.epochs, batch=options.batch, seed=options.seed, threads=options.threads)
+    facts = fit(module, every, valid, options.run / "student", how, facts)
+    facts.pop("valid_signs", None)  # of changes above 1, which the teacher does not know
+    module.cpu().recentre(every)
+    module.fold()
+    model = module.model.eval()
+
+    def student(ids: np.ndarray) -> np.ndarray:
+        return scores_of(model, ids)
+
+    scores = student(valid.ids)
+    facts |= agreement(scores, valid)
+    facts["r_of_strands"] = pearson(scores[:, 0], student(reverse_complement_ids(valid.ids))[:, 0])
+    facts |= {"lenti": len(lenti), "lenti_r": of_long_sequences(student, lenti)}
+    facts["lenti_r_teacher"] = of_long_sequences(teacher, lenti)
+    if options.rows is None:
+        variants = read_variants(kircher / "elements.tsv.gz")
+        own = of_elements(effects_of_model(model), variants, elements)
+        reference = of_elements(effects_of(teacher), variants, elements).set_index("element")["r"]
+        facts |= {"kircher_r": own["r"].mean(), "kircher_r_teacher": reference.mean()}
+        facts["kircher"] = "\n".join(
+            f"| {name} | {r:.2f} ({low:.2f} to {high:.2f}) | {reference[name]:.2f} |"
+            for name, r, low, high in zip(own["element"], own["r"], own["low"], own["high"], strict=True)
+        )
+    assert model.training_range is not None
+    reached = must_be_finite(facts, options.run / "student")
+    text = filled(CARD.read_text(encoding="utf-8"), {**facts, "trained_on": described(model.training_range)})
+    folder = save_crossdna(model, options.run / "model", card=text, provenance=facts)
+    parser.exit(message=json.dumps({"model": str(folder), **reached}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    keep_freed_memory()
+    main()
