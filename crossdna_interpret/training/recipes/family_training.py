@@ -33,7 +33,7 @@ class FamilyTraining(Supervised):
 
     Args:
         of_changes: weight of the second term.
-        settings: settings of `Supervised`. The assay has one orientation, so `symmetric` has no effect.
+        settings: settings of `Supervised`. Each sequence is scored as it stands, never its reverse complement.
 
     Raises:
         ValueError: another task than regression.

@@ -25,7 +25,6 @@ from crossdna_interpret.models.change_errors import ChangeErrors
 from crossdna_interpret.models.crossdna.checkpoint import save_crossdna
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
 from crossdna_interpret.models.crossdna.model import CrossDNA
-from crossdna_interpret.models.training_range import TrainingRange
 from crossdna_interpret.motifs.collection import Motif, from_database
 from crossdna_interpret.statistics import pearson
 from crossdna_interpret.training.allocation import keep_freed_memory
@@ -33,7 +32,8 @@ from crossdna_interpret.training.card import described, filled
 from crossdna_interpret.training.module import channels
 from crossdna_interpret.training.recipes.families import Families, joined
 from crossdna_interpret.training.recipes.family_training import FamilyFinetuning, FamilyPlain, family_measures
-from crossdna_interpret.training.recipes.motif_network import MotifNetwork, informative_motifs, motif_filters
+from crossdna_interpret.training.recipes.motif_network import MotifNetwork
+from crossdna_interpret.training.recipes.student import scores_of, untrained_student
 from crossdna_interpret.training.recipes.taught import taught
 from crossdna_interpret.training.recipes.yeast.promoters import LENGTH, TARGETS, deep_rows, read_split
 from crossdna_interpret.training.run import RunOptions, fit, must_be_finite
@@ -88,36 +88,11 @@ def trained_teachers(
     return Teachers(networks, minutes)
 
 
-def student(train: Families, motifs: Sequence[Motif], seed: int) -> CrossDNA:
-    """The untrained model. The first filters of its stem are the most informative motifs, for both strands."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = CrossDNA(CONFIG, targets=list(TARGETS))
-    model.name = "yeast-promoter"
-    model.training_range = TrainingRange.of(list(train.ids))
-    known = ~np.isnan(train.targets[:, 0])
-    chosen = informative_motifs(torch.from_numpy(train.ids[known]), train.targets[known, 0], motifs, _STEM)
-    assert model.head is not None
-    with torch.no_grad():
-        for conv in (model.stem.conv_forward, model.stem.conv_reverse):
-            conv.weight[: len(chosen)] = motif_filters(chosen, conv.kernel_size[0], reverse=False)
-        model.head.linear.bias.copy_(torch.from_numpy(train.means()))
-    return model
-
-
 def measured(scores: np.ndarray, valid: Families) -> dict[str, float]:
     """Measures of scores (N, T) on the validation rows, with the names of the card."""
     measures = family_measures(scores[:, 0], valid.targets[:, 0], valid.pairs)
     second = family_measures(scores[:, 1], valid.targets[:, 1], valid.pairs)
     return {f"valid_{name}": value for name, value in measures.items()} | {"valid_r_1": second["r"]}
-
-
-def scores_of(model: CrossDNA, ids: np.ndarray) -> np.ndarray:
-    """Scores (N, T) of ids (N, L)."""
-    with torch.inference_mode():
-        parts = torch.from_numpy(ids).split(256)
-        result: np.ndarray = torch.cat([model(channels(part, torch.float32)) for part in parts]).numpy()
-    return result
 
 
 def errors_of_changes(model: CrossDNA, table: pd.DataFrame) -> dict[str, float]:
@@ -161,7 +136,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     every = taught(train, teachers, options.families, seed=options.seed)
     of_teachers = [measured(scores, valid) for scores in teachers.each(valid.ids)]
     of_teachers.append(measured(teachers(valid.ids), valid))
-    model = student(train, motifs, options.seed)
+    model = untrained_student(CONFIG, train, motifs, name="yeast-promoter", filters=_STEM, seed=options.seed)
     module = FamilyFinetuning(
         model,
         offsets=torch.zeros(1, len(TARGETS)),
