@@ -20,7 +20,7 @@ from crossdna_interpret.attribution.uncertainty import mutation_intervals
 from crossdna_interpret.dna.edits import Edit, edit_to
 from crossdna_interpret.dna.shuffling import ShuffleWarning
 from crossdna_interpret.dna.strand import reverse_complement
-from crossdna_interpret.io.examples import ExampleLocus, example, example_names
+from crossdna_interpret.io.examples import ExampleLocus, example, example_families, example_names
 from crossdna_interpret.io.fasta import read_fasta
 from crossdna_interpret.measured.compare import compare_with_measured
 from crossdna_interpret.measured.truth import truth_report
@@ -122,6 +122,7 @@ __all__ = [
     "design",
     "edit_to",
     "example",
+    "example_families",
     "example_names",
     "exchange_ism",
     "explore",

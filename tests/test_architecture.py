@@ -50,7 +50,7 @@ ALLOWED: dict[str, set[str]] = {
     "plot": {"dna", "results"},
     "session": SCORES | {"attribution", "strands", "io"},
     "widgets": {"models", "plot", "results", "session"},
-    "training": MODELS | {"measured", "motifs"},
+    "training": MODELS | {"attribution", "io", "measured", "motifs"},
     "report": LIBRARY | {"widgets"},
     "cli": LIBRARY | {INIT, "report", "training"},
     INIT: LIBRARY - {"plot", "session"} | {"widgets"},

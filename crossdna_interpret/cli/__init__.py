@@ -77,7 +77,8 @@ def _parser() -> argparse.ArgumentParser:
     truth = commands.add_parser("truth", help="compare predicted changes with measured ones, inside families")
     truth.add_argument("model", help="bundled name, folder, file, or hub id on disk")
     truth.add_argument("table", type=Path, metavar="TABLE",
-                       help="tab-separated, with the columns sequence, family and measurements")  # fmt: skip
+                       help="tab-separated, with the columns sequence, family and measurements; or the bundled "
+                            "yeast-promoters")  # fmt: skip
     truth.add_argument("--measured", required=True, metavar="COLUMN", help="column with the measurements")
     truth.add_argument("--family", default="family", metavar="COLUMN",
                        help="column with the families (default: %(default)s)")  # fmt: skip

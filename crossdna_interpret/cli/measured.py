@@ -9,11 +9,13 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from crossdna_interpret.attribution.mutagenesis import ism
 from crossdna_interpret.cli.common import complain, say
+from crossdna_interpret.io.examples import FAMILY_TABLES, example_families
 from crossdna_interpret.measured.laboratory import scanning
 from crossdna_interpret.measured.satmut import CAGI5, PUBLISHED, read_elements, read_variants, satmut
 from crossdna_interpret.measured.truth import truth_report
@@ -21,6 +23,9 @@ from crossdna_interpret.models.registry import load_model
 from crossdna_interpret.models.training_range import outside_training, shown_elsewhere
 from crossdna_interpret.scoring.predict import predict
 from crossdna_interpret.scoring.targets import resolve_target
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["satmut_command", "scanning_command", "truth_command"]
 
@@ -117,6 +122,24 @@ def satmut_command(options: argparse.Namespace) -> int:
     return 0
 
 
+def _families(path: Path, family: str) -> pd.DataFrame:
+    """A table of families, from a file or bundled."""
+    import pandas as pd
+
+    if not path.is_file():
+        if str(path) in FAMILY_TABLES:
+            return example_families(str(path))
+        raise FileNotFoundError(f"`table` {path} is not a file. Bundled tables: {', '.join(FAMILY_TABLES)}.")
+    table = pd.read_csv(path, sep="\t", dtype={"sequence": str})
+    if len(table.columns) == 1 and "," in table.columns[0]:
+        raise ValueError(f"`table` {path} must be separated by tabs, but its first line has commas.")
+    if family in table.columns:
+        # As text, "01" and "1" are two families, and "NA" is one.
+        names = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, usecols=[family])
+        table[family] = names[family].mask(names[family] == "")
+    return table
+
+
 def truth_command(options: argparse.Namespace) -> int:
     """Compare predicted with measured changes inside families."""
     import pandas as pd
@@ -125,15 +148,7 @@ def truth_command(options: argparse.Namespace) -> int:
 
     if options.out is not None:
         truth_table_path(options.out)  # before the work
-    if not options.table.is_file():
-        raise FileNotFoundError(f"`table` {options.table} is not a file.")
-    table = pd.read_csv(options.table, sep="\t", dtype={"sequence": str})
-    if len(table.columns) == 1 and "," in table.columns[0]:
-        raise ValueError(f"`table` {options.table} must be separated by tabs, but its first line has commas.")
-    if options.family in table.columns:
-        # As text, "01" and "1" are two families, and "NA" is one.
-        names = pd.read_csv(options.table, sep="\t", dtype=str, keep_default_na=False, usecols=[options.family])
-        table[options.family] = names[options.family].mask(names[options.family] == "")
+    table = _families(options.table, options.family)
     if options.where is not None:
         if _ASSIGNED.search(re.sub(r"'[^']*'|\"[^\"]*\"", "", options.where)):
             raise ValueError(f"`where` {options.where!r} is not a condition: equality is ==.")

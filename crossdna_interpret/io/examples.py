@@ -1,4 +1,4 @@
-"""Example enhancers with their measured activity."""
+"""Example enhancers with their measured activity, and a table of measured families."""
 
 from __future__ import annotations
 
@@ -7,8 +7,15 @@ import functools
 import json
 from dataclasses import dataclass
 from importlib import resources
+from typing import TYPE_CHECKING
 
-__all__ = ["ExampleLocus", "example", "example_names"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["FAMILY_TABLES", "ExampleLocus", "example", "example_families", "example_names"]
+
+# Tables of measured families, and their files in the assets.
+FAMILY_TABLES = {"yeast-promoters": "yeast_promoters.tsv.gz"}
 
 
 @dataclass(frozen=True)
@@ -79,3 +86,35 @@ def example(name: str | None = None) -> ExampleLocus:
         near = difflib.get_close_matches(name, loci, cutoff=0.4) or list(loci)
         raise ValueError(f"`name` {name!r} is not an example locus. Near matches: {', '.join(near)}.")
     return loci[name]
+
+
+def example_families(name: str = "yeast-promoters") -> pd.DataFrame:
+    """A bundled table of measured sequences in families, for `truth_report`. No bundled model was trained on them.
+
+    "yeast-promoters" has 2,806 sequences of 80 bp, in the middle of a promoter, and the expression that they drive in
+    yeast. A family is a set of sequences that share 20-mers, such as the mutants of one start. These are the
+    validation families of the model `yeast-promoter`.
+
+    Columns: sequence; kind ("Native" promoters, "Random" bases, "Drift" = random mutations, "SSWM" = mutations under
+    selection); family; complex, defined (expression in two media, in units like log2, 0 to 17; NaN is not measured).
+    Whole numbers rest on few reads.
+
+    Source: Vaishnav et al. 2022 (Nature 603:455, doi 10.1038/s41586-022-04506-6), test data in 1edv/evolution (MIT).
+
+    Args:
+        name: "yeast-promoters".
+
+    Raises:
+        ValueError: an unknown name.
+
+    Example:
+        >>> table = example_families()
+        >>> len(table), list(table.columns)
+        (2806, ['sequence', 'kind', 'family', 'complex', 'defined'])
+    """
+    import pandas as pd
+
+    if name not in FAMILY_TABLES:
+        raise ValueError(f"`name` {name!r} is not a table of families. There is: {', '.join(FAMILY_TABLES)}.")
+    with resources.files("crossdna_interpret").joinpath(f"assets/{FAMILY_TABLES[name]}").open("rb") as file:
+        return pd.read_csv(file, sep="\t", compression="gzip")

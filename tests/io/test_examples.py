@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crossdna_interpret import ExampleLocus, example, example_names
+from crossdna_interpret import ExampleLocus, example, example_families, example_names
 from crossdna_interpret.dna import alphabet
 
 
@@ -87,3 +87,14 @@ def test_no_training_sequence_is_among_them(locus: ExampleLocus, shared: Path) -
         trained = {line.split("\t")[1] for line in lines}
     assert len(trained) > 10_000
     assert locus.sequence not in trained
+
+
+def test_the_table_of_families_is_the_validation_table(shared: Path) -> None:
+    table = example_families()
+    source = pd.read_csv(shared / "data" / "yeast_promoters" / "valid.tsv.gz", sep="\t")
+    pd.testing.assert_frame_equal(table, source[list(table.columns)])
+
+
+def test_an_unknown_table_of_families() -> None:
+    with pytest.raises(ValueError, match="`name` 'yeast' is not a table of families"):
+        example_families("yeast")
