@@ -30,7 +30,7 @@ def test_the_laboratorys_table_is_compared_where_it_is(
 
 def run(path: Path, tmp_path: Path) -> nbformat.NotebookNode:
     notebook = nbformat.read(path, as_version=4)
-    client = nbclient.NotebookClient(notebook, timeout=180, resources={"metadata": {"path": str(tmp_path)}})
+    client = nbclient.NotebookClient(notebook, timeout=900, resources={"metadata": {"path": str(tmp_path)}})
     client.execute()
     return notebook
 
