@@ -18,6 +18,7 @@ from crossdna_interpret.training.recipes.families import Families, joined
 from crossdna_interpret.training.recipes.family_training import FamilyPlain, family_measures
 from crossdna_interpret.training.recipes.motif_network import MotifNetwork, informative_motifs, motif_filters
 from crossdna_interpret.training.recipes.taught import taught
+from crossdna_interpret.training.recipes.words import words_of
 from crossdna_interpret.training.recipes.yeast import promoter
 from crossdna_interpret.training.recipes.yeast.promoters import read_split
 from crossdna_interpret.training.run import RunOptions, fit
@@ -272,6 +273,11 @@ def test_the_loss_counts_levels_and_changes_by_their_weights() -> None:
     ids = torch.zeros(6, 40, dtype=torch.uint8)
     batch = ids, torch.from_numpy(targets), torch.from_numpy(weight), torch.from_numpy(related)
     assert float(module.training_step(batch, 0)) == pytest.approx(level + 0.7 * change, rel=1e-5)
+
+
+def test_no_training_family_shares_a_word_with_what_is_held_out(shared: Path) -> None:
+    train, valid = (read_split(shared / "data" / "yeast_promoters", split) for split in ("train", "valid"))
+    assert not np.isin(words_of(train.ids), np.unique(words_of(valid.ids))).any()
 
 
 def test_the_table_of_promoters(shared: Path) -> None:

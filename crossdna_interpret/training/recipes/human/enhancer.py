@@ -34,14 +34,10 @@ from crossdna_interpret.training.card import described, filled
 from crossdna_interpret.training.recipes.families import Families
 from crossdna_interpret.training.recipes.family_training import FamilyFinetuning
 from crossdna_interpret.training.recipes.human.teacher import LENGTH, TARGETS, Dragonn, teach
-from crossdna_interpret.training.recipes.human.windows import (
-    genome_windows,
-    held_out_words,
-    known_sequences,
-    without,
-)
+from crossdna_interpret.training.recipes.human.windows import genome_windows, known_sequences
 from crossdna_interpret.training.recipes.student import scores_of, untrained_student
 from crossdna_interpret.training.recipes.taught import taught
+from crossdna_interpret.training.recipes.words import held_out_words, without
 from crossdna_interpret.training.run import RunOptions, fit, must_be_finite
 
 CONFIG = CrossDNAConfig(
@@ -157,7 +153,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error(f"--rows must be at least 100, but is {options.rows}")
     mpra, kircher = options.data / "human_mpra", options.data / "kircher_satmut"
     elements = kircher / "elements_reference_GRCh38.fa"
-    lenti = pd.read_csv(mpra / "k562_valid.tsv.gz", sep="\t")
+    lenti = pd.read_csv(mpra / "k562_valid.tsv.gz", sep="\t").head(options.rows or 1_000_000)
     windows, held_out = human_windows(
         options.data / "genomic_benchmarks",
         options.data / "hg38_chr22_slice" / "hg38_chr22_32000000_32300000.fa.gz",
