@@ -20,7 +20,14 @@ from crossdna_interpret.attribution.uncertainty import mutation_intervals
 from crossdna_interpret.dna.edits import Edit, edit_to
 from crossdna_interpret.dna.shuffling import ShuffleWarning
 from crossdna_interpret.dna.strand import reverse_complement
-from crossdna_interpret.io.examples import ExampleLocus, example, example_families, example_names
+from crossdna_interpret.io.examples import (
+    ExampleLocus,
+    ExampleVariant,
+    example,
+    example_families,
+    example_names,
+    example_variants,
+)
 from crossdna_interpret.io.fasta import read_fasta
 from crossdna_interpret.measured.compare import compare_with_measured
 from crossdna_interpret.measured.truth import truth_report
@@ -91,6 +98,7 @@ __all__ = [
     "EditScan",
     "EditScores",
     "ExampleLocus",
+    "ExampleVariant",
     "ExchangeAblation",
     "ExchangeEffects",
     "ExchangeMutagenesis",
@@ -124,6 +132,7 @@ __all__ = [
     "example",
     "example_families",
     "example_names",
+    "example_variants",
     "exchange_ism",
     "explore",
     "export_modisco",

@@ -1,4 +1,4 @@
-"""Example enhancers with their measured activity, and a table of measured families."""
+"""Examples: enhancers with their measured activity, variants with their measured effect, measured families."""
 
 from __future__ import annotations
 
@@ -9,10 +9,20 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING
 
+from crossdna_interpret.dna.edits import Edit
+
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["FAMILY_TABLES", "ExampleLocus", "example", "example_families", "example_names"]
+__all__ = [
+    "FAMILY_TABLES",
+    "ExampleLocus",
+    "ExampleVariant",
+    "example",
+    "example_families",
+    "example_names",
+    "example_variants",
+]
 
 # Tables of measured families, and their files in the assets.
 FAMILY_TABLES = {"yeast-promoters": "yeast_promoters.tsv.gz"}
@@ -86,6 +96,81 @@ def example(name: str | None = None) -> ExampleLocus:
         near = difflib.get_close_matches(name, loci, cutoff=0.4) or list(loci)
         raise ValueError(f"`name` {name!r} is not an example locus. Near matches: {', '.join(near)}.")
     return loci[name]
+
+
+@dataclass(frozen=True)
+class ExampleVariant:
+    """A variant of the human genome whose effect was measured in a reporter.
+
+    Attributes:
+        name: short name, such as "TERT-C228T".
+        gene: the gene that the promoter or enhancer acts on.
+        description: one or two sentences about the variant.
+        genome, chrom, position: its place, 0-based. "GRCh38".
+        ref, alt: bases on the forward strand of the genome.
+        start: place of the first base of `sequence`, 0-based.
+        sequence: the measured element with `ref`, forward strand of the genome.
+        measured: log2 of the activity with `alt` relative to that with `ref`.
+        barcodes: number of barcodes of the measurement.
+        cells: cells of the measurement.
+        element: name of the element in saturation mutagenesis.
+        citation: sources.
+
+    Example:
+        >>> variant = example_variants()["TERT-C228T"]
+        >>> variant.chrom, variant.position, variant.ref, variant.alt, round(variant.measured, 1)
+        ('chr5', 1295112, 'G', 'A', 2.9)
+    """
+
+    name: str
+    gene: str
+    description: str
+    genome: str
+    chrom: str
+    position: int
+    ref: str
+    alt: str
+    start: int
+    sequence: str
+    measured: float
+    barcodes: int
+    cells: str
+    element: str
+    citation: str
+
+    def window(self, length: int) -> tuple[str, Edit]:
+        """A stretch of `sequence` around the variant, and the variant as an edit of it.
+
+        The variant is in the middle, or nearer to an end of the sequence if it lies near that end.
+
+        Raises:
+            ValueError: `length` is not from 1 to that of the sequence.
+
+        Example:
+            >>> sequence, edit = example_variants()["TERT-C228T"].window(145)
+            >>> len(sequence), sequence[edit.start], edit.string
+            (145, 'G', 'A')
+        """
+        if not 1 <= length <= len(self.sequence):
+            raise ValueError(f"`length` must be from 1 to {len(self.sequence)}, but got {length!r}.")
+        at = self.position - self.start
+        first = min(max(at - length // 2, 0), len(self.sequence) - length)
+        return self.sequence[first : first + length], Edit(at - first, at - first + 1, self.alt)
+
+
+def example_variants() -> dict[str, ExampleVariant]:
+    """Bundled variants of the human genome with measured effects, by name. No bundled model was trained on them.
+
+    Measurements: saturation mutagenesis of Kircher et al. 2019 (Nat Commun 10:3583).
+
+    Example:
+        >>> list(example_variants())[0]
+        'SORT1-rs12740374'
+    """
+    text = resources.files("crossdna_interpret").joinpath("assets/variants.json").read_text(encoding="utf-8")
+    content = json.loads(text)
+    variants = [ExampleVariant(genome=content["genome"], **each) for each in content["variants"]]
+    return {variant.name: variant for variant in variants}
 
 
 def example_families(name: str = "yeast-promoters") -> pd.DataFrame:

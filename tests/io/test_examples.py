@@ -9,7 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crossdna_interpret import ExampleLocus, example, example_families, example_names
+from crossdna_interpret import (
+    ExampleLocus,
+    ExampleVariant,
+    example,
+    example_families,
+    example_names,
+    example_variants,
+)
 from crossdna_interpret.dna import alphabet
 
 
@@ -98,3 +105,54 @@ def test_the_table_of_families_is_the_validation_table(shared: Path) -> None:
 def test_an_unknown_table_of_families() -> None:
     with pytest.raises(ValueError, match="`name` 'yeast' is not a table of families"):
         example_families("yeast")
+
+
+@pytest.fixture(params=example_variants())
+def variant(request: pytest.FixtureRequest) -> ExampleVariant:
+    return example_variants()[request.param]
+
+
+def test_a_variant_stands_in_its_sequence(variant: ExampleVariant) -> None:
+    assert variant.sequence[variant.position - variant.start] == variant.ref
+    for length in (1, 2, 145, len(variant.sequence)):
+        sequence, edit = variant.window(length)
+        assert len(sequence) == length
+        assert sequence in variant.sequence
+        assert sequence[edit.start : edit.end] == variant.ref
+        assert edit.string == variant.alt
+    with pytest.raises(ValueError, match="`length` must be from 1 to"):
+        variant.window(len(variant.sequence) + 1)
+
+
+def test_variants_and_their_effects_are_those_of_the_table(variant: ExampleVariant, shared: Path) -> None:
+    folder = shared / "data" / "kircher_satmut"
+    table = pd.read_csv(folder / "elements.tsv.gz", sep="\t", dtype={"Chrom": str})
+    row = table[
+        (table["Release"] == "GRCh38")
+        & (table["Element"] == variant.element)
+        & (table["Pos"] == variant.position + 1)
+        & (table["Alt"] == variant.alt)
+    ].iloc[0]
+    assert (f"chr{row['Chrom']}", row["Ref"], row["Barcodes"]) == (variant.chrom, variant.ref, variant.barcodes)
+    # Of a construct with T at this place, substitutions to C are the most frequent and those to G the rarest.
+    sign = -1 if variant.gene == "SORT1" else 1
+    assert variant.measured == pytest.approx(sign * row["Coefficient"], abs=1e-4)
+    elements = (folder / "elements_reference_GRCh38.fa").read_text().split(">")
+    own = next(each for each in elements if each.startswith(f"{variant.element} "))
+    header, _, body = own.partition("\n")
+    assert header.split()[1].startswith(f"{variant.chrom}:{variant.start + 1}-")
+    assert "".join(body.split()) == variant.sequence
+
+
+def test_the_sign_of_rs12740374_is_turned_for_a_reason(shared: Path) -> None:
+    """Its construct held T: substitutions of the neighbouring T have the same ratios of barcodes."""
+    table = pd.read_csv(shared / "data" / "kircher_satmut" / "elements.tsv.gz", sep="\t", dtype={"Chrom": str})
+    element = table[(table["Release"] == "GRCh38") & (table["Element"] == "SORT1.2") & table["Ref"].str.len().eq(1)]
+    counts = element[element["Alt"] != "-"].pivot_table(index="Alt", columns="Pos", values="Barcodes")
+    own = counts[109274968.0]
+    assert own["C"] > own["A"] > own["T"]  # of a G, substitutions to A are the most frequent
+    of_g = element[(element["Ref"] == "G") & (element["Pos"] != 109274968)].groupby("Alt")["Barcodes"].median()
+    of_t = element[element["Ref"] == "T"].groupby("Alt")["Barcodes"].median()
+    assert of_g.idxmax() == "A"
+    assert of_t.idxmax() == "C"
+    assert of_t.drop("C").idxmax() == "A"

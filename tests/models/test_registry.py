@@ -185,3 +185,12 @@ def test_a_hub_id_on_disk_is_loaded(monkeypatch: pytest.MonkeyPatch, folder: Pat
 
 def test_public_names_exist() -> None:
     assert all(hasattr(store, name) for name in store.__all__)
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_a_bundled_model_is_small_and_knows_its_training(name: str) -> None:
+    folder = store._BUNDLED / name
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= 4 * 2**20
+    model = load_model(name)
+    assert sum(p.numel() for p in model.parameters()) <= 1e6
+    assert model.training_range is not None
