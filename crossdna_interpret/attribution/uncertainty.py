@@ -37,10 +37,10 @@ def mutation_intervals(
 ) -> MutationIntervals:
     """Predict every single-base substitution, with an interval of the effect that a laboratory would measure.
 
-    The intervals come from the errors of the model's predictions of measured changes, in families that it was not
-    trained on. They are wider for large effects, and where variants of the model disagree. They hold for sequences
-    like the measured ones. `truth_report` finds the errors, and says what fraction of measured changes the intervals
-    hold.
+    The intervals come from the errors of the model's predictions of measured changes. For bundled models, these are
+    changes in families that they were not trained on. They are wider for large effects, and where variants of the model
+    disagree. They hold for sequences like the measured ones. `truth_report` finds the errors, and says what fraction of
+    measured changes the intervals contain.
 
     Args:
         seq: one sequence of length L.
@@ -48,8 +48,9 @@ def mutation_intervals(
         target: name or number of the target. Optional if the model has one target.
         start, end: window, 0-based half-open. The default is the whole sequence.
         level: level of the intervals: 0.5, 0.8, 0.9 or 0.95.
-        draws: number of sub-networks for the spread, if there are no `members`.
-        members: models trained with other seeds, for the spread. Use the draws or members of the truth report.
+        draws: number of copies of the model with some channels removed, for the spread, if there are no `members`.
+        members: an ensemble for the spread: models trained with other seeds. Use the draws or members of the truth
+            report.
         errors: `errors` of a truth report. The default is from the model.
 
     Returns:
@@ -75,7 +76,7 @@ def mutation_intervals(
         if resolved.targets[index] not in known:
             raise ValueError(
                 f"`errors` must be given: {resolved.name} has no errors of changes in {resolved.targets[index]}. "
-                "`truth_report` finds them from measured changes."
+                "`truth_report(...).errors` has them."
             )
         errors = known[resolved.targets[index]]
     own = errors if isinstance(errors, ChangeErrors) else ChangeErrors.from_dict(errors)

@@ -50,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     mutate.add_argument("--cache", type=Path, metavar="DIR",
                         help="save scores here; the same command continues after an interruption")  # fmt: skip
     mutate.add_argument("--compile", choices=["auto", "yes", "no"], default="auto",
-                        help="use compiled kernels (default: compiled already, or if it pays off)")  # fmt: skip
+                        help="use compiled kernels (default: if compiled already, or for long runs)")  # fmt: skip
     mutate.set_defaults(run=ism_command)
 
     scanning = commands.add_parser("scanning", parents=[model],
@@ -58,7 +58,9 @@ def _parser() -> argparse.ArgumentParser:
     scanning.add_argument(
         "tables", nargs="+", type=Path, metavar="TABLE", help=f"with the columns {', '.join(SCANNING)}"
     )
-    scanning.add_argument("-o", "--out", type=Path, metavar="TSV", help="write the table for each enhancer here, too")
+    scanning.add_argument(
+        "-o", "--out", type=Path, metavar="TSV", help="also write the table for each enhancer to this file"
+    )
     scanning.set_defaults(run=scanning_command)
 
     satmut = commands.add_parser("satmut", parents=[model],
@@ -71,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
                         help="bases that the model reads (default: the longest of its training sequences)")  # fmt: skip
     satmut.add_argument("--element", action="append", metavar="NAME",
                         help="only this element; may be given several times")  # fmt: skip
-    satmut.add_argument("-o", "--out", type=Path, metavar="TSV", help="write the table here, too")
+    satmut.add_argument("-o", "--out", type=Path, metavar="TSV", help="also write the table to this file")
     satmut.set_defaults(run=satmut_command)
 
     truth = commands.add_parser("truth", help="compare predicted changes with measured ones, inside families")
@@ -88,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     truth.add_argument("--device", default="cpu", help="where to compute, such as cuda (default: %(default)s)")
     truth.add_argument("--motifs", help="group changes by these motifs: a collection such as jaspar-insects, or a file")
     truth.add_argument("--changes", type=int, default=4, metavar="N",
-                       help="bases by which two sequences differ at most (default: %(default)s)")  # fmt: skip
+                       help="largest number of bases by which two sequences differ (default: %(default)s)")  # fmt: skip
     truth.add_argument("-o", "--out", type=Path, metavar="HTML", help="write a page, with a table beside it")
     truth.set_defaults(run=truth_command)
 

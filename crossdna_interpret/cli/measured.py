@@ -37,7 +37,7 @@ _TRUTH = {
     "sequences": "measured sequences",
     "r_scores": "r of the sequences",
     "changes": "changes, between sequences of a family that differ by a few bases",
-    "groups": "groups of families that share no change; few groups make the intervals unreliable",
+    "groups": "independent groups of families; few groups make the intervals unreliable",
     "r_changes": "r of the changes",
     "r_low": "low end of its 95 % interval",
     "r_high": "high end",
@@ -109,7 +109,10 @@ def satmut_command(options: argparse.Namespace) -> int:
     say("ceiling: r of two measurements of the element, where it is known")
     problems = [problem for problem in outside.values() if problem is not None]
     if problems:
-        complain(f"{len(problems)} of {len(outside)} windows: {problems[0]}. {model.name} extrapolates there.")
+        complain(
+            f"{len(problems)} of {len(outside)} windows are unlike the training data, for example: {problems[0]}. "
+            f"{model.name} extrapolates there."
+        )
     several = target is None and len(model.targets) > 1
     of_targets = "the mean of its targets" if several else model.targets[target or 0]
     say(f"\n{model.name}, {of_targets}; windows of {window} bases.")
@@ -175,7 +178,7 @@ def truth_command(options: argparse.Namespace) -> int:
         groups = report.by(what)  # type: ignore[arg-type]
         say(f"\n{groups.head(20).to_string(index=False, float_format=lambda value: f'{value:.3f}')}")
     if math.isnan(report.summary()["r_changes"]):
-        complain("r is not defined, as all predicted or all measured changes are equal")
+        complain("r is not defined, as all predicted or all measured changes are 0")
     if options.out is not None:
         for path in write_truth_page(report, options.out, model):
             say(str(path))

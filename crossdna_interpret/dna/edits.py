@@ -191,11 +191,13 @@ class Editor:
         elif edit.change:
             short = self._moves(edit)[2]
             if short and edit.change < 0:
-                raise ValueError(f"`{name}` leaves {-edit.change} bases missing, and `flanks` has {short} too few.")
+                raise ValueError(
+                    f"`{name}` deletes {-edit.change} bases, and `flanks` has {short} too few to replace them."
+                )
             if short:
                 raise ValueError(
-                    f"`{name}` leaves {edit.change} bases over, {short} more than there are to push out at the ends "
-                    "that have a flank."
+                    f"`{name}` adds {edit.change} bases, {short} more than can leave the window. Only an end with a "
+                    "flank can move."
                 )
         return edit
 

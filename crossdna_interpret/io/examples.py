@@ -106,9 +106,9 @@ class ExampleVariant:
         name: short name, such as "TERT-C228T".
         gene: the gene that the promoter or enhancer acts on.
         description: one or two sentences about the variant.
-        genome, chrom, position: its place, 0-based. "GRCh38".
+        genome, chrom, position: its coordinates, 0-based. "GRCh38".
         ref, alt: bases on the forward strand of the genome.
-        start: place of the first base of `sequence`, 0-based.
+        start: coordinate of the first base of `sequence`, 0-based.
         sequence: the measured element with `ref`, forward strand of the genome.
         measured: log2 of the activity with `alt` relative to that with `ref`.
         barcodes: number of barcodes of the measurement.
@@ -177,12 +177,12 @@ def example_families(name: str = "yeast-promoters") -> pd.DataFrame:
     """A bundled table of measured sequences in families, for `truth_report`. No bundled model was trained on them.
 
     "yeast-promoters" has 2,806 sequences of 80 bp, in the middle of a promoter, and the expression that they drive in
-    yeast. A family is a set of sequences that share 20-mers, such as the mutants of one start. These are the
+    yeast. A family is a set of sequences that share 20-mers, such as the mutants of one parent sequence. These are the
     validation families of the model `yeast-promoter`.
 
     Columns: sequence; kind ("Native" promoters, "Random" bases, "Drift" = random mutations, "SSWM" = mutations under
     selection); family; complex, defined (expression in two media, in units like log2, 0 to 17; NaN is not measured).
-    Whole numbers rest on few reads.
+    Whole numbers come from few reads.
 
     Source: Vaishnav et al. 2022 (Nature 603:455, doi 10.1038/s41586-022-04506-6), test data in 1edv/evolution (MIT).
 

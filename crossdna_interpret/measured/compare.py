@@ -205,7 +205,7 @@ def _edits(sequence: str, table: pd.DataFrame, known: np.ndarray, effect: str) -
 
 
 def _edit(sequence: str, row: int, start: Any, end: Any, ref: Any, alt: Any) -> Edit:
-    first, last = _whole(row, "position", start), _whole(row, "end", end)
+    first, last = _whole(row, "start", start), _whole(row, "end", end)
     if not 0 <= first <= last <= len(sequence):
         raise ValueError(f"`table` row {row}: {first} to {last} is not within the sequence of {len(sequence)} bases.")
     if not isinstance(alt, str):

@@ -20,9 +20,9 @@ def fit_errors(
 ) -> ChangeErrors:
     """Errors of predicted changes.
 
-    The scale is the one that makes the errors most likely, if they have a Laplace distribution. The width of an
-    interval is then the quantile of |error| / scale (conformal prediction, with the correction for a finite number of
-    changes), so it assumes no distribution.
+    The scale is the maximum-likelihood estimate for Laplace errors. The half-width of an interval is a quantile of
+    |error| / scale (conformal prediction, with the correction for a finite number of changes), so its coverage does not
+    depend on that distribution. Scale and quantile are from the same changes, so the coverage is approximate.
 
     Args:
         predicted: (P,) predicted changes.
@@ -70,7 +70,7 @@ def halves(family: np.ndarray, *, seed: int = 0) -> np.ndarray:
     """
     names = np.unique(family)
     if len(names) < 2:
-        raise ValueError("Intervals need at least two families, so that one can be held out.")
+        raise ValueError("Intervals need at least two families that share no change, so that one can be held out.")
     shuffled = np.random.default_rng(seed).permutation(names)
     counts = np.array([(family == each).sum() for each in shuffled])
     in_first = np.zeros(len(shuffled), dtype=bool)

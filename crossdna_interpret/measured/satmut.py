@@ -41,7 +41,7 @@ def read_variants(path: str | Path, *, release: str = "GRCh38", barcodes: int = 
     Args:
         path: a table as kircherlab/MPRA_SaturationMutagenesis has it, plain or gzipped.
         release: genome whose positions count.
-        barcodes: fewest barcodes of a variant.
+        barcodes: smallest number of barcodes of a variant.
 
     Returns:
         The rows with a position and an effect. Columns element, position (1-based, in the genome), ref, alt, effect
@@ -138,13 +138,14 @@ def satmut(
         elements: from `read_elements`.
         effects: predicted effects of all substitutions in a stretch of a window.
         window: bases of a window. An element that is shorter is one window.
-        step: most bases from one window to the next, and fewer for a short window, so that their inner parts leave no
-            gap. There is one more window at the end of the element.
-        margin: bases.
+        step: distance between the starts of windows. It is reduced to `window` - 2 `margin` if it is larger, so that
+            there is no gap. The last window ends at the end of the element.
+        margin: bases at each end of a window that are not mutated.
 
     Returns:
         A row for each element that has variants: element, variants (compared), r, low and high ends of its 95 %
-        interval, same_sign (share, of effects of at least 0.1), ceiling (r of two measurements; NaN where unknown).
+        interval, same_sign (fraction with the measured sign, of effects of at least 0.1), ceiling (r of two
+        measurements; NaN where unknown).
 
     Raises:
         ValueError: a missing column, element or position, an effect that is not finite, an `alt` that is not one new

@@ -41,8 +41,8 @@ def truth_report(
 ) -> TruthReport:
     """Compare predicted with measured changes between sequences of a family that differ by a few bases.
 
-    Such changes are the laboratory's answer to in-silico mutagenesis. The report has the calibration of the changes,
-    their agreement by size, kind of mutation and motif, the worst cases, and intervals.
+    The measured difference of two such sequences is what in-silico mutagenesis predicts. The report has the calibration
+    of the changes, their agreement by size, kind of mutation and motif, the worst cases, and intervals.
 
     An interval is found from the errors in other families (conformal prediction), so its coverage is measured on
     changes that it was not made from. Its width depends on the size of the predicted change, and on its spread over
@@ -50,15 +50,16 @@ def truth_report(
 
     Args:
         table: a row for each measured sequence, with the columns `sequence`, `family` and `measured`. Rows without a
-            measurement are ignored. A sequence that is there twice counts as two
-            measurements. Only sequences of one length are compared.
+            measurement are ignored. Repeated sequences are separate measurements. Only sequences of equal length are
+            compared. Use sequences that the model was not trained on: on training rows the intervals are too narrow.
         model: a model, a name or path for `load_model`, or None for the bundled model.
         measured: name of the column with the measurements. They should be in units of the target.
         family: name of the column with the families: mutants of one sequence, or sequences that share long stretches.
         target: name or number of the target. The default is the target named like `measured`, or the only one.
         most_changes: largest number of bases by which two sequences of a family differ.
-        draws: number of sub-networks for the spread, if there are no `members`. 0 for none.
-        members: models trained with other seeds, for the spread.
+        draws: number of copies of the model with some channels removed, for the spread, if there are no `members`. 0
+            for none.
+        members: an ensemble for the spread: models trained with other seeds.
         motifs: as in `annotate`, to group changes by the motifs at the changed bases. None for no groups.
         level: level of the intervals: 0.5, 0.8, 0.9 or 0.95.
 

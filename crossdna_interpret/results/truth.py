@@ -110,7 +110,7 @@ class TruthReport(Shown):
 
         Args:
             what: "size" of the measured change, "kind" of mutation, or "motif" at a changed base.
-            fewest: smallest number of changes of a group that is shown.
+            fewest: groups with fewer changes are left out.
 
         Raises:
             ValueError: another `what`.
@@ -151,7 +151,7 @@ class TruthReport(Shown):
     def calibration(self, bins: int = 10) -> pd.DataFrame:
         """Mean measured change in bins of the predicted change, with about equal numbers of changes.
 
-        Each change is there in both directions. Equal predictions are in one bin, so there may be fewer bins.
+        Each change counts in both directions. Equal predictions are in one bin, so there may be fewer bins.
 
         Columns: predicted, measured, error (standard error of the mean), n. Changes of a family share sequences, so the
         error is that of a jackknife over groups of related families. It is NaN for a bin with a single group.
@@ -228,7 +228,7 @@ def _interval_of_r(x: np.ndarray, y: np.ndarray, group: np.ndarray) -> tuple[flo
 
 
 def _same_sign(x: np.ndarray, y: np.ndarray) -> float:
-    """Fraction of the measured changes, without zeros, whose sign is predicted. A predicted 0 has another sign."""
+    """Fraction of the measured changes, without zeros, with the predicted sign. A predicted 0 has the wrong one."""
     signed = y != 0
     return float((np.sign(x) == np.sign(y))[signed].mean()) if signed.any() else float("nan")
 

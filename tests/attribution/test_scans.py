@@ -238,7 +238,7 @@ def test_a_scan_describes_the_question(make_model: Callable, make_sequence: Call
         ({"step": "2"}, "`step` must be an integer of at least 1, but got '2'"),
         ({"start": 6, "end": 6}, "`start` and `end` must satisfy .* got start=6, end=6"),
         ({"end": 11}, "`start` and `end` must satisfy .* got start=0, end=11"),
-        ({"width": 3, "flanks": ("", "GG")}, r"`edits\[0\]` leaves 3 bases missing, and `flanks` has 1 too few"),
+        ({"width": 3, "flanks": ("", "GG")}, r"`edits\[0\]` deletes 3 bases, and `flanks` has 1 too few"),
         ({"flanks": "ACGT"}, "`flanks` must be two strings"),
         ({"target": "T"}, "`target` 'T' is unknown to counting"),
         ({"batch_size": 0}, "`batch_size` must be an integer of at least 1, but got 0"),
@@ -259,7 +259,7 @@ def test_a_bad_deletion_is_refused_before_any_work(options: dict, message: str, 
         ({"step": 0}, "`step` must be an integer of at least 1, but got 0"),
         ({"start": 6, "end": 6}, "`start` and `end` must satisfy .* got start=6, end=6"),
         ({"start": 10}, "`start` and `end` must satisfy .* got start=10, end=10"),
-        ({"insert": "G" * 11, "flanks": ("A", "A")}, r"`edits\[0\]` leaves 11 bases over, 1 more than there are"),
+        ({"insert": "G" * 11, "flanks": ("A", "A")}, r"`edits\[0\]` adds 11 bases, 1 more than can leave"),
     ],
 )
 def test_a_bad_insertion_is_refused_before_any_work(options: dict, message: str, asked: list[Tensor]) -> None:

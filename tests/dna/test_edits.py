@@ -228,8 +228,10 @@ def test_flanks_keep_the_window(data: st.DataObject, sequence: str, left: str, r
     editor = Editor(sequence, (left, right))
     expected = kept(sequence, edit, left, right)
     if isinstance(expected, int):
-        short = f" {expected} too few" if edit.change < 0 else f" {expected} more than there are to push out"
-        with pytest.raises(ValueError, match=rf"`edits\[0\]` leaves {abs(edit.change)} bases .*{short}"):
+        verb, short = (
+            ("deletes", f" {expected} too few") if edit.change < 0 else ("adds", f" {expected} more than can leave")
+        )
+        with pytest.raises(ValueError, match=rf"`edits\[0\]` {verb} {abs(edit.change)} bases.*{short}"):
             editor.check([edit])
     else:
         assert editor(editor.check([edit])[0]) == expected
@@ -263,7 +265,7 @@ def test_what_the_nearer_flank_lacks_comes_from_the_other() -> None:
     assert editor(Edit(7, 11, "")) == "CACGTACGTAGN"
     assert editor.check([Edit(1, 6, "")])
     for edit in (Edit(1, 7, ""), Edit(5, 11, "")):
-        with pytest.raises(ValueError, match=r"`edits\[0\]` leaves 6 bases missing, and `flanks` has 1 too few\."):
+        with pytest.raises(ValueError, match=r"`edits\[0\]` deletes 6 bases, and `flanks` has 1 too few"):
             editor.check([edit])
 
 
@@ -272,7 +274,7 @@ def test_what_the_nearer_arm_lacks_goes_out_at_the_other() -> None:
     assert editor(Edit(1, 1, "NNN")) == "NNNCGTAC"
     assert editor(Edit(7, 7, "NNN")) == "GTACGNNN"
     assert editor(Edit(3, 3, "N" * 8)) == "N" * 8
-    message = r"`edits\[1\]` leaves 10 bases over, 2 more than there are to push out at the ends"
+    message = r"`edits\[1\]` adds 10 bases, 2 more than can leave the window"
     with pytest.raises(ValueError, match=message):
         editor.check([Edit(3, 3, "N"), Edit(3, 3, "N" * 10)])
 
@@ -292,9 +294,9 @@ def test_an_end_with_an_empty_flank_stays(flanks: tuple[str, str], edit: Edit, e
 
 
 def test_an_end_that_stays_has_nothing_to_give() -> None:
-    with pytest.raises(ValueError, match=r"`edits\[0\]` leaves 2 bases over, 2 more than there are to push out"):
+    with pytest.raises(ValueError, match=r"`edits\[0\]` adds 2 bases, 2 more than can leave"):
         Editor("ACGTACGT", flanks=("", "AGGG")).check([Edit(8, 8, "NN")])
-    with pytest.raises(ValueError, match=r"`edits\[0\]` leaves 1 bases missing, and `flanks` has 1 too few"):
+    with pytest.raises(ValueError, match=r"`edits\[0\]` deletes 1 bases, and `flanks` has 1 too few"):
         Editor("ACGTACGT", flanks=("", "")).check([Edit(2, 3, "")])
     assert Editor("ACGTACGT", flanks=("", "")).check([Edit(2, 3, "T")])
 

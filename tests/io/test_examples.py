@@ -144,7 +144,7 @@ def test_variants_and_their_effects_are_those_of_the_table(variant: ExampleVaria
     assert "".join(body.split()) == variant.sequence
 
 
-def test_the_sign_of_rs12740374_is_turned_for_a_reason(shared: Path) -> None:
+def test_the_sign_of_rs12740374_is_reversed_for_a_reason(shared: Path) -> None:
     """Its construct held T: substitutions of the neighbouring T have the same ratios of barcodes."""
     table = pd.read_csv(shared / "data" / "kircher_satmut" / "elements.tsv.gz", sep="\t", dtype={"Chrom": str})
     element = table[(table["Release"] == "GRCh38") & (table["Element"] == "SORT1.2") & table["Ref"].str.len().eq(1)]

@@ -146,7 +146,10 @@ def test_windows_outside_of_the_training_range_are_counted(tmp_path: Path, capsy
     (tmp_path / "toy.fa").write_text(f">toy chr1:101-170\n{SEQUENCE}\n")
     assert cli.main(["satmut", str(tmp_path / "variants.tsv"), str(tmp_path / "toy.fa")]) == 0
     problem = cdi.outside_training(cdi.load_model(), SEQUENCE)
-    assert f"1 of 1 windows: {problem}. retina-enhancer extrapolates there." in capsys.readouterr().err
+    assert (
+        f"1 of 1 windows are unlike the training data, for example: {problem}. retina-enhancer extrapolates there."
+        in capsys.readouterr().err
+    )
 
 
 def test_an_element_that_no_window_fits_has_no_variants() -> None:

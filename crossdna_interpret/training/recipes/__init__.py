@@ -1,1 +1,1 @@
-"""Recipes of the bundled models."""
+"""Recipes of bundled models."""

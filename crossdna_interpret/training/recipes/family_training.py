@@ -33,7 +33,8 @@ class FamilyTraining(Supervised):
 
     Args:
         of_changes: weight of the second term.
-        settings: settings of `Supervised`. Each sequence is scored as it stands, never its reverse complement.
+        settings: settings of `Supervised`, except that sequences are not reverse-complemented at random. With
+            `symmetric`, a model of both strands scores both orientations equally.
 
     Raises:
         ValueError: another task than regression.

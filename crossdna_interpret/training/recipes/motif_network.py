@@ -1,4 +1,4 @@
-"""A convolutional network whose first layer begins as known motifs.
+"""A convolutional network whose first layer is initialised with known motifs.
 
 N  sequences    L  positions    M  motifs    C  channels    T  targets
 """
@@ -32,6 +32,7 @@ class MotifNetwork(nn.Module):
         width: channels after the first layer.
         free: filters that do not begin as a motif.
         bins: bins of positions. They must divide L.
+        dropout: dropout rate.
         seed: seed of the weights.
 
     Raises:
@@ -137,7 +138,7 @@ def motif_filters(motifs: Sequence[Motif], width: int, *, reverse: bool = True) 
 
 
 def informative_motifs(ids: Tensor, values: np.ndarray, motifs: Sequence[Motif], keep: int) -> list[Motif]:
-    """The motifs whose matches explain values best, chosen one after the other by least squares.
+    """The motifs whose matches explain values best, chosen greedily by least squares.
 
     Args:
         ids: (N, L) sequences.

@@ -1,4 +1,4 @@
-"""A model that learns from teachers, before training."""
+"""The model that learns from teachers, before training."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["scores_of", "untrained_student"]
 def untrained_student(
     config: CrossDNAConfig, train: Families, motifs: Sequence[Motif], *, name: str, filters: int, seed: int
 ) -> CrossDNA:
-    """A model whose output is the mean of each target, before training.
+    """A CrossDNA before training. The bias of its head is the mean of each target.
 
     The first filters of its stem are the motifs that explain the first target best, for both strands.
 

@@ -1,1 +1,1 @@
-"""How the bundled model `human-enhancer` is made."""
+"""Recipe of the model `human-enhancer`."""

@@ -1,1 +1,1 @@
-"""The recipe of `retina-enhancer`."""
+"""Recipe of the model `retina-enhancer`."""

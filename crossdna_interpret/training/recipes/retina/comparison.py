@@ -2,7 +2,8 @@
 
     python -m crossdna_interpret.training.recipes.retina.comparison --data DIR --run DIR
 
-All are trained on the same rows of the retina MPRA for the same number of epochs, each with three seeds. Finished runs
+All use the same rows of the retina MPRA. The networks are trained for the same number of epochs, with three seeds
+each, and the ridge regression is fitted once. Finished runs
 are not repeated, and a stopped run continues. So several processes can share a folder, each with `--only`.
 """
 

@@ -1,1 +1,1 @@
-"""Recipes for the expression of yeast promoters."""
+"""Recipe of the model `yeast-promoter`."""

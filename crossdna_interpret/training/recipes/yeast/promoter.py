@@ -116,7 +116,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--run", type=Path, required=True, help="folder for checkpoints, metrics and the model")
     parser.add_argument("--teachers", type=int, default=3)
     parser.add_argument("--teacher-epochs", type=int, default=10)
-    parser.add_argument("--families", type=int, default=24_000, help="sequences that the teachers name, with mutants")
+    parser.add_argument(
+        "--families", type=int, default=24_000, help="starting sequences for the teachers, each with three mutants"
+    )
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--batch", type=int, default=64, help="rows, each with a relative beside it")
     parser.add_argument("--learning-rate", type=float, default=2e-3)

@@ -1,8 +1,8 @@
 """The table of yeast promoters: expression of 80-bp sequences in two media.
 
 Source: Vaishnav et al. 2022 (Nature 603:455, doi 10.1038/s41586-022-04506-6), test data in 1edv/evolution (MIT). A
-family is a set of sequences that share 20-mers, such as the mutants of one start. Whole families are on one side of a
-split.
+family is a set of sequences that share 20-mers, such as the mutants of one parent sequence. Whole families are on
+one side of a split.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def read_split(folder: str | Path, split: str) -> Families:
 
 
 def deep_rows(path: str | Path) -> pd.DataFrame:
-    """Rows of a table file, without the measurements that are whole numbers, which rest on few reads.
+    """All rows of a table file, with measurements that are whole numbers, from few reads, set to NaN.
 
     Columns: sequence, family, and the targets, NaN where there is no such measurement.
     """
