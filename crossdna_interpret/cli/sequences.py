@@ -65,12 +65,13 @@ def report_command(options: argparse.Namespace) -> int:
 
     known = {}
     if options.sequence is None:
-        locus = loci.example()
-        known = {locus.name: locus}
-        records = [FastaRecord(locus.name, "", locus.sequence)]
+        model = load_model(options.model, device=options.device)
+        name = loci.fitting_example(lambda each: outside_training(model, each) is None)
+        known = {name: loci.example(name)} if name in loci.example_names() else {}
+        records = [FastaRecord(name, "", loci.example_sequences()[name])]
     else:
         records = _records(options.sequence)
-    model = load_model(options.model, device=options.device)
+        model = load_model(options.model, device=options.device)
     done: Done = options.done
     done.total, done.where = len(records), f"they are in {options.out}"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING
@@ -21,9 +22,12 @@ __all__ = [
     "example",
     "example_families",
     "example_names",
+    "example_sequences",
     "example_variants",
+    "fitting_example",
 ]
 
+_WINDOW = 145  # bases of an example around a variant
 # Tables of measured families, and their files in the assets.
 FAMILY_TABLES = {"yeast-promoters": "yeast_promoters.tsv.gz"}
 
@@ -203,3 +207,31 @@ def example_families(name: str = "yeast-promoters") -> pd.DataFrame:
         raise ValueError(f"`name` {name!r} is not a table of families. There is: {', '.join(FAMILY_TABLES)}.")
     with resources.files("crossdna_interpret").joinpath(f"assets/{FAMILY_TABLES[name]}").open("rb") as file:
         return pd.read_csv(file, sep="\t", compression="gzip")
+
+
+@functools.lru_cache(maxsize=1)
+def _sequences() -> dict[str, str]:
+    table = example_families()
+    native = table[(table["kind"] == "Native") & (table["complex"] % 1 != 0)].set_index("sequence")["complex"]
+    return {
+        **{name: locus.sequence for name, locus in _loci().items()},
+        "yeast-strong-promoter": str(native.idxmax()),
+        "yeast-weak-promoter": str(native.idxmin()),
+        **{name: variant.window(_WINDOW)[0] for name, variant in example_variants().items()},
+    }
+
+
+def example_sequences() -> dict[str, str]:
+    """All example sequences by name: the loci, two yeast promoters, and 145 bp around each example variant.
+
+    Example:
+        >>> [name for name in example_sequences() if "yeast" in name]
+        ['yeast-strong-promoter', 'yeast-weak-promoter']
+    """
+    return dict(_sequences())
+
+
+def fitting_example(suits: Callable[[str], bool]) -> str:
+    """Name of the first example sequence that suits, such as for a model. If none does, the first of all."""
+    sequences = _sequences()
+    return next((name for name, sequence in sequences.items() if suits(sequence)), next(iter(sequences)))

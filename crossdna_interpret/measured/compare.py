@@ -114,7 +114,7 @@ def compare_with_measured(
     computed = pd.DataFrame(rows, columns=["start", "end", "ref", "alt", "predicted", "measured"])
     x, y = computed["predicted"].to_numpy(), computed["measured"].to_numpy()
     r, low, high = correlation(x, y)
-    signed = (x != 0) & (y != 0)
+    signed = y != 0
     return MeasuredComparison(
         sequence=result.sequence,
         target=result.target,

@@ -27,7 +27,8 @@ class MeasuredComparison(Shown):
         table: a row for each edit that was both predicted and measured: start, end, ref, alt, predicted, measured.
         r: Pearson correlation, with `low` and `high` ends of its 95 % interval. NaN below four rows.
         rho: Spearman correlation.
-        same_sign: fraction of edits whose effects have the same sign, without edits that have an effect of 0.
+        same_sign: fraction of the edits with the measured sign, without measured effects of 0. A predicted 0 has
+            the wrong sign.
         left_out: number of rows of the measured table without a prediction.
         certificate: how the predictions were computed.
 

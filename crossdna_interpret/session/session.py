@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -59,8 +60,8 @@ class Comparison:
 
 
 def examples() -> list[str]:
-    """Names of the example loci that a session can load."""
-    return loci.example_names()
+    """Names of the example sequences that a session can load."""
+    return list(loci.example_sequences())
 
 
 class Session:
@@ -70,7 +71,7 @@ class Session:
     one.
 
     Args:
-        seq: a sequence, FASTA text, or None for the first example locus.
+        seq: a sequence, FASTA text, or None for the first example within the model's training range.
         model: a model, a name or path for `load_model`, or None for the bundled model. The session works on a copy, so
             that it does not conflict with other hooks and threads.
         target: name or number of the target. The default is the first.
@@ -126,8 +127,11 @@ class Session:
         self._lock = threading.RLock()
         self._listeners: list[Callable[[Topic], None]] = []
         self._computing = Computing(self.model, background, self._computed)
-        example = loci.example() if seq is None else None
-        name, sequence = (example.name, example.sequence) if example else parsed(seq or "")
+        if seq is None:
+            name = loci.fitting_example(lambda each: outside_training(resolved, each) is None)
+            sequence = loci.example_sequences()[name]
+        else:
+            name, sequence = parsed(seq)
         self._check_length(sequence)
         self._history = History(name, sequence)
         self._compute()
@@ -171,10 +175,8 @@ class Session:
 
     @property
     def example(self) -> str | None:
-        """Name of the example locus from which the current sequence was edited, or None."""
-        name = self.name
-        known = name in loci.example_names() and loci.example(name).sequence == self.wild_type
-        return name if known else None
+        """Name of the example from which the current sequence was edited, or None."""
+        return self.name if loci.example_sequences().get(self.name) == self.wild_type else None
 
     @property
     def by_strand(self) -> bool:
@@ -260,8 +262,8 @@ class Session:
         return self._do(change)
 
     def load_example(self, name: str) -> Session:
-        """Start with an example locus. This can be undone."""
-        return self._do(lambda: self._history.begin(name, loci.example(name).sequence))
+        """Start with an example sequence. This can be undone."""
+        return self._do(lambda: self._history.begin(name, _example(name)))
 
     def undo(self) -> Session:
         """Go back to the state before, if there is one."""
@@ -415,6 +417,14 @@ class Session:
     def _notify(self, topic: Topic) -> None:
         for listener in list(self._listeners):
             listener(topic)
+
+
+def _example(name: str) -> str:
+    sequences = loci.example_sequences()
+    if name not in sequences:
+        near = difflib.get_close_matches(name, sequences, cutoff=0.4) or list(sequences)
+        raise ValueError(f"`name` {name!r} is not an example. Near matches: {', '.join(near)}.")
+    return sequences[name]
 
 
 def _state_of(model: nn.Module) -> str:

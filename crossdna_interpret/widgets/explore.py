@@ -19,7 +19,7 @@ def explore(
     """Open an interactive explorer of a sequence: its logo, every mutation, and the exchange between its strands.
 
     Args:
-        seq: a sequence, text of one FASTA record, or None for the first example locus.
+        seq: a sequence, text of one FASTA record, or None for the first example that the model was trained for.
         model: a model, a name or path for `load_model`, or None for the bundled model. A copy of it is used.
         target: name or number of the target. The default is the first.
         method: attribution method of the logo: "ism", "integrated_gradients" or "gradient". The latter two are split by

@@ -70,7 +70,7 @@ class Explorer(ipywidgets.VBox):
 
     def _make_controls(self, examples: list[str]) -> None:
         session, wide = self.session, ipywidgets.Layout(width="auto")
-        self.example = ipywidgets.Dropdown(options=["", *examples], description="locus", layout=wide)
+        self.example = ipywidgets.Dropdown(options=["", *examples], description="example", layout=wide)
         names = list(session.model.targets)
         self.target = ipywidgets.Dropdown(options=names, value=session.target_name, description="target", layout=wide)
         split = ", by strand" if session.by_strand else ""

@@ -18,6 +18,7 @@ from crossdna_interpret import (
     example_variants,
 )
 from crossdna_interpret.dna import alphabet
+from crossdna_interpret.io.examples import example_sequences, fitting_example
 
 
 @pytest.fixture(params=example_names())
@@ -100,6 +101,17 @@ def test_the_table_of_families_is_the_validation_table(shared: Path) -> None:
     table = example_families()
     source = pd.read_csv(shared / "data" / "yeast_promoters" / "valid.tsv.gz", sep="\t")
     pd.testing.assert_frame_equal(table, source[list(table.columns)])
+
+
+def test_every_kind_of_example_has_a_sequence_that_fits() -> None:
+    sequences = example_sequences()
+    assert set(example_names()) | set(example_variants()) < set(sequences)
+    assert {len(each) for each in sequences.values()} == {80, 145, 164}
+    assert fitting_example(lambda each: len(each) == 80) == "yeast-strong-promoter"
+    assert fitting_example(lambda each: len(each) == 145) == "SORT1-rs12740374"
+    assert fitting_example(lambda each: False) == example_names()[0]
+    table = example_families().set_index("sequence")["complex"]
+    assert table[sequences["yeast-strong-promoter"]] > 13 > 3 > table[sequences["yeast-weak-promoter"]]
 
 
 def test_an_unknown_table_of_families() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import pearsonr, spearmanr
+from torch import Tensor, nn
 
 import crossdna_interpret as cdi
 from crossdna_interpret.dna.edits import Editor
@@ -174,3 +175,15 @@ def test_deletions_with_flanks_are_told_apart_by_what_enters_the_window() -> Non
     result = cdi.compare_with_measured(scored, own)
     assert result.r == pytest.approx(1.0)
     np.testing.assert_allclose(result.table["predicted"], result.table["measured"])
+
+
+def test_a_predicted_zero_has_the_wrong_sign() -> None:
+    zero = cdi.wrap(Zero(), targets=["y"], length=8)
+    table = pd.DataFrame({"position": [0, 1, 2, 3], "alt": ["C", "A", "A", "A"], "effect": [1.0, -1.0, 0.0, 2.0]})
+    compared = cdi.compare_with_measured(cdi.ism("ACGTACGT", zero), table)
+    assert compared.same_sign == 0
+
+
+class Zero(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.sum((1, 2))[:, None] * 0

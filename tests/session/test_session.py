@@ -15,6 +15,7 @@ import crossdna_interpret as cdi
 from crossdna_interpret.dna.edits import Edit
 from crossdna_interpret.models.crossdna.model import CrossDNA
 from crossdna_interpret.models.crossdna.strand_symmetry import symmetrized
+from crossdna_interpret.models.training_range import TrainingRange
 from crossdna_interpret.session import Session
 
 SEQUENCE = "GATTACAGCCATTGACCGTATCAG"
@@ -153,6 +154,14 @@ def test_sequences_come_as_fasta_or_bare(session: Session) -> None:
     assert session.undo().undo().undo().sequence == SEQUENCE
     assert session.replace_sequence("acgtac").name == ""
     assert session.load_example("silencer").sequence == cdi.example("silencer").sequence
+    assert session.load_example("TERT-C228T").sequence == cdi.example_variants()["TERT-C228T"].window(145)[0]
+    assert session.example == "TERT-C228T"
+
+
+def test_the_first_example_is_one_that_the_model_was_trained_for(make_model: Callable[..., CrossDNA]) -> None:
+    model = make_model()
+    model.training_range = TrainingRange(80, 80, "ACGT", (0.0, 1.0), 0.0)
+    assert Session(model=model, stages=["prediction"], background=False).name == "yeast-strong-promoter"
 
 
 def test_the_history_can_be_taken_along(session: Session) -> None:

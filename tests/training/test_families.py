@@ -16,9 +16,9 @@ from crossdna_interpret.motifs.collection import Motif
 from crossdna_interpret.training.module import UndefinedMeasureWarning
 from crossdna_interpret.training.recipes.families import Families, joined
 from crossdna_interpret.training.recipes.family_training import FamilyPlain, family_measures
+from crossdna_interpret.training.recipes.kmers import kmer_codes
 from crossdna_interpret.training.recipes.motif_network import MotifNetwork, informative_motifs, motif_filters
-from crossdna_interpret.training.recipes.taught import taught
-from crossdna_interpret.training.recipes.words import words_of
+from crossdna_interpret.training.recipes.pseudo_labels import pseudo_labelled
 from crossdna_interpret.training.recipes.yeast import promoter
 from crossdna_interpret.training.recipes.yeast.promoters import read_split
 from crossdna_interpret.training.run import RunOptions, fit
@@ -123,7 +123,7 @@ def test_taught_rows_are_starts_and_mutants() -> None:
         return np.stack([(ids == 2).sum(1), (ids == 0).sum(1)], axis=1).astype(np.float32)
 
     table = made(20)
-    rows = taught(table, counts, 30, mutants=3, most=4, seed=1)
+    rows = pseudo_labelled(table, counts, 30, mutants=3, most=4, seed=1)
     assert len(rows) == 120
     np.testing.assert_array_equal(rows.targets, counts(rows.ids))
     assert rows.pairs.tolist() == [[4 * at, 4 * at + mutant] for at in range(30) for mutant in (1, 2, 3)]
@@ -134,10 +134,10 @@ def test_taught_rows_are_starts_and_mutants() -> None:
     assert [each.tobytes() in own for each in rows.ids[::12]] == [True] * 10
     halves = {each[at:].tobytes() for each in table.ids for at in (0, 20)} | {each[:20].tobytes() for each in table.ids}
     assert all(each[20:].tobytes() in halves or each[:20].tobytes() in halves for each in rows.ids[4::12])
-    again = taught(table, counts, 30, seed=1)
-    assert again.content_hash() == rows.content_hash() != taught(table, counts, 30, seed=2).content_hash()
+    again = pseudo_labelled(table, counts, 30, seed=1)
+    assert again.content_hash() == rows.content_hash() != pseudo_labelled(table, counts, 30, seed=2).content_hash()
     with pytest.raises(ValueError, match=r"`teacher` must return \(120, 2\), but returned \(120,\)"):
-        taught(table, lambda ids: counts(ids)[:, 0], 30)
+        pseudo_labelled(table, lambda ids: counts(ids)[:, 0], 30)
 
 
 def test_the_motif_that_explains_the_values_is_chosen_first() -> None:
@@ -229,13 +229,13 @@ def test_odd_motifs_and_lengths_are_refused() -> None:
     with pytest.raises(ValueError, match="`x` must have 40 bases, but has 48"):
         MotifNetwork([MOTIF], 2, length=40)(torch.zeros(2, 5, 48))
     with pytest.raises(ValueError, match="`most` must be from 1 to 40, but is 41"):
-        taught(made(2), lambda ids: np.zeros((len(ids), 2)), 2, most=41)
+        pseudo_labelled(made(2), lambda ids: np.zeros((len(ids), 2)), 2, most=41)
 
 
 def test_an_n_becomes_any_base() -> None:
     table = made(4)
     unknown = replace(table, ids=np.full_like(table.ids, 4))
-    rows = taught(unknown, lambda ids: np.zeros((len(ids), 2)), 60, seed=0)
+    rows = pseudo_labelled(unknown, lambda ids: np.zeros((len(ids), 2)), 60, seed=0)
     new = rows.ids.reshape(60, 4, -1)[::3, 1:]
     counts = np.bincount(new[new < 4], minlength=4)
     assert counts.min() > 0.6 * counts.mean()
@@ -277,7 +277,7 @@ def test_the_loss_counts_levels_and_changes_by_their_weights() -> None:
 
 def test_no_training_family_shares_a_word_with_what_is_held_out(shared: Path) -> None:
     train, valid = (read_split(shared / "data" / "yeast_promoters", split) for split in ("train", "valid"))
-    assert not np.isin(words_of(train.ids), np.unique(words_of(valid.ids))).any()
+    assert not np.isin(kmer_codes(train.ids), np.unique(kmer_codes(valid.ids))).any()
 
 
 def test_the_table_of_promoters(shared: Path) -> None:

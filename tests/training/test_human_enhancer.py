@@ -15,7 +15,7 @@ from crossdna_interpret.measured.satmut import read_elements
 from crossdna_interpret.training.recipes.human import enhancer
 from crossdna_interpret.training.recipes.human.teacher import Dragonn, teach
 from crossdna_interpret.training.recipes.human.windows import genome_windows, known_sequences
-from crossdna_interpret.training.recipes.words import held_out_words, without, words_of
+from crossdna_interpret.training.recipes.kmers import held_out_kmers, kmer_codes, without_kmers
 
 
 @pytest.fixture
@@ -75,9 +75,9 @@ def test_windows_that_share_a_word_with_what_is_held_out_are_left_out() -> None:
     both = [strand for each in held_out for strand in (each, cdi.reverse_complement(each))]
     forbidden = {each[at : at + 20] for each in both for at in range(len(each) - 19) if "N" not in each[at : at + 20]}
     expected = [each for each in texts if not any(each[at : at + 20] in forbidden for at in range(len(each) - 19))]
-    words = held_out_words(held_out)
-    assert len(words) == len(forbidden)
-    assert [alphabet.decode(each) for each in without(windows, words)] == expected
+    kmers = held_out_kmers(held_out)
+    assert len(kmers) == len(forbidden)
+    assert [alphabet.decode(each) for each in without_kmers(windows, kmers)] == expected
     assert 200 < len(expected) < 300
 
 
@@ -89,8 +89,8 @@ def test_no_training_window_shares_a_word_with_what_is_held_out(shared: Path) ->
     train, valid = enhancer.human_windows(data / "genomic_benchmarks", chromosome, kircher, measured)
     assert len(train) > 60_000
     elements = [sequence for _, sequence in read_elements(kircher).values()]
-    both = [*words_of(valid).reshape(-1), *held_out_words([*measured, *elements])]
-    assert not np.isin(words_of(train), np.unique(both)).any()
+    both = [*kmer_codes(valid).reshape(-1), *held_out_kmers([*measured, *elements])]
+    assert not np.isin(kmer_codes(train), np.unique(both)).any()
 
 
 def test_a_folder_without_tables(tmp_path: Path) -> None:

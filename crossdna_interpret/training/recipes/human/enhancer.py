@@ -35,9 +35,9 @@ from crossdna_interpret.training.recipes.families import Families
 from crossdna_interpret.training.recipes.family_training import FamilyFinetuning
 from crossdna_interpret.training.recipes.human.teacher import LENGTH, TARGETS, Dragonn, teach
 from crossdna_interpret.training.recipes.human.windows import genome_windows, known_sequences
+from crossdna_interpret.training.recipes.kmers import held_out_kmers, without_kmers
+from crossdna_interpret.training.recipes.pseudo_labels import pseudo_labelled
 from crossdna_interpret.training.recipes.student import scores_of, untrained_student
-from crossdna_interpret.training.recipes.taught import taught
-from crossdna_interpret.training.recipes.words import held_out_words, without
 from crossdna_interpret.training.run import RunOptions, fit, must_be_finite
 
 CONFIG = CrossDNAConfig(
@@ -66,7 +66,7 @@ def human_windows(
     (slice_,) = read_fasta(chromosome).values()
     held_out = [slice_, *(sequence for _, sequence in read_elements(elements).values()), *measured]
     windows = genome_windows(known_sequences(data), LENGTH, _STEP)
-    return without(windows, held_out_words(held_out)), genome_windows([slice_], LENGTH, LENGTH)
+    return without_kmers(windows, held_out_kmers(held_out)), genome_windows([slice_], LENGTH, LENGTH)
 
 
 def validation(windows: np.ndarray, teacher: Teacher, seed: int) -> Families:
@@ -173,7 +173,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     def families(ids: np.ndarray) -> Families:
         return Families(ids, teacher(ids), np.ones(len(ids), np.float32), np.empty((0, 2), np.int64), TARGETS)
 
-    every = taught(families(windows), teacher, options.families, most=2, seed=options.seed)
+    every = pseudo_labelled(families(windows), teacher, options.families, most=2, seed=options.seed)
     valid = validation(held_out, teacher, options.seed)
     motifs = from_database("vertebrates")
     few = families(windows[np.random.default_rng(options.seed).permutation(len(windows))[:_MOTIF_ROWS]])

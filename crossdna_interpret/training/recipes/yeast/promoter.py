@@ -33,9 +33,9 @@ from crossdna_interpret.training.module import channels
 from crossdna_interpret.training.recipes.families import Families, joined
 from crossdna_interpret.training.recipes.family_training import FamilyFinetuning, FamilyPlain, family_measures
 from crossdna_interpret.training.recipes.motif_network import MotifNetwork
+from crossdna_interpret.training.recipes.pseudo_labels import pseudo_labelled
 from crossdna_interpret.training.recipes.student import scores_of, untrained_student
-from crossdna_interpret.training.recipes.taught import taught
-from crossdna_interpret.training.recipes.yeast.promoters import LENGTH, TARGETS, deep_rows, read_split
+from crossdna_interpret.training.recipes.yeast.promoters import LENGTH, TARGETS, read_split, well_measured
 from crossdna_interpret.training.run import RunOptions, fit, must_be_finite
 
 CONFIG = CrossDNAConfig(
@@ -135,7 +135,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     motifs = from_database("fungi")
     how = RunOptions(epochs=options.teacher_epochs, batch=64, seed=options.seed, threads=options.threads)
     teachers = trained_teachers(train, valid, motifs, options.teachers, options.run / "teachers", how)
-    every = taught(train, teachers, options.families, seed=options.seed)
+    every = pseudo_labelled(train, teachers, options.families, seed=options.seed)
     of_teachers = [measured(scores, valid) for scores in teachers.each(valid.ids)]
     of_teachers.append(measured(teachers(valid.ids), valid))
     model = untrained_student(CONFIG, train, motifs, name="yeast-promoter", filters=_STEM, seed=options.seed)
@@ -171,7 +171,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     facts |= measured(scores, valid)
     other_strand = scores_of(model, reverse_complement_ids(valid.ids))
     facts["r_of_strands"] = pearson(scores[:, 0], other_strand[:, 0])
-    facts |= errors_of_changes(model, deep_rows(options.data / "valid.tsv.gz").head(options.rows or len(valid)))
+    facts |= errors_of_changes(model, well_measured(options.data / "valid.tsv.gz").head(options.rows or len(valid)))
     assert model.training_range is not None
     reached = must_be_finite(facts, options.run / "student")
     text = filled(CARD.read_text(encoding="utf-8"), {**facts, "trained_on": described(model.training_range)})

@@ -15,7 +15,7 @@ import pandas as pd
 from crossdna_interpret.dna import alphabet
 from crossdna_interpret.training.recipes.families import Families
 
-__all__ = ["LENGTH", "TARGETS", "deep_rows", "read_split"]
+__all__ = ["LENGTH", "TARGETS", "read_split", "well_measured"]
 
 LENGTH = 80
 TARGETS = ("complex", "defined")
@@ -61,7 +61,7 @@ def read_split(folder: str | Path, split: str) -> Families:
     return Families.of(ids, targets, weight, pd.factorize(table["family"])[0], TARGETS)
 
 
-def deep_rows(path: str | Path) -> pd.DataFrame:
+def well_measured(path: str | Path) -> pd.DataFrame:
     """All rows of a table file, with measurements that are whole numbers, from few reads, set to NaN.
 
     Columns: sequence, family, and the targets, NaN where there is no such measurement.

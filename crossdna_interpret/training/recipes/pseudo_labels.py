@@ -11,13 +11,13 @@ import numpy as np
 
 from crossdna_interpret.training.recipes.families import Families
 
-__all__ = ["Teacher", "taught"]
+__all__ = ["Teacher", "pseudo_labelled"]
 
 # ids (N, L) -> scores (N, T)
 Teacher = Callable[[np.ndarray], np.ndarray]
 
 
-def taught(
+def pseudo_labelled(
     table: Families, teacher: Teacher, starts: int, *, mutants: int = 3, most: int = 4, seed: int = 0
 ) -> Families:
     """Families of new sequences and their mutants, with the teacher's predictions as targets.
