@@ -108,7 +108,7 @@ def test_the_recipe_ends_with_a_model_of_both_strands(shared: Path, tmp_path: Pa
     model = cdi.load_model(tmp_path / "model")
     assert model.targets == ("K562", "HepG2")
     card = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
-    assert "100 windows of human sequence" in card
+    assert "from 100 windows of" in card
     assert "{" not in card
     sequence = "ACGTTGCATTGAC" * 11
     np.testing.assert_allclose(

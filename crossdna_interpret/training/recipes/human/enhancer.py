@@ -2,14 +2,14 @@
 
     python -m crossdna_interpret.training.recipes.human.enhancer --data DIR --run DIR
 
-The same command continues a stopped run from its last checkpoint. At the end, the model and its card are written to
+The data are the folders human_mpra, genomic_benchmarks, hg38_chr22_slice and kircher_satmut. The teacher predicts
+`--families` starting sequences and three mutants of each. A `--batch` has that many rows, each with a relative beside
+it. The same command continues a stopped run from its last checkpoint. At the end, the model and its card are written to
 `<run>/model` in the layout of this package.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,22 +23,21 @@ from crossdna_interpret.dna import alphabet
 from crossdna_interpret.dna.strand import reverse_complement_ids
 from crossdna_interpret.io.fasta import read_fasta
 from crossdna_interpret.measured.satmut import CAGI5, Effects, read_elements, read_variants, satmut
-from crossdna_interpret.models.crossdna.checkpoint import save_crossdna
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
 from crossdna_interpret.models.crossdna.model import CrossDNA
 from crossdna_interpret.models.training_range import TrainingRange
 from crossdna_interpret.motifs.collection import from_database
 from crossdna_interpret.statistics import pearson
 from crossdna_interpret.training.allocation import keep_freed_memory
-from crossdna_interpret.training.card import described, filled
 from crossdna_interpret.training.recipes.families import Families
 from crossdna_interpret.training.recipes.family_training import FamilyFinetuning
 from crossdna_interpret.training.recipes.human.teacher import LENGTH, TARGETS, Dragonn, teach
 from crossdna_interpret.training.recipes.human.windows import genome_windows, known_sequences
 from crossdna_interpret.training.recipes.kmers import held_out_kmers, without_kmers
 from crossdna_interpret.training.recipes.pseudo_labels import pseudo_labelled
+from crossdna_interpret.training.recipes.script import exported, facts_of, options_of, recipe_parser, run_options
 from crossdna_interpret.training.recipes.student import scores_of, untrained_student
-from crossdna_interpret.training.run import RunOptions, fit, must_be_finite
+from crossdna_interpret.training.run import fit, must_be_finite
 
 CONFIG = CrossDNAConfig(
     d_model=64, depth=2, block_size=160, comba_heads=2, comba_head_dim=24, attention_heads=4, window_size=160,
@@ -136,25 +135,8 @@ def of_long_sequences(score: Teacher, table: pd.DataFrame) -> float:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Train, evaluate and export. Prints the folder of the model and its measures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--data", type=Path, required=True,
-        help="folder with human_mpra, genomic_benchmarks, hg38_chr22_slice and kircher_satmut",
-    )  # fmt: skip
-    parser.add_argument("--run", type=Path, required=True, help="folder for checkpoints, metrics and the model")
-    parser.add_argument(
-        "--families", type=int, default=80_000, help="starting sequences for the teachers, each with three mutants"
-    )
-    parser.add_argument("--epochs", type=int, default=1)
-    parser.add_argument("--batch", type=int, default=64, help="rows, each with a relative beside it")
-    parser.add_argument("--learning-rate", type=float, default=2e-3)
-    parser.add_argument("--weight-decay", type=float, default=0.01)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
-    parser.add_argument("--rows", type=int, default=None, help="use only the first windows, to try the script out")
-    options = parser.parse_args(argv)
-    if options.rows is not None and options.rows < 100:
-        parser.error(f"--rows must be at least 100, but is {options.rows}")
+    parser = recipe_parser(__doc__, families=80_000, epochs=1, batch=64, learning_rate=2e-3, weight_decay=0.01, seed=0)
+    options = options_of(parser, argv, fewest=100)
     mpra, kircher = options.data / "human_mpra", options.data / "kircher_satmut"
     elements = kircher / "elements_reference_GRCh38.fa"
     lenti = pd.read_csv(mpra / "k562_valid.tsv.gz", sep="\t").head(options.rows or 1_000_000)
@@ -184,17 +166,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         weight_decay=options.weight_decay, seed=options.seed, symmetric=True, of_changes=_OF_CHANGES,
     )  # fmt: skip
     facts: dict[str, Any] = {
-        "command": "python -m crossdna_interpret.training.recipes.human.enhancer --data DIR --run DIR "
-        f"--families {options.families} --epochs {options.epochs} --batch {options.batch} "
-        f"--learning-rate {options.learning_rate} --weight-decay {options.weight_decay} --seed {options.seed} "
-        f"--threads {options.threads}",
-        "epochs": options.epochs, "batch": options.batch, "learning_rate": options.learning_rate,
-        "weight_decay": options.weight_decay, "seed": options.seed, "threads": options.threads,
-        "torch": torch.__version__.split("+")[0], "windows": len(windows), "valid": len(held_out),
-        "taught": len(every), "stem": _STEM, "parameters": sum(p.numel() for p in model.parameters()),
+        **facts_of("crossdna_interpret.training.recipes.human.enhancer", options, model),
+        "windows": len(windows), "valid": len(held_out), "taught": len(every), "stem": _STEM,
     }  # fmt: skip
-    how = RunOptions(epochs=options.epochs, batch=options.batch, seed=options.seed, threads=options.threads)
-    facts = fit(module, every, valid, options.run / "student", how, facts)
+    facts = fit(module, every, valid, options.run / "student", run_options(options), facts)
     facts.pop("valid_signs", None)  # it counts changes above 1, and the teacher's are below 0.4
     module.cpu().recentre(every)
     module.fold()
@@ -217,11 +192,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"| {name} | {r:.2f} ({low:.2f} to {high:.2f}) | {reference[name]:.2f} |"
             for name, r, low, high in zip(own["element"], own["r"], own["low"], own["high"], strict=True)
         )
-    assert model.training_range is not None
     reached = must_be_finite(facts, options.run / "student")
-    text = filled(CARD.read_text(encoding="utf-8"), {**facts, "trained_on": described(model.training_range)})
-    folder = save_crossdna(model, options.run / "model", card=text, provenance=facts)
-    parser.exit(message=json.dumps({"model": str(folder), **reached}, indent=1) + "\n")
+    parser.exit(message=exported(model, facts, CARD, options.run / "model", reached))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ are not repeated, and a stopped run continues. So several processes can share a 
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
@@ -31,6 +30,7 @@ from crossdna_interpret.training.finetuning import Finetuning
 from crossdna_interpret.training.recipes.retina.baselines import KmerRidge, ResidualCNN
 from crossdna_interpret.training.recipes.retina.enhancer import CONFIG, TARGET
 from crossdna_interpret.training.recipes.retina.mpra import read_split
+from crossdna_interpret.training.recipes.script import options_of, recipe_parser
 from crossdna_interpret.training.run import RunOptions, fit
 from crossdna_interpret.training.settings import keep_settings, require_settings
 from crossdna_interpret.training.supervised import Plain, Supervised
@@ -158,18 +158,9 @@ def table(results: pd.DataFrame) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run all unfinished trainings, and print the table of all results."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with train.tsv.gz and valid.tsv.gz")
-    parser.add_argument("--run", type=Path, required=True, help="folder for runs and results")
-    parser.add_argument("--epochs", type=int, default=3, help="(%(default)s)")
-    parser.add_argument("--batch", type=int, default=32, help="(%(default)s)")
-    parser.add_argument("--seeds", type=int, default=3, help="how many (%(default)s)")
+    parser = recipe_parser(__doc__, epochs=3, batch=32, seeds=3)
     parser.add_argument("--only", nargs="+", choices=[RIDGE, *MODELS], help="models to train now (default: all)")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads (%(default)s)")
-    parser.add_argument("--rows", type=int, help="use only the first rows, to try the script out")
-    options = parser.parse_args(argv)
-    if options.rows is not None and options.rows < 2:
-        parser.error(f"--rows must be at least 2, but is {options.rows}")
+    options = options_of(parser, argv, fewest=2)
     train, valid = (read_split(options.data, split) for split in ("train", "valid"))
     if options.rows is not None:
         train, valid = (part.rows(np.arange(min(options.rows, len(part)))) for part in (train, valid))

@@ -2,14 +2,12 @@
 
     python -m crossdna_interpret.training.recipes.retina.enhancer --data DIR --run DIR
 
-The same command continues a stopped run from its last checkpoint. At the end, the model and its card are written to
-`<run>/model` in the layout of this package.
+The data are train.tsv.gz and valid.tsv.gz. The same command continues a stopped run from its last checkpoint. At the
+end, the model and its card are written to `<run>/model` in the layout of this package.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,19 +18,18 @@ import numpy as np
 import torch
 
 from crossdna_interpret.measured.laboratory import NoPairsError, crx_pairs, scanning
-from crossdna_interpret.models.crossdna.checkpoint import save_crossdna
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
 from crossdna_interpret.models.crossdna.model import CrossDNA
 from crossdna_interpret.models.training_range import TrainingRange
 from crossdna_interpret.motifs.collection import from_database
 from crossdna_interpret.statistics import correlation
 from crossdna_interpret.training.allocation import keep_freed_memory
-from crossdna_interpret.training.card import described, filled
 from crossdna_interpret.training.finetuning import Finetuning
 from crossdna_interpret.training.recipes.retina.contrasts import Contrasting, Contrasts
 from crossdna_interpret.training.recipes.retina.distillation import Distillation
 from crossdna_interpret.training.recipes.retina.mpra import read_contrasts, read_split
 from crossdna_interpret.training.recipes.retina.teacher import MotifTeacher
+from crossdna_interpret.training.recipes.script import exported, facts_of, options_of, recipe_parser, run_options
 from crossdna_interpret.training.run import RunOptions, fit, must_be_finite
 from crossdna_interpret.training.tables import Table
 
@@ -152,19 +149,8 @@ def against_the_laboratory(model: CrossDNA, data: Path) -> dict[str, float]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Train, evaluate and export. Prints the folder of the model and its measures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with train.tsv.gz and valid.tsv.gz")
-    parser.add_argument("--run", type=Path, required=True, help="folder for checkpoints, metrics and the model")
-    parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--learning-rate", type=float, default=2e-3)
-    parser.add_argument("--weight-decay", type=float, default=0.05)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
-    parser.add_argument("--rows", type=int, default=None, help="use only the first rows, to try the script out")
-    options = parser.parse_args(argv)
-    if options.rows is not None and options.rows < 2:
-        parser.error(f"--rows must be at least 2, but is {options.rows}")
+    parser = recipe_parser(__doc__, epochs=20, batch=32, learning_rate=2e-3, weight_decay=0.05, seed=0)
+    options = options_of(parser, argv, fewest=2)
     train, valid = (read_split(options.data, split) for split in ("train", "valid"))
     if options.rows is not None:
         train, valid = (table.rows(range(min(options.rows, len(table)))) for table in (train, valid))
@@ -173,7 +159,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         torch.manual_seed(options.seed)
         model = CrossDNA(CONFIG, targets=[TARGET])
     model.name = "retina-enhancer"
-    model.training_range = training_range = TrainingRange.of(train.ids)
+    model.training_range = TrainingRange.of(train.ids)
     assert model.head is not None
     with torch.no_grad():
         model.head.linear.bias.fill_(overall)
@@ -192,16 +178,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         symmetric=True,
         shift=6,
     )
-    facts = {
-        "command": "python -m crossdna_interpret.training.recipes.retina.enhancer --data DIR --run DIR "
-        f"--epochs {options.epochs} --batch {options.batch} --learning-rate {options.learning_rate} "
-        f"--weight-decay {options.weight_decay} --seed {options.seed} --threads {options.threads}",
-        "epochs": options.epochs, "batch": options.batch, "learning_rate": options.learning_rate,
-        "weight_decay": options.weight_decay, "seed": options.seed, "threads": options.threads,
-        "torch": torch.__version__.split("+")[0], "train": len(train), "valid": len(valid),
-        **facts_of_teacher, "parameters": sum(p.numel() for p in model.parameters()),
+    facts: dict[str, Any] = {
+        **facts_of("crossdna_interpret.training.recipes.retina.enhancer", options, model),
+        "train": len(train), "valid": len(valid), **facts_of_teacher,
     }  # fmt: skip
-    how = RunOptions(epochs=options.epochs, batch=options.batch, seed=options.seed, threads=options.threads)
+    how = run_options(options)
     facts = fit(module, train, valid, options.run, how, facts)
     facts["teacher_minutes"] = teaching
     must_be_finite(facts, options.run)
@@ -216,9 +197,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     reached = must_be_finite(facts, options.run / "contrasts")
     model = finished(module)
     facts |= against_the_laboratory(model, options.data)
-    card = filled(CARD.read_text(encoding="utf-8"), {**facts, "trained_on": described(training_range)})
-    folder = save_crossdna(model, options.run / "model", card=card, provenance=facts)
-    parser.exit(message=json.dumps({"model": str(folder), **reached}, indent=1) + "\n")
+    parser.exit(message=exported(model, facts, CARD, options.run / "model", reached))
 
 
 if __name__ == "__main__":

@@ -2,14 +2,14 @@
 
     python -m crossdna_interpret.training.recipes.yeast.promoter --data DIR --run DIR
 
-The same command continues a stopped run from its last checkpoint. At the end, the model and its card are written to
-`<run>/model` in the layout of this package.
+The data are train.tsv.gz and valid.tsv.gz. Several `--teachers` learn the measurements, each for `--teacher-epochs`.
+They predict `--families` starting sequences and three mutants of each, from which the model learns with the
+measurements. A `--batch` has that many rows, each with a relative beside it. The same command continues a stopped run
+from its last checkpoint. At the end, the model and its card are written to `<run>/model` in the layout of this package.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,18 +22,17 @@ import torch
 from crossdna_interpret.dna.strand import reverse_complement_ids
 from crossdna_interpret.measured.truth import truth_report
 from crossdna_interpret.models.change_errors import ChangeErrors
-from crossdna_interpret.models.crossdna.checkpoint import save_crossdna
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
 from crossdna_interpret.models.crossdna.model import CrossDNA
 from crossdna_interpret.motifs.collection import Motif, from_database
 from crossdna_interpret.statistics import pearson
 from crossdna_interpret.training.allocation import keep_freed_memory
-from crossdna_interpret.training.card import described, filled
 from crossdna_interpret.training.module import channels
 from crossdna_interpret.training.recipes.families import Families, joined
 from crossdna_interpret.training.recipes.family_training import FamilyFinetuning, FamilyPlain, family_measures
 from crossdna_interpret.training.recipes.motif_network import MotifNetwork
 from crossdna_interpret.training.recipes.pseudo_labels import pseudo_labelled
+from crossdna_interpret.training.recipes.script import exported, facts_of, options_of, recipe_parser, run_options
 from crossdna_interpret.training.recipes.student import scores_of, untrained_student
 from crossdna_interpret.training.recipes.yeast.promoters import LENGTH, TARGETS, read_split, well_measured
 from crossdna_interpret.training.run import RunOptions, fit, must_be_finite
@@ -111,24 +110,11 @@ def errors_of_changes(model: CrossDNA, table: pd.DataFrame) -> dict[str, float]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Train, evaluate and export. Prints the folder of the model and its measures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with train.tsv.gz and valid.tsv.gz")
-    parser.add_argument("--run", type=Path, required=True, help="folder for checkpoints, metrics and the model")
-    parser.add_argument("--teachers", type=int, default=3)
-    parser.add_argument("--teacher-epochs", type=int, default=10)
-    parser.add_argument(
-        "--families", type=int, default=24_000, help="starting sequences for the teachers, each with three mutants"
-    )
-    parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--batch", type=int, default=64, help="rows, each with a relative beside it")
-    parser.add_argument("--learning-rate", type=float, default=2e-3)
-    parser.add_argument("--weight-decay", type=float, default=0.02)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
-    parser.add_argument("--rows", type=int, default=None, help="use only the first rows, to try the script out")
-    options = parser.parse_args(argv)
-    if options.rows is not None and options.rows < 400:
-        parser.error(f"--rows must be at least 400, but is {options.rows}")
+    parser = recipe_parser(
+        __doc__, teachers=3, teacher_epochs=10, families=24_000, epochs=6, batch=64, learning_rate=2e-3,
+        weight_decay=0.02, seed=0,
+    )  # fmt: skip
+    options = options_of(parser, argv, fewest=400)
     train, valid = (read_split(options.data, split) for split in ("train", "valid"))
     if options.rows is not None:
         train, valid = (table.rows(np.arange(min(options.rows, len(table)))) for table in (train, valid))
@@ -147,22 +133,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         seed=options.seed,
     )
     facts: dict[str, Any] = {
-        "command": "python -m crossdna_interpret.training.recipes.yeast.promoter --data DIR --run DIR "
-        f"--teachers {options.teachers} --teacher-epochs {options.teacher_epochs} --families {options.families} "
-        f"--epochs {options.epochs} "
-        f"--batch {options.batch} --learning-rate {options.learning_rate} --weight-decay {options.weight_decay} "
-        f"--seed {options.seed} --threads {options.threads}",
-        "epochs": options.epochs, "batch": options.batch, "learning_rate": options.learning_rate,
-        "weight_decay": options.weight_decay, "seed": options.seed, "threads": options.threads,
-        "torch": torch.__version__.split("+")[0], "train": len(train), "valid": len(valid), "taught": len(every),
-        "teachers": options.teachers, "motifs": len(motifs), "stem": min(_STEM, len(motifs)),
+        **facts_of("crossdna_interpret.training.recipes.yeast.promoter", options, model),
+        "train": len(train), "valid": len(valid), "taught": len(every),
+        "motifs": len(motifs), "stem": min(_STEM, len(motifs)),
         "teacher_parameters": sum(p.numel() for p in teachers.networks[0].parameters()),
-        "parameters": sum(p.numel() for p in model.parameters()),
         "teacher_r": ", ".join(f"{each['valid_r']:.3f}" for each in of_teachers),
         "teacher_r_changes": ", ".join(f"{each['valid_r_changes']:.3f}" for each in of_teachers),
     }  # fmt: skip
-    how = RunOptions(epochs=options.epochs, batch=options.batch, seed=options.seed, threads=options.threads)
-    facts = fit(module, joined(train, every), valid, options.run / "student", how, facts)
+    facts = fit(module, joined(train, every), valid, options.run / "student", run_options(options), facts)
     facts["teacher_minutes"] = teachers.minutes
     module.cpu().recentre(train, both_orientations=False)
     module.fold()
@@ -172,11 +150,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     other_strand = scores_of(model, reverse_complement_ids(valid.ids))
     facts["r_of_strands"] = pearson(scores[:, 0], other_strand[:, 0])
     facts |= errors_of_changes(model, well_measured(options.data / "valid.tsv.gz").head(options.rows or len(valid)))
-    assert model.training_range is not None
     reached = must_be_finite(facts, options.run / "student")
-    text = filled(CARD.read_text(encoding="utf-8"), {**facts, "trained_on": described(model.training_range)})
-    folder = save_crossdna(model, options.run / "model", card=text, provenance=facts)
-    parser.exit(message=json.dumps({"model": str(folder), **reached}, indent=1) + "\n")
+    parser.exit(message=exported(model, facts, CARD, options.run / "model", reached))
 
 
 if __name__ == "__main__":
