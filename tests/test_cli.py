@@ -58,6 +58,7 @@ def test_ism_writes_one_table_for_each_record(tmp_path: Path, capsys: pytest.Cap
     assert json.loads(Path("out/a_b.json").read_text())["model"] == "retina-enhancer"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "x.fa"]
     assert cli.main(["ism", SEQUENCE[:10], "-o", "bases"]) == 0
+    assert cli.main(["ism", SEQUENCE[:10].lower().replace("t", "u"), "-o", "bases"]) == 0
     assert pd.read_csv("bases/sequence.tsv", sep="\t")["ref"].drop_duplicates().tolist() == list("TACG")
 
 

@@ -376,3 +376,11 @@ if __name__ == "__main__":
     for run in ANALYSES.values():
         run(fresh)
     print(", ".join(differences(start, snapshot(fresh))) or "no trace")
+
+
+def test_loading_a_model_leaves_random_numbers_alone() -> None:
+    torch.manual_seed(0)
+    expected = torch.rand(2)
+    torch.manual_seed(0)
+    cdi.load_model()
+    assert torch.equal(torch.rand(2), expected)

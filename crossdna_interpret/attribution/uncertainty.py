@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -128,6 +129,8 @@ def _require_same(errors: ChangeErrors, own: Mapping[str, str]) -> None:
 
 def variants_of(model: SequenceModel, draws: int, members: Sequence[ModelLike]) -> tuple[list[SequenceModel], str]:
     """The members, or sub-networks of a model if it declares them, and a description of them."""
+    if isinstance(members, (str, Path)) or not isinstance(members, Sequence):
+        raise TypeError(f"`members` must be a list of models, but got {type(members).__name__}.")
     if members:
         models = [resolve_model(each) for each in members]
         return models, f"members {', '.join(sorted(model_hash(each)[:8] for each in models))}"

@@ -37,7 +37,7 @@ _TRUTH = {
     "sequences": "measured sequences",
     "r_scores": "r of the sequences",
     "changes": "changes, between sequences of a family that differ by a few bases",
-    "groups": "independent groups of families; few groups make the intervals unreliable",
+    "groups": "independent groups of families",
     "r_changes": "r of the changes",
     "r_low": "low end of its 95 % interval",
     "r_high": "high end",
@@ -133,14 +133,23 @@ def _families(path: Path, family: str) -> pd.DataFrame:
         if str(path) in FAMILY_TABLES:
             return example_families(str(path))
         raise FileNotFoundError(f"`table` {path} is not a file. Bundled tables: {', '.join(FAMILY_TABLES)}.")
-    table = pd.read_csv(path, sep="\t", dtype={"sequence": str})
-    if len(table.columns) == 1 and "," in table.columns[0]:
-        raise ValueError(f"`table` {path} must be separated by tabs, but its first line has commas.")
-    if family in table.columns:
-        # As text, "01" and "1" are two families, and "NA" is one.
-        names = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, usecols=[family])
-        table[family] = names[family].mask(names[family] == "")
+    try:
+        table = pd.read_csv(path, sep="\t", dtype={"sequence": str}, index_col=False)
+    except (pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise ValueError(f"`table` {path} is not a table of text: {error}.") from error
+    if len(table.columns) == 1 and any(mark in table.columns[0] for mark in ",;"):
+        raise ValueError(f"`table` {path} must be separated by tabs, but has one column, {table.columns[0]!r}.")
     return table
+
+
+def _with_names(table: pd.DataFrame, path: Path, family: str) -> pd.DataFrame:
+    """The table with its families as text, so that "01" and "1" are two, and "NA" is one."""
+    import pandas as pd
+
+    if family not in table.columns or not path.is_file():
+        return table
+    names = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, usecols=[family], index_col=False)[family]
+    return table.assign(**{family: names.mask(names == "")[table.index]})
 
 
 def truth_command(options: argparse.Namespace) -> int:
@@ -164,6 +173,9 @@ def truth_command(options: argparse.Namespace) -> int:
         if not isinstance(chosen, pd.Series) or chosen.dtype != bool:
             raise ValueError(f"`where` {options.where!r} must be true or false for each row, such as 'column > 0'.")
         table = table[chosen]
+        if table.empty:
+            raise ValueError(f"`where` {options.where!r} is true for none of {len(chosen):,} rows.")
+    table = _with_names(table, options.table, options.family)
     model = load_model(options.model, device=options.device)
     if len(table) > _MANY and not sys.stderr.isatty():  # a terminal shows a bar
         complain(f"scoring {len(table):,} sequences by {model.name} and variants of it, which may take minutes")

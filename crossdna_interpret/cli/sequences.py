@@ -44,10 +44,10 @@ def _records(text: str) -> list[FastaRecord]:
     elif os.path.isfile(text) or Path(text).suffix or "/" in text or "\\" in text:
         return read_fasta_records(text)
     try:
-        alphabet.normalize(text)
+        sequence = alphabet.normalize(text)
     except ValueError as error:
         raise ValueError(f"{error} There is no file {text!r} either." if len(text) < _NAME else str(error)) from None
-    return [FastaRecord("sequence", "", text)]
+    return [FastaRecord("sequence", "", sequence)]
 
 
 def _outside(model: SequenceModel, records: Sequence[FastaRecord]) -> dict[str, str | None]:

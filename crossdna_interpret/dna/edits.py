@@ -6,7 +6,7 @@ All positions are 0-based half-open, in coordinates of the sequence before the e
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ from crossdna_interpret.dna import alphabet
 __all__ = ["Edit", "Editor", "edit_to", "substitutions", "window"]
 
 
-_SUBSTITUTION = re.compile(r"([A-Za-z])([0-9]+)([A-Za-z])")  # the old base, its position, the new base
+_SUBSTITUTION = re.compile(r"([A-Za-z])([0-9]{1,12})([A-Za-z])")  # the old base, its position, the new base
 
 
 def _integer(name: str, value: object) -> int:
@@ -165,8 +165,8 @@ class Editor:
             ValueError, TypeError: an entry is not an edit, is outside the sequence, deletes all bases, or needs longer
                 flanks. The message names it, such as ``edits[3]``.
         """
-        if isinstance(edits, (Edit, str)) or not isinstance(edits, Iterable):
-            raise TypeError(f"`edits` must be a list of Edit, but got {type(edits).__name__}.")
+        if isinstance(edits, (Edit, str, Mapping, Set)) or not isinstance(edits, Iterable):
+            raise TypeError(f"`edits` must be a list, such as ['T125G'], but got {type(edits).__name__}.")
         return [self._checked(index, edit) for index, edit in enumerate(edits)]
 
     def _checked(self, index: int, edit: Edit | tuple[int, int, str] | str) -> Edit:
@@ -204,13 +204,14 @@ class Editor:
     def _substitution(self, name: str, ref: str, position: str, alt: str) -> Edit:
         start, end = int(position), int(position) + 1
         base, present = alphabet.normalize(ref, name=name), self.sequence[start:end]
+        new = alphabet.normalize(alt, name=name)
         if base != present:
             what = f"{present!r} there" if present else f"{len(self.sequence)} bases"
             raise ValueError(
                 f"`{name}` replaces {base!r} at position {start}, but the sequence has {what}. Positions are counted "
                 "from 0."
             )
-        return Edit(start, end, alt)
+        return Edit(start, end, new)
 
     def _moves(self, edit: Edit) -> tuple[int, int, int]:
         """Number of bases that move at the left end and at the right end, and number of missing bases."""

@@ -155,26 +155,33 @@ def _rows(table: pd.DataFrame, measured: str, family: str) -> tuple[list[str], n
     missing = [name for name in ("sequence", family, measured) if name not in table.columns]
     if missing:
         raise ValueError(f"`table` must have the columns {missing}, but has {list(table.columns)}.")
+    # The names of the rows, such as those of the file of a table that was filtered.
+    labels = table.index if table.index.is_unique else pd.RangeIndex(len(table))
+    for name in ("sequence", family, measured):
+        if (count := list(table.columns).count(name)) > 1:
+            raise ValueError(f"`table` must have the column {name} once, but has it {count} times.")
+    if pd.api.types.is_datetime64_any_dtype(table[measured]) or pd.api.types.is_complex_dtype(table[measured]):
+        raise ValueError(f"`table`: {measured} must be numbers, but is {table[measured].dtype}.")
     values = pd.to_numeric(table[measured], errors="coerce").to_numpy(dtype=np.float64)
     wrong = np.isnan(values) & table[measured].notna().to_numpy() | np.isinf(values)
     if wrong.any():
         row = int(wrong.argmax())
         raise ValueError(
-            f"`table` row {row}: {measured} must be a finite number, but is {table[measured].iloc[row]!r}."
+            f"`table` row {labels[row]}: {measured} must be a finite number, but is {table[measured].iloc[row]!r}."
         )
     known = ~np.isnan(values)
     unnamed = table[family].isna().to_numpy() & known
     if unnamed.any():
-        raise ValueError(f"`table` row {int(unnamed.argmax())}: {family} is missing.")
+        raise ValueError(f"`table` row {labels[int(unnamed.argmax())]}: {family} is missing.")
     if not known.any():
         raise ValueError(f"`table` has no measurement in the column {measured}.")
     without = table["sequence"].isna().to_numpy() & known
     if without.any():
-        raise ValueError(f"`table` row {int(without.argmax())}: sequence is missing.")
+        raise ValueError(f"`table` row {labels[int(without.argmax())]}: sequence is missing.")
     families = table[family].to_numpy()[known]
     sequences = [
         alphabet.normalize(each, name=f"sequence[{row}]")
-        for row, each in zip(np.flatnonzero(known), table["sequence"].to_numpy()[known], strict=True)
+        for row, each in zip(labels[known], table["sequence"].to_numpy()[known], strict=True)
     ]
     return sequences, families, values[known]
 

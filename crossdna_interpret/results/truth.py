@@ -85,7 +85,7 @@ class TruthReport(Shown):
         """Main numbers: r of the scores, and r, slope, signs and interval coverage of the changes.
 
         `r_low` and `r_high` are the ends of the 95 % interval of `r_changes`, from a jackknife over `groups` of related
-        families. Few groups make it unreliable. `r_large` and `same_sign` are of changes above their root mean square.
+        families. `r_large` and `same_sign` are of changes above their root mean square.
         `slope` is that of measured on predicted changes: 1 is ideal, and below 1 predictions are too large.
         """
         x, y = self.table["predicted"].to_numpy(), self.table["measured"].to_numpy()
@@ -161,8 +161,7 @@ class TruthReport(Shown):
         """
         import pandas as pd
 
-        if bins < 1:
-            raise ValueError(f"`bins` must be at least 1, but got {bins}.")
+        _require_count("bins", bins, 1)
         predicted, measured = (
             np.concatenate([change, -change]) for change in (self.table[name] for name in ("predicted", "measured"))
         )
@@ -179,8 +178,7 @@ class TruthReport(Shown):
 
     def worst(self, count: int = 6) -> pd.DataFrame:
         """Rows of `table` with the largest errors relative to their intervals, at most one for each family."""
-        if count < 0:
-            raise ValueError(f"`count` must be at least 0, but got {count}.")
+        _require_count("count", count, 0)
         half_width = (self.table["high"] - self.table["low"]) / 2
         share = (self.table["measured"] - self.table["predicted"]).abs() / half_width
         order = share.sort_values(ascending=False, kind="stable").index
@@ -204,6 +202,11 @@ class TruthReport(Shown):
         return draw(self, ax=ax, **options)
 
 
+def _require_count(name: str, value: int, least: int) -> None:
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
+        raise ValueError(f"`{name}` must be an integer of at least {least}, but got {value!r}.")
+
+
 def _jackknife(values: np.ndarray, group: np.ndarray) -> float:
     """Standard error of the mean of (N,) values, from the means without each group. NaN for a single group."""
     _, of = np.unique(group, return_inverse=True)
@@ -222,9 +225,17 @@ def _interval_of_r(x: np.ndarray, y: np.ndarray, group: np.ndarray) -> tuple[flo
     if len(xy) < 2 or not (xx * yy > 0).all():
         return float("nan"), float("nan")
     z = np.arctanh(np.clip(xy / np.sqrt(xx * yy), -1 + 1e-12, 1 - 1e-12))
-    half_width = 1.96 * np.sqrt((len(z) - 1) * z.var())
+    half_width = _t_quantile(len(z) - 1) * np.sqrt((len(z) - 1) * z.var())
     middle = np.arctanh(np.clip(_r_of_changes(x, y), -1 + 1e-12, 1 - 1e-12))
     return float(np.tanh(middle - half_width)), float(np.tanh(middle + half_width))
+
+
+def _t_quantile(freedom: int) -> float:
+    """The value that |t| exceeds with a probability of 5 %: the density is integrated over t = √freedom tan(angle)."""
+    angle = np.linspace(0, np.pi / 2, 100_001)
+    density = np.cos(angle) ** (freedom - 1)
+    inside = np.cumsum(density[1:] + density[:-1])
+    return float(np.sqrt(freedom) * np.tan(np.interp(0.95, inside / inside[-1], angle[1:])))
 
 
 def _same_sign(x: np.ndarray, y: np.ndarray) -> float:

@@ -171,7 +171,7 @@ def test_substitutions_may_be_text() -> None:
             r"`edits\[0\]` replaces 'C' at position 0, but the sequence has 'A' there. Positions are",
         ),
         ("A4G", r"`edits\[0\]` replaces 'A' at position 4, but the sequence has 4 bases"),
-        ("A0X", r"`string` has 'X'"),
+        ("A0X", r"`edits\[0\]` has 'X'"),
         ("X0A", r"`edits\[0\]` has 'X'"),
     ],
 )
@@ -202,9 +202,11 @@ GOOD = (0, 1, "A")
         ([GOOD, (3, 4)], TypeError, r"`edits\[1\]` must be an Edit or a tuple \(start, end, string\), .* \(3, 4\)"),
         ([GOOD, "3A"], TypeError, r"`edits\[1\]` must be an Edit or a tuple .* got '3A'"),
         ([GOOD, [3, 4, "A"]], TypeError, r"`edits\[1\]` must be an Edit or a tuple .* got \[3, 4, 'A'\]"),
-        (Edit(*GOOD), TypeError, "`edits` must be a list of Edit, but got Edit"),
-        ("ACG", TypeError, "`edits` must be a list of Edit, but got str"),
-        (None, TypeError, "`edits` must be a list of Edit, but got NoneType"),
+        (Edit(*GOOD), TypeError, "`edits` must be a list, such as \\['T125G'\\], but got Edit"),
+        ("ACG", TypeError, "`edits` must be a list, such as \\['T125G'\\], but got str"),
+        ({"A0G"}, TypeError, "`edits` must be a list, such as \\['T125G'\\], but got set"),
+        (["A" + "9" * 5000 + "G"], TypeError, r"`edits\[0\]` must be an Edit or a tuple"),
+        (None, TypeError, "`edits` must be a list, such as \\['T125G'\\], but got NoneType"),
     ],
 )  # fmt: skip
 def test_an_edit_that_cannot_be_applied_is_named(edits: Any, error: type[Exception], message: str) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from scipy import stats
 from torch import Tensor, nn
 
 import crossdna_interpret as cdi
@@ -23,7 +24,7 @@ from crossdna_interpret.measured.pairs import close_pairs, unrelated_groups
 from crossdna_interpret.models.change_errors import ChangeErrors
 from crossdna_interpret.models.crossdna.checkpoint import save_crossdna
 from crossdna_interpret.report import write_truth_page
-from crossdna_interpret.results.truth import _jackknife
+from crossdna_interpret.results.truth import _interval_of_r, _jackknife, _t_quantile
 
 
 class Weighted(nn.Module):
@@ -358,6 +359,8 @@ def test_sub_networks_and_members_give_the_spread(make_model: Callable, make_seq
         ({"activity": np.nan}, {}, "has no measurement in the column activity"),
         ({"family": None}, {}, "`table` row 0: family is missing"),
         ({"sequence": None}, {}, "`table` row 0: sequence is missing"),
+        ({"activity": pd.Timestamp(0)}, {}, "`table`: activity must be numbers, but is datetime64"),
+        ({"activity": 1j}, {}, "`table`: activity must be numbers, but is complex"),
         ({"sequence": "ACGX"}, {}, r"`sequence\[0\]` has 'X'"),
         ({}, {"measured": "other"}, r"`table` must have the columns \['other'\]"),
         ({}, {"level": 0.7}, "`level` must be one of"),
@@ -388,6 +391,16 @@ def test_the_command_prints_and_writes(
     assert "`where` 'nothing > 1' is not a condition on" in capsys.readouterr().err
     assert cli.main([*words[:-1], "activity = 1"]) == 2
     assert "equality is ==" in capsys.readouterr().err
+    numbered = table.assign(family=pd.factorize(table["family"])[0])
+    numbered.to_csv(path, sep="\t", index=False)
+    assert cli.main([*words[:-1], "family != 0"]) == 0
+    own = cdi.truth_report(numbered[numbered["family"] != 0], trained, measured="activity")
+    assert f"{len(own):,}  changes" in capsys.readouterr().out
+    assert cli.main([*words[:-1], "family == 99999"]) == 2
+    assert f"is true for none of {len(table):,} rows" in capsys.readouterr().err
+    numbered.assign(activity=[*numbered["activity"][:-1], "abc"]).to_csv(path, sep="\t", index=False)
+    assert cli.main([*words[:-1], "family > 1"]) == 2
+    assert f"`table` row {len(table) - 1}: activity must be a finite number" in capsys.readouterr().err
     table.to_csv(path, index=False)
     assert cli.main(words) == 2
     assert "must be separated by tabs" in capsys.readouterr().err
@@ -404,9 +417,32 @@ def test_the_interval_of_r_leaves_out_one_group_after_the_other(report: cdi.Trut
         without.append(np.arctanh(np.corrcoef(*both)[0, 1]))
     error = np.sqrt((len(names) - 1) / len(names) * np.square(without - np.mean(without)).sum())
     middle = np.arctanh(summary["r_changes"])
+    half_width = stats.t.ppf(0.975, len(names) - 1) * error
     np.testing.assert_allclose(
-        [summary["r_low"], summary["r_high"]], np.tanh([middle - 1.96 * error, middle + 1.96 * error])
+        [summary["r_low"], summary["r_high"]], np.tanh([middle - half_width, middle + half_width]), rtol=1e-6
     )
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 3, 5, 10, 100, 1000])
+def test_quantiles_of_t_are_scipys(freedom: int) -> None:
+    assert _t_quantile(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=1e-5)
+
+
+@pytest.mark.parametrize("groups", [3, 8])
+def test_intervals_of_r_hold_it_as_often_as_they_say(groups: int) -> None:
+    """Changes of groups that differ in their slopes: the interval is of the r of all such groups."""
+    random = np.random.default_rng(0)
+
+    def changes(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        x = random.normal(size=(count, 10))
+        slopes = random.normal(1, 0.5, size=(count, 1))
+        y = slopes * x + random.normal(size=x.shape)
+        return x.reshape(-1), y.reshape(-1), np.repeat(np.arange(count), 10)
+
+    x, y, _ = changes(100_000)
+    true = (x * y).sum() / np.sqrt((x * x).sum() * (y * y).sum())
+    intervals = np.array([_interval_of_r(*changes(groups)) for _ in range(1000)])
+    assert ((intervals[:, 0] <= true) & (true <= intervals[:, 1])).mean() >= 0.93
 
 
 def test_errors_of_changes_travel_with_a_model(make_model: Callable, tmp_path: Path) -> None:

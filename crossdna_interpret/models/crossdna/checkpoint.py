@@ -151,7 +151,8 @@ def load_crossdna(source: str | Path | Checkpoint) -> CrossDNA:
     """
     checkpoint = source if isinstance(source, Checkpoint) else read_checkpoint(source)
     # Ignore the caller's default device and inference mode, because the model may be used outside them later.
-    with torch.device("cpu"), torch.inference_mode(False):
+    # The initial weights are random numbers, which must not change the caller's.
+    with torch.device("cpu"), torch.inference_mode(False), torch.random.fork_rng(devices=[]):
         return _loaded(checkpoint)
 
 

@@ -44,6 +44,11 @@ class Dragonn(nn.Module):
         if not Path(path).is_file():
             raise FileNotFoundError(f"`path` must be the weights of MPRA-DragoNN, but there is no file {path}.")
         stored = load_file(path)
+        with torch.random.fork_rng(devices=[]):  # the initial weights are random numbers
+            self._build(stored)
+        self.eval().requires_grad_(False)
+
+    def _build(self, stored: dict[str, Tensor]) -> None:
         self.convolutions, self.norms = nn.ModuleList(), nn.ModuleList()
         for number in (1, 2, 3):
             kernel = stored[f"conv1d_{number}.kernel"].permute(2, 1, 0)  # (width, in, out) -> (out, in, width)
@@ -57,7 +62,6 @@ class Dragonn(nn.Module):
             self.norms.append(norm)
         self.out = nn.Linear(*stored["dense_1.kernel"].shape)
         self.out.load_state_dict({"weight": stored["dense_1.kernel"].T, "bias": stored["dense_1.bias"]})
-        self.eval().requires_grad_(False)
 
     def forward(self, ids: Tensor) -> Tensor:
         h = F.one_hot(ids.long(), 4).transpose(1, 2).to(self.out.weight.dtype)
