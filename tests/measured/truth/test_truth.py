@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,68 +10,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure
 from scipy import stats
 from torch import Tensor, nn
 
 import crossdna_interpret as cdi
 from crossdna_interpret import cli
-from crossdna_interpret.attribution.uncertainty import variants_of
 from crossdna_interpret.measured import pairs, truth
-from crossdna_interpret.measured.errors import fit_errors, held_out_intervals
 from crossdna_interpret.measured.pairs import close_pairs, unrelated_groups
-from crossdna_interpret.models.change_errors import ChangeErrors
 from crossdna_interpret.models.crossdna.checkpoint import save_crossdna
-from crossdna_interpret.report import write_truth_page
 from crossdna_interpret.results.truth import _interval_of_r, _jackknife, _t_quantile
-
-
-class Weighted(nn.Module):
-    """Adds up a weight for each base and position."""
-
-    def __init__(self, length: int, seed: int = 0) -> None:
-        super().__init__()
-        weights = np.random.default_rng(seed).normal(size=(4, length)).astype(np.float32)
-        self.register_buffer("weights", Tensor(weights))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return (x * self.weights).sum((1, 2))
-
-
-LENGTH, WORD = 24, "TGATAAGC"
-
-
-@pytest.fixture(scope="module")
-def model() -> cdi.SequenceModel:
-    return cdi.wrap(Weighted(LENGTH), targets=["activity"])
-
-
-@pytest.fixture(scope="module")
-def table(model: cdi.SequenceModel) -> pd.DataFrame:
-    """Fifty families of nine sequences. The noise of the measurements is known."""
-    random = np.random.default_rng(1)
-    rows = []
-    for family in range(50):
-        start = random.choice(list("ACGT"), LENGTH)
-        if family % 2:
-            start[5 : 5 + len(WORD)] = list(WORD)
-        for _ in range(9):
-            own = start.copy()
-            at = random.choice(LENGTH, int(random.integers(0, 3)), replace=False)
-            own[at] = random.choice(list("ACGT"), len(at))
-            rows.append((f"f{family}", "".join(own)))
-    result = pd.DataFrame(rows, columns=["family", "sequence"])
-    scores = cdi.predict(result["sequence"].tolist(), model)[:, 0]
-    result["activity"] = scores + random.normal(scale=0.5, size=len(result))
-    return result
-
-
-MOTIF = np.eye(4)[["ACGT".index(base) for base in WORD]].T + 0.001
-
-
-@pytest.fixture(scope="module")
-def report(table: pd.DataFrame, model: cdi.SequenceModel) -> cdi.TruthReport:
-    return cdi.truth_report(table, model, measured="activity", motifs={"GATA": MOTIF})
+from tests.measured.truth.conftest import LENGTH, WORD, Weighted
 
 
 def test_every_close_pair_of_a_family_is_there_once(report: cdi.TruthReport, table: pd.DataFrame) -> None:
@@ -222,67 +169,6 @@ def test_rows_that_were_not_measured_need_nothing_else(table: pd.DataFrame, mode
         cdi.truth_report(worse, model, measured="activity", draws=0)
 
 
-def test_pale_effects_are_those_of_the_map_that_is_drawn(report: cdi.TruthReport, model: cdi.SequenceModel) -> None:
-    intervals = cdi.mutation_intervals(report.sequences[0], model, errors=ChangeErrors.from_dict(report.errors))
-    ax = Figure().subplots()
-    earlier = ax.imshow(np.zeros((4, LENGTH)))
-    intervals.plot(ax)
-    assert earlier.get_alpha() is None
-    assert np.asarray(ax.images[1].get_alpha()).shape == (4, LENGTH)
-
-
-@pytest.mark.parametrize("where", ["activity + 1", "keep", "activity"])
-def test_a_condition_that_is_not_true_or_false_is_refused(
-    where: str, table: pd.DataFrame, tmp_path: Path, make_model: Callable, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = save_crossdna(make_model(targets=("activity",)), tmp_path / "model", card="# Toy\n")
-    table.assign(keep=[row % 2 for row in range(len(table))]).to_csv(tmp_path / "t.tsv", sep="\t", index=False)
-    words = ["truth", str(folder), str(tmp_path / "t.tsv"), "--measured", "activity", "--where", where]
-    assert cli.main(words) == 2
-    assert f"`where` {where!r} must be true or false for each row" in capsys.readouterr().err
-
-
-def test_a_family_may_be_named_null(
-    table: pd.DataFrame, tmp_path: Path, make_model: Callable, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = save_crossdna(make_model(targets=("activity",)), tmp_path / "model", card="# Toy\n")
-    table.replace({"family": {"f0": "NA", "f1": "null"}}).to_csv(tmp_path / "t.tsv", sep="\t", index=False)
-    assert cli.main(["truth", str(folder), str(tmp_path / "t.tsv"), "--measured", "activity"]) == 0
-
-
-def test_intervals_hold_what_they_say(report: cdi.TruthReport) -> None:
-    assert 0.85 <= report.coverage <= 0.95
-    widths = (report.table["high"] - report.table["low"]) / 2
-    # The noise of a difference of two measurements has a standard deviation of 0.5 * 2 ** 0.5.
-    assert widths.mean() == pytest.approx(1.645 * 0.5 * 2**0.5, rel=0.15)
-
-
-def test_intervals_follow_where_errors_are_large() -> None:
-    random = np.random.default_rng(0)
-    n = 4000
-    spread, predicted = random.exponential(size=n), random.normal(size=n)
-    measured = predicted + random.normal(size=n) * np.hypot(0.2, spread)
-    family = np.arange(n) // 8
-    low, high = held_out_intervals(predicted, measured, spread, family, 0.9)
-    inside = (measured >= low) & (measured <= high)
-    for part in (spread < 0.3, (spread >= 0.3) & (spread < 1), spread >= 1):
-        assert 0.85 <= inside[part].mean() <= 0.95
-    errors = fit_errors(predicted, measured, spread)
-    assert errors.of_change < 0.1 < errors.of_spread
-    widths = [errors.half_width(np.zeros(1), np.zeros(1), level)[0] for level in errors.levels]
-    assert widths == sorted(widths)
-
-
-def test_intervals_of_other_families_know_nothing_of_their_own() -> None:
-    random = np.random.default_rng(0)
-    predicted = np.zeros(400)
-    measured = random.normal(size=400) * np.repeat([1.0, 100.0], 200)
-    low, high = held_out_intervals(predicted, measured, np.zeros(400), np.repeat([0, 1], 200), 0.9)
-    inside = (measured >= low) & (measured <= high)
-    assert inside[:200].all()  # their intervals are from the noisy family
-    assert inside[200:].mean() < 0.1
-
-
 def test_groups_add_up(report: cdi.TruthReport) -> None:
     assert report.by("kind", fewest=1)["n"].sum() == len(report)
     assert report.by("size", fewest=1)["n"].sum() == len(report)
@@ -302,53 +188,6 @@ def test_groups_add_up(report: cdi.TruthReport) -> None:
     assert calibration["predicted"].is_monotonic_increasing
     worst = report.worst(4)
     assert len(worst) == worst["family"].nunique() == 4
-
-
-def test_the_page_shows_all_of_it(report: cdi.TruthReport, model: cdi.SequenceModel, tmp_path: Path) -> None:
-    page, table = write_truth_page(report, tmp_path / "truth.html", model, worst=2)
-    text = page.read_text(encoding="utf-8")
-    assert text.count("<img ") == 1 + 2
-    assert f"{100 * report.coverage:.1f} %" in text
-    assert "motif at the changed base" in text
-    assert len(pd.read_csv(table, sep="\t")) == len(report)
-    write_truth_page(report, page, model, worst=1)  # an earlier one is replaced
-    (tmp_path / "mine.html").write_text("mine")
-    with pytest.raises(FileExistsError, match=r"mine.html exists and is not an earlier truth report"):
-        write_truth_page(report, tmp_path / "mine.html", model)
-
-
-def test_mutagenesis_has_intervals_from_a_report(report: cdi.TruthReport, model: cdi.SequenceModel) -> None:
-    sequence = report.sequences[0]
-    result = cdi.mutation_intervals(sequence.lower(), model, errors=report.errors, level=0.5)
-    errors = ChangeErrors.from_dict(json.loads(json.dumps(report.errors)))
-    own = np.array(list(sequence))[:, None] == np.array(list("ACGT"))
-    assert (result.low[own] == 0).all()
-    assert (result.high[own] == 0).all()
-    np.testing.assert_allclose(
-        (result.high - result.low)[~own] / 2, errors.half_width(result.mutagenesis.delta, 0 * result.spread, 0.5)[~own]
-    )
-    frame = result.to_dataframe()
-    assert len(frame) == 3 * LENGTH
-    assert (frame["certain"] == ((frame["low"] > 0) | (frame["high"] < 0))).all()
-    with pytest.raises(ValueError, match="`errors` must be given: Weighted has no errors of changes in activity"):
-        cdi.mutation_intervals(sequence, model)
-    with pytest.raises(ValueError, match=r"`level` must be one of \[0.5, 0.8, 0.9, 0.95\], but got 0.7"):
-        cdi.mutation_intervals(sequence, model, errors=report.errors, level=0.7)
-
-
-def test_sub_networks_and_members_give_the_spread(make_model: Callable, make_sequence: Callable) -> None:
-    model, other = make_model(targets=("y",)), make_model(targets=("y",))
-    errors = ChangeErrors(0.1, 1.0, 0.0, {0.9: 2.0}, pairs=100)
-    sequence = make_sequence(30)
-    drawn = cdi.mutation_intervals(sequence, model, draws=3, errors=errors, end=5)
-    again = cdi.mutation_intervals(sequence, model, draws=3, errors=errors, end=5)
-    assert drawn.spread.max() > 0
-    np.testing.assert_array_equal(drawn.spread, again.spread)
-    both = cdi.mutation_intervals(sequence, model, members=[model, other], errors=errors, end=5)
-    deltas = [cdi.ism(sequence, each, end=5).delta for each in (model, other)]
-    np.testing.assert_allclose(both.spread, np.std(deltas, axis=0), atol=1e-6)
-    none = cdi.mutation_intervals(sequence, model, draws=0, errors=errors, end=5)
-    assert not none.spread.any()
 
 
 @pytest.mark.parametrize(
@@ -372,38 +211,6 @@ def test_sub_networks_and_members_give_the_spread(make_model: Callable, make_seq
 def test_bad_input(change: dict, options: dict, message: str, table: pd.DataFrame, model: cdi.SequenceModel) -> None:
     with pytest.raises(ValueError, match=message):
         cdi.truth_report(table.assign(**change), model, **{"measured": "activity", **options})
-
-
-def test_the_command_prints_and_writes(
-    table: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str], make_model: Callable
-) -> None:
-    trained = make_model(targets=("activity",))
-    folder = save_crossdna(trained, tmp_path / "model", card="# Toy\n")
-    path = tmp_path / "table.tsv"
-    table.to_csv(path, sep="\t", index=False)
-    words = ["truth", str(folder), str(path), "--measured", "activity", "--where", "activity < 100"]
-    assert cli.main([*words, "-o", str(tmp_path / "t.html")]) == 0
-    out = capsys.readouterr().out
-    assert "r_changes" in out
-    assert "transversion" in out
-    assert (tmp_path / "t.html").is_file()
-    assert cli.main([*words[:-1], "nothing > 1"]) == 2
-    assert "`where` 'nothing > 1' is not a condition on" in capsys.readouterr().err
-    assert cli.main([*words[:-1], "activity = 1"]) == 2
-    assert "equality is ==" in capsys.readouterr().err
-    numbered = table.assign(family=pd.factorize(table["family"])[0])
-    numbered.to_csv(path, sep="\t", index=False)
-    assert cli.main([*words[:-1], "family != 0"]) == 0
-    own = cdi.truth_report(numbered[numbered["family"] != 0], trained, measured="activity")
-    assert f"{len(own):,}  changes" in capsys.readouterr().out
-    assert cli.main([*words[:-1], "family == 99999"]) == 2
-    assert f"is true for none of {len(table):,} rows" in capsys.readouterr().err
-    numbered.assign(activity=[*numbered["activity"][:-1], "abc"]).to_csv(path, sep="\t", index=False)
-    assert cli.main([*words[:-1], "family > 1"]) == 2
-    assert f"`table` row {len(table) - 1}: activity must be a finite number" in capsys.readouterr().err
-    table.to_csv(path, index=False)
-    assert cli.main(words) == 2
-    assert "must be separated by tabs" in capsys.readouterr().err
 
 
 def test_the_interval_of_r_leaves_out_one_group_after_the_other(report: cdi.TruthReport) -> None:
@@ -445,14 +252,6 @@ def test_intervals_of_r_hold_it_as_often_as_they_say(groups: int) -> None:
     assert ((intervals[:, 0] <= true) & (true <= intervals[:, 1])).mean() >= 0.93
 
 
-def test_errors_of_changes_travel_with_a_model(make_model: Callable, tmp_path: Path) -> None:
-    model = make_model(targets=("y",))
-    model.change_errors = {"y": ChangeErrors(0.1, 0.5, 0.2, {0.9: 2.0, 0.5: 0.7}, pairs=100)}
-    loaded = cdi.load_model(save_crossdna(model, tmp_path / "model", card="# Toy\n"))
-    assert loaded.change_errors == model.change_errors  # type: ignore[attr-defined]
-    assert cdi.mutation_intervals("ACGTACGT", loaded, draws=1, end=2).level == 0.9
-
-
 def test_families_are_compared_by_the_same_function(
     table: pd.DataFrame, model: cdi.SequenceModel, report: cdi.TruthReport
 ) -> None:
@@ -485,29 +284,6 @@ def test_a_model_that_predicts_one_number_has_no_r(table: pd.DataFrame) -> None:
     assert (result.table["low"] < 0).all()
 
 
-def test_errors_of_something_else_are_refused(report: cdi.TruthReport, make_model: Callable) -> None:
-    sequence, other = report.sequences[0], cdi.wrap(Weighted(LENGTH, seed=1), targets=["activity"])
-    with pytest.raises(ValueError, match="`errors` are of another model"):
-        cdi.mutation_intervals(sequence, other, errors=report.errors)
-    errors = ChangeErrors(0.1, 1.0, 0.0, {0.9: 2.0}, pairs=100, target="y", variants="8 sub-networks")
-    trained = make_model(targets=("x", "y"))
-    assert cdi.mutation_intervals(sequence, trained, target="y", errors=errors, end=2).level == 0.9
-    with pytest.raises(ValueError, match="`errors` are of another target: target was 'y', and is 'x' here"):
-        cdi.mutation_intervals(sequence, trained, target="x", errors=errors)
-    with pytest.raises(ValueError, match="other variants: variants was '8 sub-networks', and is '0 sub-networks'"):
-        cdi.mutation_intervals(sequence, trained, target="y", errors=errors, draws=0)
-    with pytest.raises(ValueError, match="other variants: variants was '8 sub-networks', and is 'members "):
-        cdi.mutation_intervals(sequence, trained, target="y", errors=errors, members=[trained])
-    with pytest.raises(TypeError, match="`seq` must be a string of bases"):
-        cdi.mutation_intervals([sequence], trained, target="y", errors=errors)  # type: ignore[arg-type]
-
-
-def test_a_page_of_another_model_is_refused(report: cdi.TruthReport, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="`model` retina-enhancer is not the model of the report, Weighted"):
-        write_truth_page(report, tmp_path / "t.html")
-    assert not list(tmp_path.iterdir())
-
-
 def test_pairs_of_a_large_family_are_compared_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     ids = np.random.default_rng(0).integers(0, 2, (60, 6))
     family = np.repeat([0, 1], 30)
@@ -536,15 +312,6 @@ def test_families_of_any_kind_are_kept_apart(
     written = pd.read_csv(tmp_path / "page.tsv", sep="\t")
     assert len(written) == same.sum()
     assert ((written["reference"] - written["mutant"]) % 2 == 0).all()
-
-
-def test_sub_networks_of_a_symmetric_model_are_symmetric() -> None:
-    (network, *_), described = variants_of(cdi.load_model(), 1, ())
-    assert described == "1 sub-networks"
-    sequence = cdi.example().sequence
-    one, other = cdi.predict([sequence, cdi.reverse_complement(sequence)], network).ravel().tolist()
-    assert one == pytest.approx(other, abs=1e-4)
-    assert abs(one - cdi.predict(sequence).item()) > 1e-3
 
 
 def test_two_threads_get_the_numbers_of_one(table: pd.DataFrame, report: cdi.TruthReport) -> None:
