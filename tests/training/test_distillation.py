@@ -14,8 +14,8 @@ from crossdna_interpret.dna import strand
 from crossdna_interpret.models.crossdna.model import CrossDNA
 from crossdna_interpret.motifs.collection import Motif
 from crossdna_interpret.training.recipes.motif_scan import MotifScan
-from crossdna_interpret.training.recipes.retina.contrasts import Contrasting, Contrasts
 from crossdna_interpret.training.recipes.retina.distillation import Distillation, recombined
+from crossdna_interpret.training.recipes.retina.mutation_pairs import MutationPairs, PairDistillation
 from crossdna_interpret.training.recipes.retina.teacher import MotifTeacher
 from crossdna_interpret.training.tables import Table
 
@@ -171,8 +171,8 @@ def test_pairs_add_the_error_of_their_change(
     weight = torch.tensor([1.0, 3.0, 0.5])
 
     def terms(change: torch.Tensor, of_contrasts: float = 2.0) -> dict[str, tuple[float, torch.Tensor]]:
-        pairs = Contrasts(ids[:3], ids[3:6], change, weight)
-        module = Contrasting(
+        pairs = MutationPairs(ids[:3], ids[3:6], change, weight)
+        module = PairDistillation(
             make_initialised(["activity"], **small), teacher, table, pairs, pairs=40, of_contrasts=of_contrasts,
             **settings,
         ).eval()  # fmt: skip
@@ -185,7 +185,7 @@ def test_pairs_add_the_error_of_their_change(
         expected = (weight[chosen] * (known - change)[chosen].square()).sum() / weight[chosen].sum()
         assert result["contrasts"][1].item() == pytest.approx((expected / module.measured_variance).item(), rel=1e-3)
         assert result["contrasts"][0] == of_contrasts
-        assert result.keys() == {"taught", "measured", "motifs", "contrasts"}
+        assert result.keys() == {"teacher", "measured", "motifs", "contrasts"}
         return result
 
     assert terms(torch.full((3,), 5.0))["contrasts"][1] > terms(torch.zeros(3), 0.7)["contrasts"][1]

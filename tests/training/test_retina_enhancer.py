@@ -20,8 +20,8 @@ from crossdna_interpret.statistics import pearson
 from crossdna_interpret.training.finetuning import Finetuning
 from crossdna_interpret.training.recipes.motif_scan import MotifScan
 from crossdna_interpret.training.recipes.retina import enhancer as retina_enhancer
-from crossdna_interpret.training.recipes.retina.enhancer import finished, main, teacher_of
-from crossdna_interpret.training.recipes.retina.mpra import read_contrasts, read_split
+from crossdna_interpret.training.recipes.retina.enhancer import export_ready, main, teacher_of
+from crossdna_interpret.training.recipes.retina.mpra import read_mutation_pairs, read_split
 from crossdna_interpret.training.recipes.retina.teacher import MotifTeacher
 from crossdna_interpret.training.tables import Table
 from tests.training.mpra_tables import mpra_table, write_split
@@ -84,7 +84,7 @@ def test_the_covariate_stays_out_of_the_model_and_its_basal_mean_goes_into_the_b
     module.centred.gain = 1.0
     sequence = make_sequence(40)
     before = cdi.predict(sequence, model)
-    folder = save_crossdna(finished(module), tmp_path / "model", card="a card", provenance={"seed": 0})
+    folder = save_crossdna(export_ready(module), tmp_path / "model", card="a card", provenance={"seed": 0})
     after = cdi.predict(sequence, str(folder))
     np.testing.assert_allclose(after - before, 3.0, rtol=1e-5)  # libraries 1 to 5 are on the basal promoter's scale
     assert json.loads((folder / "config.json").read_text())["provenance"] == {"seed": 0}
@@ -103,7 +103,7 @@ def with_pairs(frame: pd.DataFrame) -> pd.DataFrame:
 def test_pairs_are_of_one_enhancer_and_library(tmp_path: Path) -> None:
     frame = with_pairs(mpra_table(24))
     write_split(tmp_path, "train", frame)
-    contrasts = read_contrasts(tmp_path)
+    contrasts = read_mutation_pairs(tmp_path)
     assert len(contrasts) == 2
     activity, barcodes = frame["log2_activity"], frame["n_barcodes"]
     rows = ((0, 7), (15, 8))

@@ -21,7 +21,7 @@ from crossdna_interpret.training.tables import Batch, Table
 
 __all__ = ["Distillation", "recombined"]
 
-_LEAST_SPREAD = 0.1  # smallest scale of a feature. Otherwise a nearly constant feature would dominate when it varies
+_LEAST_STD = 0.1  # smallest scale of a feature. Otherwise a nearly constant feature would dominate when it varies
 
 
 class Distillation(Finetuning):
@@ -62,18 +62,18 @@ class Distillation(Finetuning):
         chosen = table.rows(range(0, len(table), max(1, len(table) // 2048)))
         ids = chosen.batch(range(len(chosen)))[0]
         features = teacher.scan.features(ids)
-        said = teacher(ids, features)
-        wanted = _unplaced(features)
-        self.register_buffer("usual", wanted.mean(0), persistent=False)
-        self.register_buffer("spread", wanted.std(0).clamp(min=_LEAST_SPREAD), persistent=False)
+        teacher_scores = teacher(ids, features)
+        feature_targets = _orientation_free(features)
+        self.register_buffer("feature_mean", feature_targets.mean(0), persistent=False)
+        self.register_buffer("feature_std", feature_targets.std(0).clamp(min=_LEAST_STD), persistent=False)
         self.measured_variance = float(torch.from_numpy(table.targets).var())
-        self.taught_variance = max(float(said.var()), 1e-6)
-        self.motifs = nn.Linear(model.config.d_model, self.usual.numel())
+        self.teacher_variance = max(float(teacher_scores.var()), 1e-6)
+        self.motifs = nn.Linear(model.config.d_model, self.feature_mean.numel())
         nn.init.zeros_(self.motifs.weight)
         nn.init.zeros_(self.motifs.bias)
 
-    usual: Tensor
-    spread: Tensor
+    feature_mean: Tensor
+    feature_std: Tensor
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         terms = self.terms(batch)
@@ -89,22 +89,22 @@ class Distillation(Finetuning):
         ids = shifted(ids, self.shift)
         ids = torch.cat([ids[:half], recombined(ids)[half:]])
         features = self.teacher.scan.features(ids.cpu())
-        said = self.teacher(ids.cpu(), features).to(self.device)
+        teacher_scores = self.teacher(ids.cpu(), features).to(self.device)
         pooled = self.centred(self.features(self.encode(ids)))
         scores = self.head.linear(pooled)
         measured = self.loss(scores[:half] + self.offset(level[:half]), targets[:half], weight[:half])
-        wanted = (_unplaced(features).to(self.device) - self.usual) / self.spread
+        feature_targets = (_orientation_free(features).to(self.device) - self.feature_mean) / self.feature_std
         return {
-            "taught": (1.0, F.mse_loss(scores[:, 0], said) / self.taught_variance),
+            "teacher": (1.0, F.mse_loss(scores[:, 0], teacher_scores) / self.teacher_variance),
             "measured": (self.of_measured, measured / self.measured_variance),
-            "motifs": (self.of_motifs, F.mse_loss(self.motifs(pooled), wanted)),
+            "motifs": (self.of_motifs, F.mse_loss(self.motifs(pooled), feature_targets)),
         }
 
     def undecayed(self) -> list[Tensor]:
         return [*super().undecayed(), self.motifs.weight]
 
 
-def _unplaced(features: Tensor) -> Tensor:
+def _orientation_free(features: Tensor) -> Tensor:
     """Motif features (N, M F) without those that depend on the orientation."""
     return torch.cat([features[..., :POSITION], features[..., POSITION + 1 :]], dim=2).flatten(1)
 

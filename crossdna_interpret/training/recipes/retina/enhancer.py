@@ -25,9 +25,9 @@ from crossdna_interpret.motifs.collection import from_database
 from crossdna_interpret.statistics import correlation
 from crossdna_interpret.training.allocation import keep_freed_memory
 from crossdna_interpret.training.finetuning import Finetuning
-from crossdna_interpret.training.recipes.retina.contrasts import Contrasting, Contrasts
 from crossdna_interpret.training.recipes.retina.distillation import Distillation
-from crossdna_interpret.training.recipes.retina.mpra import read_contrasts, read_split
+from crossdna_interpret.training.recipes.retina.mpra import read_mutation_pairs, read_split
+from crossdna_interpret.training.recipes.retina.mutation_pairs import MutationPairs, PairDistillation
 from crossdna_interpret.training.recipes.retina.teacher import MotifTeacher
 from crossdna_interpret.training.recipes.script import exported, facts_of, options_of, recipe_parser, run_options
 from crossdna_interpret.training.run import RunOptions, fit, must_be_finite
@@ -45,7 +45,7 @@ _CONTRAST_EPOCHS, _CONTRAST_LEARNING_RATE, _CONTRAST_AVERAGE, _CONTRAST_OF_MEASU
 CARD = Path(__file__).with_name("card.md")
 
 
-def finished(module: Finetuning) -> CrossDNA:
+def export_ready(module: Finetuning) -> CrossDNA:
     """The model, with the mean offset of the basal-normalised libraries added to its bias. Call this only once."""
     module.fold()
     model = module.model.eval()
@@ -66,9 +66,9 @@ def teacher_of(train: Table, folder: Path, seed: int, threads: int) -> MotifTeac
     return teacher
 
 
-def contrasted(
+def trained_on_pairs(
     module: Distillation,
-    contrasts: Contrasts,
+    contrasts: MutationPairs,
     train: Table,
     valid: Table,
     folder: Path,
@@ -77,7 +77,7 @@ def contrasted(
 ) -> tuple[Distillation, dict[str, Any]]:
     """Second part of the training, on the effect of mutations of all CRX sites. Returns the facts of both parts."""
     options = replace(options, epochs=_CONTRAST_EPOCHS, average=_CONTRAST_AVERAGE)
-    second = Contrasting(
+    second = PairDistillation(
         module.model,
         module.teacher,
         train,
@@ -103,7 +103,7 @@ def contrasted(
     return second, {**facts, **before, **reached, **both, "options": facts["options"]}
 
 
-def against_the_laboratory(model: CrossDNA, data: Path) -> dict[str, float]:
+def measured_on_mutations(model: CrossDNA, data: Path) -> dict[str, float]:
     """Compare with measurements: mean r of scanning mutagenesis for each existing table, and CRX pairs if any.
 
     Keys:
@@ -188,15 +188,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     must_be_finite(facts, options.run)
     module.cpu().recentre(train)
     try:
-        contrasts = read_contrasts(options.data)
+        contrasts = read_mutation_pairs(options.data)
     except NoPairsError:
         facts["contrasts"] = 0
     else:
-        module, facts = contrasted(module, contrasts, train, valid, options.run / "contrasts", how, facts)
+        module, facts = trained_on_pairs(module, contrasts, train, valid, options.run / "contrasts", how, facts)
     facts["valid_r_both_strands_with_library"] = facts.pop("valid_r_both_strands_with_covariate")
     reached = must_be_finite(facts, options.run / "contrasts")
-    model = finished(module)
-    facts |= against_the_laboratory(model, options.data)
+    model = export_ready(module)
+    facts |= measured_on_mutations(model, options.data)
     parser.exit(message=exported(model, facts, CARD, options.run / "model", reached))
 
 

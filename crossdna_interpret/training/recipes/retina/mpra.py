@@ -23,10 +23,10 @@ import torch
 
 from crossdna_interpret.dna import alphabet
 from crossdna_interpret.measured.laboratory import paired_with_mutant
-from crossdna_interpret.training.recipes.retina.contrasts import Contrasts
+from crossdna_interpret.training.recipes.retina.mutation_pairs import MutationPairs
 from crossdna_interpret.training.tables import Table, read_table
 
-__all__ = ["LENGTH", "LIBRARIES", "read_contrasts", "read_split"]
+__all__ = ["LENGTH", "LIBRARIES", "read_mutation_pairs", "read_split"]
 
 LENGTH = 164
 LIBRARIES = (1, 2, 3, 4, 5, 6, 7)
@@ -67,7 +67,7 @@ def _weight(barcodes: np.ndarray) -> np.ndarray:
     return weight
 
 
-def read_contrasts(folder: str | Path) -> Contrasts:
+def read_mutation_pairs(folder: str | Path) -> MutationPairs:
     """Read the training enhancers that were measured both unchanged and with all CRX sites mutated.
 
     The weight of a pair is w v / (w + v), where w and v are the weights of its rows in `read_split`.
@@ -83,7 +83,7 @@ def read_contrasts(folder: str | Path) -> Contrasts:
         for side in ("wild", "mutant")
     )
     change = pairs["log2_activity_mutant"] - pairs["log2_activity_wild"]
-    return Contrasts(
+    return MutationPairs(
         before,
         after,
         torch.from_numpy(change.to_numpy(dtype=np.float32)),

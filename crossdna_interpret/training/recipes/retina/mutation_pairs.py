@@ -17,11 +17,11 @@ from crossdna_interpret.training.recipes.retina.teacher import MotifTeacher
 from crossdna_interpret.training.supervised import shifted
 from crossdna_interpret.training.tables import Batch, Table
 
-__all__ = ["Contrasting", "Contrasts"]
+__all__ = ["MutationPairs", "PairDistillation"]
 
 
 @dataclass(frozen=True)
-class Contrasts:
+class MutationPairs:
     """Sequences before and after an edit. Both are measured in the same library, so its offset cancels.
 
     Attributes:
@@ -39,7 +39,7 @@ class Contrasts:
         return len(self.change)
 
 
-class Contrasting(Distillation):
+class PairDistillation(Distillation):
     """`Distillation` with an additional term: the squared error of the change between the sequences of a pair.
 
     The effect of a few bases is small compared with the differences between enhancers. So a model learns little about
@@ -58,7 +58,7 @@ class Contrasting(Distillation):
         model: CrossDNA,
         teacher: MotifTeacher,
         table: Table,
-        contrasts: Contrasts,
+        contrasts: MutationPairs,
         *,
         of_contrasts: float = 1.0,
         pairs: int = 12,
