@@ -81,6 +81,7 @@ def test_windows_that_share_a_word_with_what_is_held_out_are_left_out() -> None:
     assert 200 < len(expected) < 300
 
 
+@pytest.mark.slow
 def test_no_training_window_shares_a_word_with_what_is_held_out(shared: Path) -> None:
     data = shared / "data"
     kircher = data / "kircher_satmut" / "elements_reference_GRCh38.fa"
