@@ -9,6 +9,7 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ import pytest
 
 import crossdna_interpret as cdi
 from crossdna_interpret import cli
+from crossdna_interpret.models.crossdna.checkpoint import save_crossdna
 
 SEQUENCE = "TAATCCGATTACAGGTTAATCCCACGTGACTTAAGC"
 
@@ -248,7 +250,9 @@ def test_sequences_outside_of_the_training_range_are_named(tmp_path: Path, capsy
 
 def test_models_lists_and_shows_cards(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["models"]) == 0
-    assert capsys.readouterr().out.startswith("retina-enhancer\t")
+    out = capsys.readouterr().out
+    assert out.startswith("retina-enhancer\t")
+    assert "mouse retina" in out
     assert cli.main(["models", "retina-enhancer"]) == 0
     assert "# retina-enhancer" in capsys.readouterr().out
 
@@ -367,3 +371,16 @@ def test_scanning_of_another_table_is_refused(tmp_path: Path, capsys: pytest.Cap
     (tmp_path / "x.tsv").write_text("a\tb\n1\t2\n")
     assert cli.main(["scanning", "x.tsv"]) == 2
     assert "lacks the columns ['parent'" in capsys.readouterr().err
+
+
+def test_the_first_of_several_targets_is_taken_with_a_note(
+    tmp_path: Path, make_model: Callable, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = save_crossdna(make_model(targets=("one", "two")), tmp_path / "model", card="# Toy\n")
+    assert cli.main(["ism", "ACGTACGTAC", "-o", "out", "--model", str(folder)]) == 0
+    assert set(pd.read_csv("out/sequence.tsv", sep="\t")["target"]) == {"one", "two"}
+    capsys.readouterr()
+    assert cli.main(["report", "ACGTACGTAC", "-o", "r.html", "--model", str(folder)]) == 0
+    assert "target one; there are one, two, chosen by --target" in capsys.readouterr().err
+    assert "target one" in Path("r.html").read_text(encoding="utf-8")

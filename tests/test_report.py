@@ -177,7 +177,9 @@ def test_that_orientations_agree_by_construction_is_no_evidence(
     model = make_model(block_size=None)
     one, other = cdi.predict([SEQUENCE, cdi.reverse_complement(SEQUENCE)], model)[:, 0]
     text = text_of(write_report({"e": SEQUENCE}, tmp_path / "r.html", model))
-    assert f"has the prediction {other:.3f}, which differs by {other - one:+.3f}. If activity does not depend on" in text
+    assert (
+        f"has the prediction {other:.3f}, which differs by {other - one:+.3f}. If activity does not depend on" in text
+    )
     assert "no evidence" not in text
     model.load_state_dict(symmetrized(model.state_dict(), keep="both"))
     text = text_of(write_report({"e": SEQUENCE}, tmp_path / "r.html", model))

@@ -17,7 +17,7 @@ from crossdna_interpret.cli.lab import lab_command
 from crossdna_interpret.cli.measured import satmut_command, scanning_command, truth_command
 from crossdna_interpret.cli.sequences import ism_command, report_command
 from crossdna_interpret.measured.laboratory import SCANNING
-from crossdna_interpret.models.registry import DEFAULT, list_models, load_model, model_card
+from crossdna_interpret.models.registry import DEFAULT, list_models, load_model, model_card, model_summary
 
 __all__ = ["main"]
 
@@ -169,4 +169,5 @@ def _models(options: argparse.Namespace) -> int:
         assert isinstance(model, nn.Module)
         count = sum(parameter.numel() for parameter in model.parameters())
         say(f"{name}\t{count:,} parameters\ttargets: {', '.join(model.targets)}")
+        say(f"  {model_summary(name)}")
     return 0

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["Done", "complain", "say"]
+__all__ = ["Done", "chosen_target", "complain", "say"]
 
 
 @dataclass
@@ -18,6 +19,13 @@ class Done:
 
     def __str__(self) -> str:
         return f" ({self.count} of {self.total} sequences are finished: {self.where})" if self.count else ""
+
+
+def chosen_target(targets: Sequence[str], target: str | None) -> str:
+    """The target of --target, or the first of several with a note on stderr."""
+    if target is None and len(targets) > 1:
+        complain(f"target {targets[0]}; there are {', '.join(targets)}, chosen by --target")
+    return targets[0] if target is None else target
 
 
 def complain(message: str) -> None:

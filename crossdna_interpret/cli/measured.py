@@ -32,19 +32,12 @@ __all__ = ["satmut_command", "scanning_command", "truth_command"]
 
 _ASSIGNED = re.compile(r"(?<![=!<>])=(?!=)")  # = where == is meant
 _MANY = 500  # sequences from which a truth report takes a while
-_COUNTS = ("sequences", "changes", "groups")
-_TRUTH = {
-    "sequences": "measured sequences",
-    "r_scores": "r of the sequences",
-    "changes": "changes, between sequences of a family that differ by a few bases",
-    "groups": "independent groups of families",
-    "r_changes": "r of the changes",
-    "r_low": "low end of its 95 % interval",
-    "r_high": "high end",
-    "slope": "measured change for each predicted unit",
-    "r_large": "r of the changes above their root mean square",
-    "same_sign": "fraction of these with the predicted sign",
-    "coverage": "fraction of measured changes inside their {level:.0%} intervals",
+
+_TITLES = {
+    "size": "by size of the measured change",
+    "predicted": "by size of the predicted change",
+    "kind": "by kind of mutation",
+    "motif": "by motif at a changed base",
 }
 
 
@@ -183,12 +176,12 @@ def truth_command(options: argparse.Namespace) -> int:
         table, model, measured=options.measured, family=options.family, target=options.target,
         most_changes=options.changes, motifs=options.motifs,
     )  # fmt: skip
-    for name, value in report.summary().items():
-        label = _TRUTH[name].format(level=report.level)
-        say(f"{name:>10}  {f'{value:,.0f}' if name in _COUNTS else f'{value:.3f}':>7}  {label}")
-    for what in ("size", "kind", *(["motif"] if options.motifs else [])):
+    say(str(report))
+    for what in ("size", "predicted", "kind", *(["motif"] if options.motifs else [])):
         groups = report.by(what)  # type: ignore[arg-type]
-        say(f"\n{groups.head(20).to_string(index=False, float_format=lambda value: f'{value:.3f}')}")
+        say(f"\n{_TITLES[what]}\n{groups.head(20).to_string(index=False, float_format=lambda value: f'{value:.3f}')}")
+        if what != "motif" and (rest := len(report) - int(groups["n"].sum())):
+            say(f"({rest:,} changes are in groups that are too small to show)")
     if math.isnan(report.summary()["r_changes"]):
         complain("r is not defined, as all predicted or all measured changes are 0")
     if options.out is not None:

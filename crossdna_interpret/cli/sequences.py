@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from crossdna_interpret.cli.common import Done, complain, say
+from crossdna_interpret.cli.common import Done, chosen_target, complain, say
 from crossdna_interpret.dna import alphabet
 from crossdna_interpret.io import examples as loci
 from crossdna_interpret.io.fasta import FastaRecord, read_fasta_records
@@ -72,6 +72,7 @@ def report_command(options: argparse.Namespace) -> int:
     else:
         records = _records(options.sequence)
         model = load_model(options.model, device=options.device)
+    target = chosen_target(model.targets, options.target)
     done: Done = options.done
     done.total, done.where = len(records), f"they are in {options.out}"
 
@@ -85,7 +86,7 @@ def report_command(options: argparse.Namespace) -> int:
             complain(f"{name} is finished, {done.count} of {done.total}")
 
     page, table = write_report(
-        {each.name: each.sequence for each in records}, options.out, model, target=options.target, loci=known,
+        {each.name: each.sequence for each in records}, options.out, model, target=target, loci=known,
         descriptions={each.name: each.description for each in records}, finished=finished,
     )  # fmt: skip
     _outside(model, records)
@@ -100,7 +101,8 @@ def ism_command(options: argparse.Namespace) -> int:
     records = _records(options.sequence)
     files = _file_names([each.name for each in records])
     model = load_model(options.model, device=options.device)
-    resolve_target(model, options.target)
+    target = model.targets[0] if options.target is None else options.target  # the table has all targets
+    resolve_target(model, target)
     paths = {each.name: options.out / f"{files[each.name]}.tsv" for each in records}
     for path in paths.values():  # check all before any work
         refuse_foreign(path, lambda start: start.partition("\n")[0] in _ISM_TABLES, "an earlier table of this command")
@@ -114,9 +116,7 @@ def ism_command(options: argparse.Namespace) -> int:
     done.total, done.where = len(records), f"their tables are in {options.out}"
     for record in records:
         with _errors_name(record.name), shown_elsewhere():
-            result = ism(
-                record.sequence, model, target=options.target, compile=_COMPILE[options.compile], cache=options.cache
-            )
+            result = ism(record.sequence, model, target=target, compile=_COMPILE[options.compile], cache=options.cache)
         path = paths[record.name]
         table = result.to_dataframe()
         table.insert(0, "name", record.name)

@@ -165,6 +165,9 @@ class ExampleVariant:
 def example_variants() -> dict[str, ExampleVariant]:
     """Bundled variants of the human genome with measured effects, by name. No bundled model was trained on them.
 
+    A table of them is ``pd.DataFrame(map(vars, example_variants().values()))``. Score one with
+    ``score_edits(sequence, [edit], model)``, where ``sequence, edit = variant.window(145)``.
+
     Measurements: saturation mutagenesis of Kircher et al. 2019 (Nat Commun 10:3583).
 
     Example:

@@ -12,7 +12,7 @@ import importlib
 import pkgutil
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import nn
@@ -20,9 +20,20 @@ from torch import nn
 import crossdna_interpret.models
 from crossdna_interpret.models.checkpoints import WEIGHTS, Checkpoint, read_checkpoint
 from crossdna_interpret.models.families import Family, families, register
+from crossdna_interpret.models.fingerprint import fingerprint
 from crossdna_interpret.models.protocols import ModelLike, SequenceModel
 
-__all__ = ["DEFAULT", "Family", "list_models", "load_model", "model_card", "register", "resolve_model"]
+__all__ = [
+    "DEFAULT",
+    "Family",
+    "list_models",
+    "load_model",
+    "model_card",
+    "model_summary",
+    "register",
+    "resolve_model",
+    "summary_of",
+]
 
 DEFAULT = "retina-enhancer"
 Precision = Literal["float32", "float64"]
@@ -48,6 +59,26 @@ def model_card(name: str = DEFAULT) -> str:
         True
     """
     return (_bundled(name) / "README.md").read_text(encoding="utf-8")
+
+
+def model_summary(name: str = DEFAULT) -> str:
+    """What a bundled model predicts, in a sentence or two: the first paragraph of its card.
+
+    Example:
+        >>> "mouse retina" in model_summary("retina-enhancer")
+        True
+    """
+    paragraphs = model_card(name).split("\n\n")
+    first = next(each for each in paragraphs if each.strip() and not each.lstrip().startswith(("---", "#")))
+    return " ".join(first.split())
+
+
+def summary_of(model: SequenceModel) -> str:
+    """`model_summary` of a bundled model, and "" for every other model, also one with the same name."""
+    if model.name not in list_models():
+        return ""
+    own = fingerprint(cast(nn.Module, load_model(model.name))).digest
+    return model_summary(model.name) if fingerprint(cast(nn.Module, model)).digest == own else ""
 
 
 def load_model(

@@ -37,8 +37,9 @@ def change_calibration(result: TruthReport, ax: Axes | None = None, *, bins: int
         ax.plot(x, y, linestyle="", marker="o", markersize=2.5, alpha=0.35, color=color, markeredgewidth=0)
     else:
         ax.hexbin(x, y, gridsize=60, bins="log", cmap="Blues", linewidths=0)
-    limits = [min(x.min(), y.min()), max(x.max(), y.max())]
-    ax.plot(limits, limits, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
+    end = 1.05 * (float(np.abs(x).max()) or 1.0)
+    ax.plot([-end, end], [-end, end], color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
+    ax.set_xlim(-end, end)
     means = result.calibration(bins)
     ax.errorbar(
         means["predicted"], means["measured"], yerr=2 * means["error"], color="#D55E00", marker="o", markersize=4,
@@ -51,7 +52,7 @@ def change_calibration(result: TruthReport, ax: Axes | None = None, *, bins: int
     y_label(ax, f"measured change in {result.measured}")
     title(
         ax,
-        f"r = {summary['r_changes']:.2f}, slope {summary['slope']:.2f}, n = {len(result):,}; "
+        f"r = {summary['r_changes']:.2f}, slope {summary['slope']:.2f}, n = {len(result):,}\n"
         f"{result.level:.0%} intervals hold {result.coverage:.0%}",
         9,
     )

@@ -24,7 +24,7 @@ from crossdna_interpret.dna.strand import reverse_complement
 from crossdna_interpret.io.examples import ExampleLocus
 from crossdna_interpret.io.files import refuse_foreign, replacing
 from crossdna_interpret.models.protocols import ModelLike, SequenceModel
-from crossdna_interpret.models.registry import resolve_model
+from crossdna_interpret.models.registry import resolve_model, summary_of
 from crossdna_interpret.models.training_range import outside_training, shown_elsewhere
 from crossdna_interpret.progress import progress, progress_callback
 from crossdna_interpret.report.pages import facts, picture, rendered, table_beside
@@ -278,6 +278,7 @@ def _page(sections: list[dict[str, Any]], count: int, model: SequenceModel, inde
         "report.html.jinja",
         title="Sequence report" if count > 1 else f"Sequence report: {sections[0]['name']}",
         model=model.name,
+        about=summary_of(model),
         target=model.targets[index],
         table_name=table,
         table_url=quote(table),

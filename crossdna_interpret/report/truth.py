@@ -52,7 +52,11 @@ def write_truth_page(
     resolved = resolve_model(model)
     if model_hash(resolved) != report.certificate.model_hash:
         raise ValueError(f"`model` {resolved.name} is not the model of the report, {report.certificate.model}.")
-    groups = {"size of the measured change": report.by("size"), "kind of mutation": report.by("kind")}
+    groups = {
+        "size of the measured change": report.by("size"),
+        "size of the predicted change": report.by("predicted"),
+        "kind of mutation": report.by("kind"),
+    }
     if (report.table["motifs"] != "").any():
         groups["motif at the changed base"] = report.by("motif").head(_MOST_MOTIFS)
     with shown_elsewhere():

@@ -19,8 +19,22 @@ if TYPE_CHECKING:
 
 __all__ = ["By", "TruthReport"]
 
-By = Literal["size", "kind", "motif"]
+By = Literal["size", "predicted", "kind", "motif"]
 _SIZES = (0.0, 0.25, 0.5, 1.0, 2.0, np.inf)  # limits of |measured change|, as multiples of their root mean square
+_COUNTS = ("sequences", "changes", "groups")
+_MEANING = {
+    "sequences": "measured sequences",
+    "r_scores": "r of the sequences",
+    "changes": "changes, between sequences of a family that differ by a few bases",
+    "groups": "independent groups of families",
+    "r_changes": "r of the changes",
+    "r_low": "low end of its 95 % interval",
+    "r_high": "high end",
+    "slope": "measured change for each predicted unit",
+    "r_large": "r of the changes above their root mean square",
+    "same_sign": "fraction of these with the predicted sign",
+    "coverage": "fraction of measured changes inside their {level:.0%} intervals",
+}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -105,11 +119,21 @@ class TruthReport(Shown):
             "coverage": self.coverage,
         }
 
+    def __str__(self) -> str:
+        """A line for each of the main numbers, with what it is."""
+        lines = [f"{self.target}, predicted beside measured {self.measured}"]
+        for name, value in self.summary().items():
+            number = f"{value:,.0f}" if name in _COUNTS else f"{value:.3f}"
+            lines.append(f"{name:>10}  {number:>7}  {_MEANING[name].format(level=self.level)}")
+        return "\n".join(lines)
+
     def by(self, what: By, *, fewest: int = 20) -> pd.DataFrame:
         """Agreement in groups of changes: n, r, same_sign, mean absolute error, coverage of the intervals.
 
         Args:
-            what: "size" of the measured change, "kind" of mutation, or "motif" at a changed base.
+            what: "size" of the measured change, size of the "predicted" change, "kind" of mutation, or "motif" at a
+                changed base. An interval holds what it says for changes of one predicted size. Of changes that were
+                measured to be large it holds fewer, as these are the ones that were predicted too small.
             fewest: groups with fewer changes are left out.
 
         Raises:
@@ -118,14 +142,15 @@ class TruthReport(Shown):
         import pandas as pd
 
         table = self.table
-        if what == "size":
-            unit = _root_mean_square(table["measured"].to_numpy()) or 1.0
+        if what in ("size", "predicted"):
+            change = table["measured" if what == "size" else "predicted"]
+            unit = _root_mean_square(change.to_numpy()) or 1.0
             limits = [unit * limit for limit in _SIZES]
             names = [
                 f"{low:.2g} to {high:.2g}" if np.isfinite(high) else f"above {low:.2g}"
                 for low, high in itertools.pairwise(limits)
             ]
-            label = pd.cut(table["measured"].abs(), limits, labels=names, include_lowest=True)
+            label = pd.cut(change.abs(), limits, labels=names, include_lowest=True)
         elif what == "kind":
             label = table["kind"]
         elif what == "motif":
@@ -133,7 +158,7 @@ class TruthReport(Shown):
             table = table.assign(motif=label).explode("motif")
             label = table["motif"]
         else:
-            raise ValueError(f"`what` must be 'size', 'kind' or 'motif', but got {what!r}.")
+            raise ValueError(f"`what` must be 'size', 'predicted', 'kind' or 'motif', but got {what!r}.")
         rows = []
         for name, group in table.groupby(label, sort=what != "motif", observed=True):
             if len(group) < fewest:

@@ -10,6 +10,7 @@ from types import ModuleType
 import pytest
 import torch
 
+import crossdna_interpret as cdi
 from crossdna_interpret.models import registry as store
 from crossdna_interpret.models.crossdna.checkpoint import save_crossdna
 from crossdna_interpret.models.crossdna.comba import Comba
@@ -194,3 +195,12 @@ def test_a_bundled_model_is_small_and_knows_its_training(name: str) -> None:
     model = load_model(name)
     assert sum(p.numel() for p in model.parameters()) <= 1e6
     assert model.training_range is not None
+
+
+def test_only_a_bundled_model_has_its_summary() -> None:
+    model = load_model()
+    assert "mouse retina" in store.summary_of(model)
+    with torch.no_grad():
+        model.head.linear.bias.add_(1)  # type: ignore[attr-defined]
+    assert store.summary_of(model) == ""
+    assert store.summary_of(cdi.wrap(torch.nn.Flatten(), targets=["y"])) == ""

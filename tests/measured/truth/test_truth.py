@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -167,6 +168,17 @@ def test_rows_that_were_not_measured_need_nothing_else(table: pd.DataFrame, mode
     worse = pd.concat([more, more[:1].assign(sequence="X")])  # row 451, after one that was not measured
     with pytest.raises(ValueError, match=r"`sequence\[451\]` has 'X'"):
         cdi.truth_report(worse, model, measured="activity", draws=0)
+
+
+def test_changes_of_one_predicted_size_are_in_their_intervals(report: cdi.TruthReport) -> None:
+    groups = report.by("predicted")
+    assert groups.columns[0] == "predicted"
+    size = report.table["predicted"].abs()
+    limits = np.sqrt((size**2).mean()) * np.array([0, 0.25, 0.5, 1, 2, np.inf])
+    expected = [int(((size > low) & (size <= high)).sum()) for low, high in itertools.pairwise(limits)]
+    expected[0] += int((size == 0).sum())
+    assert groups["n"].tolist() == [count for count in expected if count >= 20]
+    assert str(report).count("\n") == len(report.summary())
 
 
 def test_groups_add_up(report: cdi.TruthReport) -> None:
