@@ -378,9 +378,9 @@ def test_the_first_of_several_targets_is_taken_with_a_note(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     folder = save_crossdna(make_model(targets=("one", "two")), tmp_path / "model", card="# Toy\n")
-    assert cli.main(["ism", "ACGTACGTAC", "-o", "out", "--model", str(folder)]) == 0
+    assert cli.main(["ism", SEQUENCE, "-o", "out", "--model", str(folder)]) == 0
     assert set(pd.read_csv("out/sequence.tsv", sep="\t")["target"]) == {"one", "two"}
     capsys.readouterr()
-    assert cli.main(["report", "ACGTACGTAC", "-o", "r.html", "--model", str(folder)]) == 0
+    assert cli.main(["report", SEQUENCE, "-o", "r.html", "--model", str(folder)]) == 0
     assert "target one; there are one, two, chosen by --target" in capsys.readouterr().err
     assert "target one" in Path("r.html").read_text(encoding="utf-8")
