@@ -373,6 +373,7 @@ def test_scanning_of_another_table_is_refused(tmp_path: Path, capsys: pytest.Cap
     assert "lacks the columns ['parent'" in capsys.readouterr().err
 
 
+@pytest.mark.filterwarnings("ignore")  # of a random model
 def test_the_first_of_several_targets_is_taken_with_a_note(
     tmp_path: Path, make_model: Callable, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
