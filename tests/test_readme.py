@@ -71,8 +71,26 @@ def test_its_numbers_are_those_of_the_bundled_model() -> None:
         in ONE_LINE
     )
     assert f"{facts['valid_r_both_strands']:.2f}" == f"{facts['valid_r']:.2f}"
-    assert f"not trained on at r = {facts['valid_r']:.2f}." in README
-    assert f"the mean r is {facts['scanning_valid_r']:.2f}." in README
+    assert f"| {facts['valid_r']:.2f} | {facts['scanning_valid_r']:.2f} (scanning mutagenesis of three" in README
+
+
+def test_its_numbers_are_those_of_the_model_of_yeast_promoters() -> None:
+    config = Path(cdi.__file__).parent / "assets" / "models" / "yeast-promoter" / "config.json"
+    facts = json.loads(config.read_text(encoding="utf-8"))["provenance"]
+    assert f"r = {facts['valid_r']:.3f} in complex medium and {facts['valid_r_1']:.3f} in defined medium." in MODEL
+    changes, large = f"{facts['valid_changes']:,.0f}", f"{facts['valid_large']:,.0f}"
+    assert f"{changes} pairs of one family: r = {facts['valid_r_changes']:.3f}." in MODEL
+    assert f"Of the {large} changes above 1, {100 * facts['valid_signs']:.1f} % have the predicted sign." in MODEL
+    assert f"a measured change of {facts['slope']:.2f}. {100 * facts['coverage']:.1f} % of the measured" in MODEL
+    assert f"correlate at r = {facts['r_of_strands']:.2f}." in MODEL
+    assert f"trained on {facts['train']:,} sequences" in MODEL
+    last = [facts[key].split(", ")[-1] for key in ("teacher_r", "teacher_r_changes")]
+    assert "reach r = {} together, and {} for the changes".format(*last) in MODEL
+    count = f"{facts['parameters']:,}"
+    reached = f"| {facts['valid_r']:.2f} | {facts['valid_r_changes']:.2f} ({changes} changes of one to four bases)"
+    for text in (README, MODEL):
+        assert f"{count}, 3.9 MB" in text
+    assert reached in README
 
 
 def test_its_comparison_is_what_the_script_wrote() -> None:
