@@ -45,7 +45,7 @@ def list_models() -> list[str]:
 
     Example:
         >>> list_models()
-        ['retina-enhancer']
+        ['retina-enhancer', 'yeast-promoter']
     """
     names = sorted(path.name for path in _BUNDLED.iterdir() if (path / "config.json").is_file())
     return sorted(names, key=lambda name: name != DEFAULT)
