@@ -68,7 +68,7 @@ def report_command(options: argparse.Namespace) -> int:
         model = load_model(options.model, device=options.device)
         name = loci.fitting_example(lambda each: outside_training(model, each) is None)
         known = {name: loci.example(name)} if name in loci.example_names() else {}
-        records = [FastaRecord(name, "", loci.example_sequences()[name])]
+        records = [FastaRecord(name, "", loci.example_sequence(name))]
     else:
         records = _records(options.sequence)
         model = load_model(options.model, device=options.device)

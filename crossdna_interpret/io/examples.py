@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING
@@ -22,6 +22,7 @@ __all__ = [
     "example",
     "example_families",
     "example_names",
+    "example_sequence",
     "example_sequences",
     "example_variants",
     "fitting_example",
@@ -96,10 +97,15 @@ def example(name: str | None = None) -> ExampleLocus:
     loci = _loci()
     if name is None:
         return next(iter(loci.values()))
-    if name not in loci:
-        near = difflib.get_close_matches(name, loci, cutoff=0.4) or list(loci)
-        raise ValueError(f"`name` {name!r} is not an example locus. Near matches: {', '.join(near)}.")
+    _require_known(name, loci, "an example locus")
     return loci[name]
+
+
+def _require_known(name: str, known: Iterable[str], what: str) -> None:
+    names = list(known)
+    if name not in names:
+        near = difflib.get_close_matches(name, names, cutoff=0.4) or names
+        raise ValueError(f"`name` {name!r} is not {what}. Near matches: {', '.join(near)}.")
 
 
 @dataclass(frozen=True)
@@ -232,6 +238,16 @@ def example_sequences() -> dict[str, str]:
         ['yeast-strong-promoter', 'yeast-weak-promoter']
     """
     return dict(_sequences())
+
+
+def example_sequence(name: str) -> str:
+    """One of `example_sequences`.
+
+    Raises:
+        ValueError: an unknown name. The message lists near matches.
+    """
+    _require_known(name, _sequences(), "an example")
+    return _sequences()[name]
 
 
 def fitting_example(suits: Callable[[str], bool]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -129,7 +128,7 @@ class Session:
         self._computing = Computing(self.model, background, self._computed)
         if seq is None:
             name = loci.fitting_example(lambda each: outside_training(resolved, each) is None)
-            sequence = loci.example_sequences()[name]
+            sequence = loci.example_sequence(name)
         else:
             name, sequence = parsed(seq)
         self._check_length(sequence)
@@ -263,7 +262,7 @@ class Session:
 
     def load_example(self, name: str) -> Session:
         """Start with an example sequence. This can be undone."""
-        return self._do(lambda: self._history.begin(name, _example(name)))
+        return self._do(lambda: self._history.begin(name, loci.example_sequence(name)))
 
     def undo(self) -> Session:
         """Go back to the state before, if there is one."""
@@ -417,14 +416,6 @@ class Session:
     def _notify(self, topic: Topic) -> None:
         for listener in list(self._listeners):
             listener(topic)
-
-
-def _example(name: str) -> str:
-    sequences = loci.example_sequences()
-    if name not in sequences:
-        near = difflib.get_close_matches(name, sequences, cutoff=0.4) or list(sequences)
-        raise ValueError(f"`name` {name!r} is not an example. Near matches: {', '.join(near)}.")
-    return sequences[name]
 
 
 def _state_of(model: nn.Module) -> str:

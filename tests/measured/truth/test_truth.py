@@ -19,7 +19,7 @@ from crossdna_interpret import cli
 from crossdna_interpret.measured import pairs, truth
 from crossdna_interpret.measured.pairs import close_pairs, unrelated_groups
 from crossdna_interpret.models.crossdna.checkpoint import save_crossdna
-from crossdna_interpret.results.truth import _interval_of_r, _jackknife, _t_quantile
+from crossdna_interpret.results.truth import _interval_of_r, _jackknife
 from tests.measured.truth.conftest import LENGTH, WORD, Weighted
 
 
@@ -240,11 +240,6 @@ def test_the_interval_of_r_leaves_out_one_group_after_the_other(report: cdi.Trut
     np.testing.assert_allclose(
         [summary["r_low"], summary["r_high"]], np.tanh([middle - half_width, middle + half_width]), rtol=1e-6
     )
-
-
-@pytest.mark.parametrize("freedom", [1, 2, 3, 5, 10, 100, 1000])
-def test_quantiles_of_t_are_scipys(freedom: int) -> None:
-    assert _t_quantile(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=1e-5)
 
 
 @pytest.mark.parametrize("groups", [3, 8])
