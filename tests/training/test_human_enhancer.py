@@ -7,13 +7,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from safetensors.numpy import load_file
 
 import crossdna_interpret as cdi
 from crossdna_interpret.dna import alphabet
+from crossdna_interpret.dna.strand import reverse_complement
 from crossdna_interpret.measured.satmut import read_elements
 from crossdna_interpret.training.recipes.human import enhancer
-from crossdna_interpret.training.recipes.human.teacher import Dragonn, teach
+from crossdna_interpret.training.recipes.human.distillation import PositionDistillation
+from crossdna_interpret.training.recipes.human.teacher import LENGTH, Contributions, Dragonn, teach
 from crossdna_interpret.training.recipes.human.windows import genome_windows, known_sequences
 from crossdna_interpret.training.recipes.kmers import held_out_kmers, kmer_codes, without_kmers
 
@@ -49,6 +52,86 @@ def test_the_teacher_computes_what_the_published_network_does(weights: Path) -> 
         both = by_hand(stored, sequence) + by_hand(stored, cdi.reverse_complement(sequence))
         expected.append([(both[2] + both[5]) / 4, (both[8] + both[11]) / 4])
     np.testing.assert_allclose(teach(network, ids), expected, atol=1e-5)
+
+
+def features_by_hand(stored: dict[str, np.ndarray], sequence: str) -> np.ndarray:
+    """Features (133, 120) of the published network before its last layer."""
+    plain = {**stored, "dense_1.kernel": np.eye(133 * 120), "dense_1.bias": np.zeros(133 * 120)}
+    return by_hand(plain, sequence).reshape(133, 120)
+
+
+def test_contributions_are_the_published_network_with_the_mean_weight_of_all_places(weights: Path) -> None:
+    stored = {name: value.astype(np.float64) for name, value in load_file(weights).items()}
+    random = np.random.default_rng(0)
+    sequences = ["".join(random.choice(list("ACGT"), 145)) for _ in range(3)]
+    ids = np.stack([alphabet.encode(each) for each in sequences]).astype(np.uint8)
+    teacher = Contributions(Dragonn(weights), random.integers(4, size=(20, 145)).astype(np.uint8))
+    mean_weight = stored["dense_1.kernel"].reshape(133, 120, 12).mean(0)
+    for row, sequence in enumerate(sequences):
+        forward = features_by_hand(stored, sequence) @ mean_weight
+        reverse = (features_by_hand(stored, cdi.reverse_complement(sequence)) @ mean_weight)[::-1]
+        terms = (forward + reverse) / 2 * 133 + stored["dense_1.bias"]
+        pooled = np.stack([terms[:, [2, 5]].mean(1), terms[:, [8, 11]].mean(1)], axis=1)
+        np.testing.assert_allclose(teacher.activity(ids)[row], pooled.mean(0), atol=1e-5)
+        own = teacher(torch.from_numpy(ids))[row].numpy()
+        np.testing.assert_allclose(own.mean(0), pooled.mean(0), atol=1e-5)
+        inner = own[6:-6] - teacher.centre.numpy()
+        np.testing.assert_allclose(inner, (pooled - teacher.centre.numpy()) * 145 / 133, atol=1e-4)
+
+
+def test_contributions_of_a_long_sequence_are_a_mean_over_its_windows(weights: Path) -> None:
+    """Far from the ends, each 13 bases count equally in the sequence and in the mean of its windows."""
+    random = np.random.default_rng(0)
+    teacher = Contributions(Dragonn(weights), random.integers(4, size=(20, 145)).astype(np.uint8))
+    long = np.tile(random.integers(4, size=100).astype(np.uint8), 4)[None]  # periodic, so there are no ends
+    windows = np.concatenate([long[:, at : at + LENGTH] for at in range(100)])
+    np.testing.assert_allclose(teacher.activity(long[:, :312])[0], teacher.activity(windows).mean(0), atol=1e-4)
+
+
+def test_a_change_moves_only_the_terms_that_see_it(weights: Path) -> None:
+    random = np.random.default_rng(0)
+    ids = random.integers(4, size=(1, 145)).astype(np.uint8)
+    teacher = Contributions(Dragonn(weights), ids)
+    other = ids.copy()
+    other[0, 70] = (other[0, 70] + 1) % 4
+    moved = (teacher(torch.from_numpy(ids)) != teacher(torch.from_numpy(other)))[0].any(1).numpy()
+    assert moved[70 - 6 : 70 + 7].all()
+    assert not moved[: 70 - 6].any()
+    assert not moved[70 + 7 :].any()
+
+
+def test_the_stem_begins_as_the_first_layer_of_the_teacher(weights: Path) -> None:
+    network = Dragonn(weights)
+    windows = np.random.default_rng(0).integers(4, size=(40, 200)).astype(np.uint8)
+    model = enhancer.begun(network, windows, torch.zeros(2), seed=0)
+    filters, bias = network.first_filters(model.config.d_model)
+    for conv in (model.stem.conv_forward, model.stem.conv_reverse):
+        x = torch.nn.functional.one_hot(torch.from_numpy(windows[:3]).long(), 5).transpose(1, 2).float()
+        own = torch.nn.functional.conv1d(x[:, :4], filters, bias)
+        scale = conv.bias / bias
+        torch.testing.assert_close(conv(x)[:, :, 2:-2], own * scale[None, :, None], atol=1e-5, rtol=1e-4)
+
+
+def test_distillation_learns_from_each_position(weights: Path) -> None:
+    """The loss falls to zero for a model that computes the teacher's terms, whatever the crop."""
+    random = np.random.default_rng(0)
+    windows = random.integers(4, size=(8, 200)).astype(np.uint8)
+    network = Dragonn(weights)
+    model = enhancer.begun(network, windows, torch.zeros(2), seed=0)
+    settings = {"offsets": torch.zeros(1, 2), "learning_rate": 1e-3, "weight_decay": 0.0, "symmetric": True}
+    module = PositionDistillation(model, teacher=lambda ids: own(ids), lengths=(145, 200), **settings)
+    module.log = lambda *args, **kwargs: None  # type: ignore[method-assign, assignment]
+
+    def own(ids: torch.Tensor) -> torch.Tensor:
+        x = module.encode(ids)
+        features = model.represent(x, reverse_complement(x))
+        return module.readout(features.flatten(0, 1)).unflatten(0, features.shape[:2]).detach()
+
+    module.eval()
+    rows = enhancer.labelled(windows, lambda ids: np.zeros((len(ids), 2), np.float32)).batch(np.arange(8))
+    assert float(module.training_step(rows, 0).detach()) < 1e-6
+    module.teacher = Contributions(network, windows)
+    assert float(module.training_step(rows, 0).detach()) > 0.5
 
 
 def test_a_missing_teacher(tmp_path: Path) -> None:

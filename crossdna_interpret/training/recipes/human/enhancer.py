@@ -2,15 +2,16 @@
 
     python -m crossdna_interpret.training.recipes.human.enhancer --data DIR --run DIR
 
-The data are the folders human_mpra, genomic_benchmarks, hg38_chr22_slice and kircher_satmut. The teacher predicts
-`--families` starting sequences and three mutants of each. A `--batch` has that many rows, each with a relative beside
-it. The same command continues a stopped run from its last checkpoint. At the end, the model and its card are written to
-`<run>/model` in the layout of this package.
+The data are the folders human_mpra, genomic_benchmarks, hg38_chr22_slice and kircher_satmut. There are `--families`
+starting sequences and three mutants of each. A `--batch` has that many rows, each with a relative beside it. The model
+learns what each position adds to the teacher's activity. The same command continues a stopped run from its last
+checkpoint. At the end, the model and its card are written to `<run>/model` in the layout of this package.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,30 +27,27 @@ from crossdna_interpret.measured.satmut import CAGI5, Effects, read_elements, re
 from crossdna_interpret.models.crossdna.config import CrossDNAConfig
 from crossdna_interpret.models.crossdna.model import CrossDNA
 from crossdna_interpret.models.training_range import TrainingRange
-from crossdna_interpret.motifs.collection import from_database
 from crossdna_interpret.statistics import pearson
 from crossdna_interpret.training.allocation import keep_freed_memory
 from crossdna_interpret.training.recipes.families import Families
-from crossdna_interpret.training.recipes.family_training import FamilyFinetuning
-from crossdna_interpret.training.recipes.human.teacher import LENGTH, TARGETS, Dragonn, teach
+from crossdna_interpret.training.recipes.human.distillation import PositionDistillation, begin_with_filters
+from crossdna_interpret.training.recipes.human.teacher import LENGTH, TARGETS, Contributions, Dragonn, teach
 from crossdna_interpret.training.recipes.human.windows import genome_windows, known_sequences
 from crossdna_interpret.training.recipes.kmers import held_out_kmers, without_kmers
 from crossdna_interpret.training.recipes.pseudo_labels import pseudo_labelled
 from crossdna_interpret.training.recipes.script import exported, facts_of, options_of, recipe_parser, run_options
-from crossdna_interpret.training.recipes.student import scores_of, untrained_student
+from crossdna_interpret.training.recipes.student import scores_of
 from crossdna_interpret.training.run import fit, must_be_finite
 
 CONFIG = CrossDNAConfig(
-    d_model=64, depth=2, block_size=160, comba_heads=2, comba_head_dim=24, attention_heads=4, window_size=160,
+    d_model=96, depth=2, block_size=256, comba_heads=2, comba_head_dim=24, attention_heads=4, window_size=256,
     rc_blocks="aligned", dropout=0.0,
 )  # fmt: skip
 CARD = Path(__file__).with_name("card.md")
-_OF_CHANGES = (
-    30.0  # The variance of changes is about 1/80 of that of activities, so without a weight they have no effect.
-)
-_STEM = 32  # filters of the stem that begin as motifs
+LONGEST = 200  # bases of a training window, and of a lentiMPRA element
 _STEP = 72  # bases from one training window to the next
-_MOTIF_ROWS = 4000  # windows from which the motifs of the stem are chosen
+_USUAL = 2000  # windows whose mean term is the usual one
+_MOST_CHANGES = 12  # changed bases of a mutant
 
 Teacher = Callable[[np.ndarray], np.ndarray]
 
@@ -57,20 +55,39 @@ Teacher = Callable[[np.ndarray], np.ndarray]
 def human_windows(
     data: Path, chromosome: Path, elements: Path, measured: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Windows (N, 145) for training, and (M, 145) of a chromosome for validation.
+    """Windows (N, 200) for training, and (M, 145) of a chromosome for validation.
 
     No training window shares 20 bases, on either strand, with the chromosome, with an element of saturation
     mutagenesis, or with a measured sequence.
     """
     (slice_,) = read_fasta(chromosome).values()
     held_out = [slice_, *(sequence for _, sequence in read_elements(elements).values()), *measured]
-    windows = genome_windows(known_sequences(data), LENGTH, _STEP)
+    windows = genome_windows(known_sequences(data), LONGEST, _STEP)
     return without_kmers(windows, held_out_kmers(held_out)), genome_windows([slice_], LENGTH, LENGTH)
+
+
+def labelled(ids: np.ndarray, teacher: Teacher) -> Families:
+    """Rows with the teacher's scores, without relatives."""
+    return Families(ids, teacher(ids), np.ones(len(ids), np.float32), np.empty((0, 2), np.int64), TARGETS)
+
+
+def begun(network: Dragonn, windows: np.ndarray, means: torch.Tensor, seed: int) -> CrossDNA:
+    """A CrossDNA before training: its stem is the first layer of the teacher, its bias the usual activity."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = CrossDNA(CONFIG, targets=list(TARGETS))
+    model.name = "human-enhancer"
+    model.training_range = TrainingRange.of([*windows, *windows[:, :LENGTH]])
+    begin_with_filters(model, network)
+    assert model.head is not None
+    with torch.no_grad():
+        model.head.linear.bias.copy_(means)
+    return model
 
 
 def validation(windows: np.ndarray, teacher: Teacher, seed: int) -> Families:
     """Windows with the teacher's scores, and for each a relative with one other base."""
-    table = Families(windows, teacher(windows), np.ones(len(windows), np.float32), np.empty((0, 2), np.int64), TARGETS)
+    table = labelled(windows, teacher)
     random = np.random.default_rng(seed)
     rows, at = np.arange(len(windows)), random.integers(LENGTH, size=len(windows))
     mutants = windows.copy()
@@ -135,7 +152,7 @@ def of_long_sequences(score: Teacher, table: pd.DataFrame) -> float:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Train, evaluate and export. Prints the folder of the model and its measures."""
-    parser = recipe_parser(__doc__, families=80_000, epochs=1, batch=64, learning_rate=2e-3, weight_decay=0.01, seed=0)
+    parser = recipe_parser(__doc__, families=24_000, epochs=1, batch=16, learning_rate=3e-3, weight_decay=0.01, seed=0)
     options = options_of(parser, argv, fewest=100)
     mpra, kircher = options.data / "human_mpra", options.data / "kircher_satmut"
     elements = kircher / "elements_reference_GRCh38.fa"
@@ -148,26 +165,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     windows, held_out = windows[: options.rows], held_out[: options.rows]
     network = Dragonn(mpra / "mpra_dragonn.safetensors")
+    few = np.random.default_rng(options.seed).permutation(len(windows))[:_USUAL]
+    teacher = Contributions(network, windows[few])
 
-    def teacher(ids: np.ndarray) -> np.ndarray:
+    def published(ids: np.ndarray) -> np.ndarray:
         return teach(network, ids)
 
-    def families(ids: np.ndarray) -> Families:
-        return Families(ids, teacher(ids), np.ones(len(ids), np.float32), np.empty((0, 2), np.int64), TARGETS)
-
-    every = pseudo_labelled(families(windows), teacher, options.families, most=2, seed=options.seed)
-    valid = validation(held_out, teacher, options.seed)
-    motifs = from_database("vertebrates")
-    few = families(windows[np.random.default_rng(options.seed).permutation(len(windows))[:_MOTIF_ROWS]])
-    model = untrained_student(CONFIG, few, motifs, name="human-enhancer", filters=_STEM, seed=options.seed)
-    model.training_range = TrainingRange.of(list(windows))
-    module = FamilyFinetuning(
-        model, offsets=torch.zeros(1, len(TARGETS)), learning_rate=options.learning_rate,
-        weight_decay=options.weight_decay, seed=options.seed, symmetric=True, of_changes=_OF_CHANGES,
+    unlabelled = labelled(windows, lambda ids: np.zeros((len(ids), len(TARGETS)), np.float32))
+    every = pseudo_labelled(unlabelled, teacher.activity, options.families, most=_MOST_CHANGES, seed=options.seed)
+    valid = validation(held_out, teacher.activity, options.seed)
+    model = begun(network, windows, teacher.centre, options.seed)
+    module = PositionDistillation(
+        model, teacher=teacher, lengths=(LENGTH, LONGEST), offsets=torch.zeros(1, len(TARGETS)),
+        learning_rate=options.learning_rate, weight_decay=options.weight_decay, seed=options.seed, symmetric=True,
     )  # fmt: skip
     facts: dict[str, Any] = {
         **facts_of("crossdna_interpret.training.recipes.human.enhancer", options, model),
-        "windows": len(windows), "valid": len(held_out), "taught": len(every), "stem": _STEM,
+        "windows": len(windows), "valid": len(held_out), "taught": len(every),
     }  # fmt: skip
     facts = fit(module, every, valid, options.run / "student", run_options(options), facts)
     facts.pop("valid_signs", None)  # it counts changes above 1, and the teacher's are below 0.4
@@ -180,13 +194,16 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     scores = student(valid.ids)
     facts |= agreement(scores, valid)
+    one_place = replace(valid, targets=published(valid.ids))
+    facts |= {f"published_{name.removeprefix('valid_')}": r for name, r in agreement(scores, one_place).items()}
+    facts |= {f"ceiling_{name.removeprefix('valid_')}": r for name, r in agreement(valid.targets, one_place).items()}
     facts["r_of_strands"] = pearson(scores[:, 0], student(reverse_complement_ids(valid.ids))[:, 0])
     facts |= {"lenti": len(lenti), "lenti_r": of_long_sequences(student, lenti)}
-    facts["lenti_r_teacher"] = of_long_sequences(teacher, lenti)
+    facts["lenti_r_teacher"] = of_long_sequences(published, lenti)
     if options.rows is None:
         variants = read_variants(kircher / "elements.tsv.gz")
         own = of_elements(effects_of_model(model), variants, elements)
-        reference = of_elements(effects_of(teacher), variants, elements).set_index("element")["r"]
+        reference = of_elements(effects_of(published), variants, elements).set_index("element")["r"]
         facts |= {"kircher_r": own["r"].mean(), "kircher_r_teacher": reference.mean()}
         facts["kircher"] = "\n".join(
             f"| {name} | {r:.2f} ({low:.2f} to {high:.2f}) | {reference[name]:.2f} |"
