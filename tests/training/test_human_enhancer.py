@@ -171,7 +171,7 @@ def test_no_training_window_shares_a_word_with_what_is_held_out(shared: Path) ->
     measured = pd.read_csv(data / "human_mpra" / "k562_valid.tsv.gz", sep="\t")["sequence"].tolist()
     chromosome = data / "hg38_chr22_slice" / "hg38_chr22_32000000_32300000.fa.gz"
     train, valid = enhancer.human_windows(data / "genomic_benchmarks", chromosome, kircher, measured)
-    assert len(train) > 60_000
+    assert len(train) > 55_000
     elements = [sequence for _, sequence in read_elements(kircher).values()]
     both = [*kmer_codes(valid).reshape(-1), *held_out_kmers([*measured, *elements])]
     assert not np.isin(kmer_codes(train), np.unique(both)).any()
