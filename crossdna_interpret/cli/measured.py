@@ -174,7 +174,7 @@ def truth_command(options: argparse.Namespace) -> int:
         complain(f"scoring {len(table):,} sequences by {model.name} and variants of it, which may take minutes")
     report = truth_report(
         table, model, measured=options.measured, family=options.family, target=options.target,
-        most_changes=options.changes, motifs=options.motifs,
+        max_changes=options.changes, motifs=options.motifs,
     )  # fmt: skip
     say(str(report))
     for what in ("size", "predicted", "kind", *(["motif"] if options.motifs else [])):

@@ -19,8 +19,8 @@ _COMPARED = 1 << 26  # bases that are compared at once
 _PURINES = frozenset("AG")
 
 
-def close_pairs(ids: np.ndarray, family: np.ndarray, most: int = 4) -> np.ndarray:
-    """(P, 2) rows of one family whose sequences (N, L) differ in one to `most` positions.
+def close_pairs(ids: np.ndarray, family: np.ndarray, max_changes: int = 4) -> np.ndarray:
+    """(P, 2) rows of one family whose sequences (N, L) differ in one to `max_changes` positions.
 
     Example:
         >>> close_pairs(np.array([[0, 1, 2], [0, 1, 3], [0, 1, 3]]), np.array([7, 7, 8])).tolist()
@@ -34,7 +34,7 @@ def close_pairs(ids: np.ndarray, family: np.ndarray, most: int = 4) -> np.ndarra
         piece = max(1, _COMPARED // max(1, own.size))  # first members of pairs that are compared at once
         for first in range(0, len(rows), piece):
             apart = (own[first : first + piece, None] != own).sum(-1)
-            one, other = np.nonzero(np.triu((apart >= 1) & (apart <= most), first + 1))
+            one, other = np.nonzero(np.triu((apart >= 1) & (apart <= max_changes), first + 1))
             pairs.append(np.stack([rows[first + one], rows[other]], axis=1))
     return np.concatenate(pairs)
 

@@ -33,7 +33,7 @@ def truth_report(
     measured: str,
     family: str = "family",
     target: str | int | None = None,
-    most_changes: int = 4,
+    max_changes: int = 4,
     draws: int = 8,
     members: Sequence[ModelLike] = (),
     motifs: MotifsLike | None = None,
@@ -56,7 +56,7 @@ def truth_report(
         measured: name of the column with the measurements. They should be in units of the target.
         family: name of the column with the families: mutants of one sequence, or sequences that share long stretches.
         target: name or number of the target. The default is the target named like `measured`, or the only one.
-        most_changes: largest number of bases by which two sequences of a family differ.
+        max_changes: largest number of bases by which two sequences of a family differ.
         draws: number of copies of the model with some channels removed, for the spread, if there are no `members`. 0
             for none.
         members: an ensemble for the spread: models trained with other seeds.
@@ -83,7 +83,7 @@ def truth_report(
         0.9
     """
     resolved = resolve_model(model)
-    integer("most_changes", most_changes, 1)
+    integer("max_changes", max_changes, 1)
     integer("draws", draws, 0)
     if level not in LEVELS:
         raise ValueError(f"`level` must be one of {list(LEVELS)}, but got {level!r}.")
@@ -91,7 +91,7 @@ def truth_report(
         target = measured
     index = resolve_target(resolved, target)
     sequences, families, values = _rows(table, measured, family)
-    pairs = _pairs(sequences, families, most_changes)
+    pairs = _pairs(sequences, families, max_changes)
     groups = unrelated_groups(families, sequences, pairs)
     halves(groups)  # before the work
     predicted = predict(sequences, resolved)[:, index].astype(np.float64)
@@ -130,7 +130,7 @@ def truth_report(
             "group": groups,
         }
     )
-    settings = {"measured": measured, "most_changes": most_changes, "level": level, "spread": described}
+    settings = {"measured": measured, "max_changes": max_changes, "level": level, "spread": described}
     certificate = certify(resolved, "truth report", settings=settings, checks={})
     errors = dataclasses.replace(
         fit_errors(predicted_change, measured_change, spread),
@@ -186,7 +186,7 @@ def _rows(table: pd.DataFrame, measured: str, family: str) -> tuple[list[str], n
     return sequences, families, values[known]
 
 
-def _pairs(sequences: list[str], families: np.ndarray, most_changes: int) -> np.ndarray:
+def _pairs(sequences: list[str], families: np.ndarray, max_changes: int) -> np.ndarray:
     """(P, 2) rows of pairs, of sequences of any lengths. Only sequences of one length make a pair."""
     codes = pd.factorize(families)[0]
     lengths = np.array([len(each) for each in sequences])
@@ -194,10 +194,10 @@ def _pairs(sequences: list[str], families: np.ndarray, most_changes: int) -> np.
     for length in np.unique(lengths):
         rows = np.flatnonzero(lengths == length)
         ids = np.stack([alphabet.encode(sequences[row]).astype(np.uint8) for row in rows])
-        pairs.append(rows[close_pairs(ids, codes[rows], most_changes)])
+        pairs.append(rows[close_pairs(ids, codes[rows], max_changes)])
     result = np.concatenate(pairs)
     if not len(result):
-        raise ValueError(f"`table` has no two sequences of a family that differ in 1 to {most_changes} bases.")
+        raise ValueError(f"`table` has no two sequences of a family that differ in 1 to {max_changes} bases.")
     order = np.lexsort((result[:, 1], result[:, 0]))
     return result[order]
 

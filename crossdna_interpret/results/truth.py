@@ -127,14 +127,14 @@ class TruthReport(Shown):
             lines.append(f"{name:>10}  {number:>7}  {_MEANING[name].format(level=self.level)}")
         return "\n".join(lines)
 
-    def by(self, what: By, *, fewest: int = 20) -> pd.DataFrame:
+    def by(self, what: By, *, min_changes: int = 20) -> pd.DataFrame:
         """Agreement in groups of changes: n, r, same_sign, mean absolute error, coverage of the intervals.
 
         Args:
             what: "size" of the measured change, size of the "predicted" change, "kind" of mutation, or "motif" at a
                 changed base. An interval holds what it says for changes of one predicted size. Of changes that were
                 measured to be large it holds fewer, as these are the ones that were predicted too small.
-            fewest: groups with fewer changes are left out.
+            min_changes: groups with fewer changes are left out.
 
         Raises:
             ValueError: another `what`.
@@ -161,7 +161,7 @@ class TruthReport(Shown):
             raise ValueError(f"`what` must be 'size', 'predicted', 'kind' or 'motif', but got {what!r}.")
         rows = []
         for name, group in table.groupby(label, sort=what != "motif", observed=True):
-            if len(group) < fewest:
+            if len(group) < min_changes:
                 continue
             x, y = group["predicted"].to_numpy(), group["measured"].to_numpy()
             inside = (y >= group["low"].to_numpy()) & (y <= group["high"].to_numpy())

@@ -175,7 +175,7 @@ def open_windows(
     *,
     bed: str | Path | None = None,
     index: str | Path | None = None,
-    most_unknown: float = 0.5,
+    max_unknown: float = 0.5,
 ) -> Windows:
     """Tile a FASTA file, or intervals of it, with windows.
 
@@ -189,7 +189,7 @@ def open_windows(
         bed: BED file with intervals.
         index: path of the index. The default is beside the FASTA. A compressed file also gets an index of its blocks
             beside it, with .gzi added to the name.
-        most_unknown: largest fraction of N in a window.
+        max_unknown: largest fraction of N in a window.
 
     Raises:
         FileNotFoundError: the file does not exist.
@@ -240,10 +240,10 @@ def open_windows(
         if not starts[name]:
             continue
         unknown, hashes[name] = _read_whole(fasta, name, sizes[name])
-        known = [at for at in dict.fromkeys(starts[name]) if unknown[at : at + length].mean() <= most_unknown]
+        known = [at for at in dict.fromkeys(starts[name]) if unknown[at : at + length].mean() <= max_unknown]
         kept[name] = np.array(known, dtype=np.int64)
     if not any(map(len, kept.values())):
-        raise ValueError(f"{path} gives no window of {length} bases with at most {most_unknown:.0%} N.")
+        raise ValueError(f"{path} gives no window of {length} bases with at most {max_unknown:.0%} N.")
     contig = np.concatenate([np.full(len(known), names.index(name)) for name, known in kept.items()])
     return Windows(fasta, length, names, contig, np.concatenate(list(kept.values())), hashes)
 

@@ -202,13 +202,13 @@ def test_several_targets_are_an_error(make_model: Callable, teacher: MotifTeache
 def test_recombined_sequences_begin_as_others_and_are_mutated() -> None:
     torch.manual_seed(0)
     ids = torch.arange(4, dtype=torch.uint8).repeat(250).unsqueeze(1).expand(1000, 50).contiguous()
-    new = recombined(ids, most_mutated=0.0)
+    new = recombined(ids, max_mutated=0.0)
     assert new.dtype == torch.uint8
     changed = (new != ids).any(1)
     assert 0.3 < changed.float().mean() < 0.45  # half are crossed, a quarter of those with their like
     assert all(len(set(row.tolist())) <= 2 and (row.diff() != 0).sum() <= 1 for row in new)
     assert torch.equal(new[:, -1], ids[:, -1])  # only the beginning is another's
-    mutated = recombined(ids, most_mutated=1.0)
+    mutated = recombined(ids, max_mutated=1.0)
     assert 0.3 < (mutated[:, -1] != ids[:, -1]).float().mean() < 0.45  # half on average, a quarter of them to the same
 
 

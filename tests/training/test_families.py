@@ -42,7 +42,7 @@ def made(families: int, seed: int = 0) -> Families:
     family = np.arange(families).repeat(3)
     flat = ids.reshape(-1, 40).astype(np.uint8)
     weight = np.ones(len(flat), dtype=np.float32)
-    return Families.of(flat, values.astype(np.float32), weight, family, ["a", "b"], most=7)
+    return Families.of(flat, values.astype(np.float32), weight, family, ["a", "b"], max_changes=7)
 
 
 def test_partners_are_close_relatives_and_depend_on_the_rows_alone() -> None:
@@ -123,7 +123,7 @@ def test_taught_rows_are_starts_and_mutants() -> None:
         return np.stack([(ids == 2).sum(1), (ids == 0).sum(1)], axis=1).astype(np.float32)
 
     table = made(20)
-    rows = pseudo_labelled(table, counts, 30, mutants=3, most=4, seed=1)
+    rows = pseudo_labelled(table, counts, 30, mutants=3, max_changes=4, seed=1)
     assert len(rows) == 120
     np.testing.assert_array_equal(rows.targets, counts(rows.ids))
     assert rows.pairs.tolist() == [[4 * at, 4 * at + mutant] for at in range(30) for mutant in (1, 2, 3)]
@@ -228,8 +228,8 @@ def test_odd_motifs_and_lengths_are_refused() -> None:
         MotifNetwork([MOTIF], 2, length=40, bins=7)
     with pytest.raises(ValueError, match="`x` must have 40 bases, but has 48"):
         MotifNetwork([MOTIF], 2, length=40)(torch.zeros(2, 5, 48))
-    with pytest.raises(ValueError, match="`most` must be from 1 to 40, but is 41"):
-        pseudo_labelled(made(2), lambda ids: np.zeros((len(ids), 2)), 2, most=41)
+    with pytest.raises(ValueError, match="`max_changes` must be from 1 to 40, but is 41"):
+        pseudo_labelled(made(2), lambda ids: np.zeros((len(ids), 2)), 2, max_changes=41)
 
 
 def test_an_n_becomes_any_base() -> None:

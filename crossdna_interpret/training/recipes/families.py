@@ -64,10 +64,10 @@ class Families:
         family: np.ndarray,
         target_names: Sequence[str],
         *,
-        most: int = 4,
+        max_changes: int = 4,
     ) -> Families:
-        """Families from the family (N,) of each row. Relatives differ in one to `most` bases."""
-        return cls(ids, targets, weight, close_pairs(ids, family, most), tuple(target_names))
+        """Families from the family (N,) of each row. Relatives differ in one to `max_changes` bases."""
+        return cls(ids, targets, weight, close_pairs(ids, family, max_changes), tuple(target_names))
 
     def __len__(self) -> int:
         return len(self.ids)

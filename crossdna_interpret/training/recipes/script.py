@@ -32,11 +32,11 @@ def recipe_parser(description: str, **defaults: Any) -> argparse.ArgumentParser:
     return parser
 
 
-def options_of(parser: argparse.ArgumentParser, argv: Sequence[str] | None, *, fewest: int) -> argparse.Namespace:
-    """The options. It exits with a message if there are fewer than `fewest` rows."""
+def options_of(parser: argparse.ArgumentParser, argv: Sequence[str] | None, *, min_rows: int) -> argparse.Namespace:
+    """The options. It exits with a message if there are fewer than `min_rows` rows."""
     options = parser.parse_args(argv)
-    if options.rows is not None and options.rows < fewest:
-        parser.error(f"--rows must be at least {fewest}, but is {options.rows}")
+    if options.rows is not None and options.rows < min_rows:
+        parser.error(f"--rows must be at least {min_rows}, but is {options.rows}")
     return options
 
 

@@ -157,8 +157,8 @@ def test_too_few_changes_are_refused_before_the_model_is_used(
 def test_measurements_that_are_all_equal_have_no_r(table: pd.DataFrame, model: cdi.SequenceModel) -> None:
     report = cdi.truth_report(table.assign(activity=1.0), model, measured="activity", draws=0)
     assert np.isnan(report.summary()["r_changes"])
-    assert report.by("size", fewest=1)["n"].sum() == len(report)
-    assert np.isnan(report.by("size", fewest=1)["same_sign"]).all()
+    assert report.by("size", min_changes=1)["n"].sum() == len(report)
+    assert np.isnan(report.by("size", min_changes=1)["same_sign"]).all()
 
 
 def test_rows_that_were_not_measured_need_nothing_else(table: pd.DataFrame, model: cdi.SequenceModel) -> None:
@@ -182,9 +182,9 @@ def test_changes_of_one_predicted_size_are_in_their_intervals(report: cdi.TruthR
 
 
 def test_groups_add_up(report: cdi.TruthReport) -> None:
-    assert report.by("kind", fewest=1)["n"].sum() == len(report)
-    assert report.by("size", fewest=1)["n"].sum() == len(report)
-    motifs = report.by("motif", fewest=1)
+    assert report.by("kind", min_changes=1)["n"].sum() == len(report)
+    assert report.by("size", min_changes=1)["n"].sum() == len(report)
+    motifs = report.by("motif", min_changes=1)
     assert set(motifs["motif"]) == {"GATA", "no motif"}
     own = report.table[report.table["motifs"] == "GATA"]
     row = motifs.set_index("motif").loc["GATA"]
@@ -215,7 +215,7 @@ def test_groups_add_up(report: cdi.TruthReport) -> None:
         ({"sequence": "ACGX"}, {}, r"`sequence\[0\]` has 'X'"),
         ({}, {"measured": "other"}, r"`table` must have the columns \['other'\]"),
         ({}, {"level": 0.7}, "`level` must be one of"),
-        ({}, {"most_changes": 0}, "`most_changes` must be an integer of at least 1"),
+        ({}, {"max_changes": 0}, "`max_changes` must be an integer of at least 1"),
         ({"family": "one"}, {}, "at least two families"),
         ({"family": range(450)}, {}, "no two sequences of a family that differ"),
     ],

@@ -55,8 +55,8 @@ class PositionDistillation(FamilyFinetuning):
         return loss
 
     def _cropped(self, ids: Tensor) -> Tensor:
-        least, most = self.lengths
-        length = int(torch.randint(least, most + 1, ()))
+        shortest, longest = self.lengths
+        length = int(torch.randint(shortest, longest + 1, ()))
         start = int(torch.randint(ids.shape[1] - length + 1, ()))
         return ids[:, start : start + length]
 

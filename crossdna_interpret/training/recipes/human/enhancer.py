@@ -47,7 +47,7 @@ CARD = Path(__file__).with_name("card.md")
 LONGEST = 200  # bases of a training window, and of a lentiMPRA element
 _STEP = 72  # bases from one training window to the next
 _USUAL = 2000  # windows whose mean term is the usual one
-_MOST_CHANGES = 12  # changed bases of a mutant
+_MAX_CHANGES = 12  # changed bases of a mutant
 
 Teacher = Callable[[np.ndarray], np.ndarray]
 
@@ -153,7 +153,7 @@ def of_long_sequences(score: Teacher, table: pd.DataFrame) -> float:
 def main(argv: Sequence[str] | None = None) -> None:
     """Train, evaluate and export. Prints the folder of the model and its measures."""
     parser = recipe_parser(__doc__, families=24_000, epochs=1, batch=16, learning_rate=3e-3, weight_decay=0.01, seed=0)
-    options = options_of(parser, argv, fewest=100)
+    options = options_of(parser, argv, min_rows=100)
     mpra, kircher = options.data / "human_mpra", options.data / "kircher_satmut"
     elements = kircher / "elements_reference_GRCh38.fa"
     lenti = pd.read_csv(mpra / "k562_valid.tsv.gz", sep="\t").head(options.rows or 1_000_000)
@@ -172,7 +172,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         return teach(network, ids)
 
     unlabelled = labelled(windows, lambda ids: np.zeros((len(ids), len(TARGETS)), np.float32))
-    every = pseudo_labelled(unlabelled, teacher.activity, options.families, most=_MOST_CHANGES, seed=options.seed)
+    every = pseudo_labelled(unlabelled, teacher.activity, options.families, max_changes=_MAX_CHANGES, seed=options.seed)
     valid = validation(held_out, teacher.activity, options.seed)
     model = begun(network, windows, teacher.centre, options.seed)
     module = PositionDistillation(

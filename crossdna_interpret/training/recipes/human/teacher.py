@@ -75,11 +75,11 @@ class Dragonn(nn.Module):
         scores: Tensor = self.out(self.features(ids).transpose(1, 2).flatten(1))
         return scores
 
-    def first_filters(self, most: int) -> tuple[Tensor, Tensor]:
+    def first_filters(self, count: int) -> tuple[Tensor, Tensor]:
         """Filters (C, 4, 5) of the first layer and their biases (C,), those with the largest weights downstream first.
 
         Args:
-            most: largest number of filters.
+            count: largest number of filters.
         """
         first, second, norm = self.convolutions[0], self.convolutions[1], self.norms[0]
         assert isinstance(first, nn.Conv1d)
@@ -89,7 +89,7 @@ class Dragonn(nn.Module):
         assert norm.running_var is not None
         gain = norm.weight.abs() / (norm.running_var + norm.eps).sqrt()
         use = second.weight.abs().sum((0, 2)) * gain * first.weight.flatten(1).std(1)
-        chosen = use.argsort(descending=True)[:most]
+        chosen = use.argsort(descending=True)[:count]
         return first.weight[chosen], first.bias[chosen]
 
 

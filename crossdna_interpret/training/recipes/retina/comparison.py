@@ -160,7 +160,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run all unfinished trainings, and print the table of all results."""
     parser = recipe_parser(__doc__, epochs=3, batch=32, seeds=3)
     parser.add_argument("--only", nargs="+", choices=[RIDGE, *MODELS], help="models to train now (default: all)")
-    options = options_of(parser, argv, fewest=2)
+    options = options_of(parser, argv, min_rows=2)
     train, valid = (read_split(options.data, split) for split in ("train", "valid"))
     if options.rows is not None:
         train, valid = (part.rows(np.arange(min(options.rows, len(part)))) for part in (train, valid))

@@ -109,17 +109,17 @@ def _orientation_free(features: Tensor) -> Tensor:
     return torch.cat([features[..., :POSITION], features[..., POSITION + 1 :]], dim=2).flatten(1)
 
 
-def recombined(ids: Tensor, most_mutated: float = 0.15) -> Tensor:
+def recombined(ids: Tensor, max_mutated: float = 0.15) -> Tensor:
     """New sequences (N, L): half of them get the beginning of another sequence in the batch, and all are mutated.
 
     Args:
         ids: (N, L).
-        most_mutated: largest fraction of positions that get a random base. Each sequence has its own fraction.
+        max_mutated: largest fraction of positions that get a random base. Each sequence has its own fraction.
     """
     n, length = ids.shape
     others = ids[torch.randperm(n, device=ids.device)]
     begins = torch.arange(length, device=ids.device) < torch.randint(length, (n, 1), device=ids.device)
     crossed = torch.rand(n, 1, device=ids.device) < 0.5
     result = torch.where(crossed & begins, others, ids)
-    mutated = torch.rand(n, length, device=ids.device) < most_mutated * torch.rand(n, 1, device=ids.device)
+    mutated = torch.rand(n, length, device=ids.device) < max_mutated * torch.rand(n, 1, device=ids.device)
     return torch.where(mutated, torch.randint(4, (n, length), device=ids.device, dtype=ids.dtype), result)

@@ -150,7 +150,7 @@ def measured_on_mutations(model: CrossDNA, data: Path) -> dict[str, float]:
 def main(argv: Sequence[str] | None = None) -> None:
     """Train, evaluate and export. Prints the folder of the model and its measures."""
     parser = recipe_parser(__doc__, epochs=20, batch=32, learning_rate=2e-3, weight_decay=0.05, seed=0)
-    options = options_of(parser, argv, fewest=2)
+    options = options_of(parser, argv, min_rows=2)
     train, valid = (read_split(options.data, split) for split in ("train", "valid"))
     if options.rows is not None:
         train, valid = (table.rows(range(min(options.rows, len(table)))) for table in (train, valid))

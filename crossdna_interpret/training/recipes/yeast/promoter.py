@@ -114,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         __doc__, teachers=3, teacher_epochs=10, families=24_000, epochs=6, batch=64, learning_rate=2e-3,
         weight_decay=0.02, seed=0,
     )  # fmt: skip
-    options = options_of(parser, argv, fewest=400)
+    options = options_of(parser, argv, min_rows=400)
     train, valid = (read_split(options.data, split) for split in ("train", "valid"))
     if options.rows is not None:
         train, valid = (table.rows(np.arange(min(options.rows, len(table)))) for table in (train, valid))
