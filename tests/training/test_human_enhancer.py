@@ -26,8 +26,8 @@ def weights(shared: Path) -> Path:
     return shared / "data" / "human_mpra" / "mpra_dragonn.safetensors"
 
 
-def by_hand(stored: dict[str, np.ndarray], sequence: str) -> np.ndarray:
-    """The 12 outputs of the published network, as the README of its weights describes it."""
+def features_by_hand(stored: dict[str, np.ndarray], sequence: str) -> np.ndarray:
+    """Features (133, 120) of the published network before its last layer, as the README of its weights has it."""
     h = np.array([[base == letter for letter in "ACGT"] for base in sequence], dtype=np.float64)
     for number in (1, 2, 3):
         kernel, bias = stored[f"conv1d_{number}.kernel"], stored[f"conv1d_{number}.bias"]
@@ -38,7 +38,12 @@ def by_hand(stored: dict[str, np.ndarray], sequence: str) -> np.ndarray:
             for name in ("gamma", "beta", "moving_mean", "moving_variance")
         }
         h = (h - norm["moving_mean"]) / np.sqrt(norm["moving_variance"] + 1e-3) * norm["gamma"] + norm["beta"]
-    return h.reshape(-1) @ stored["dense_1.kernel"] + stored["dense_1.bias"]
+    return h
+
+
+def by_hand(stored: dict[str, np.ndarray], sequence: str) -> np.ndarray:
+    """The 12 outputs of the published network."""
+    return features_by_hand(stored, sequence).reshape(-1) @ stored["dense_1.kernel"] + stored["dense_1.bias"]
 
 
 def test_the_teacher_computes_what_the_published_network_does(weights: Path) -> None:
@@ -52,12 +57,6 @@ def test_the_teacher_computes_what_the_published_network_does(weights: Path) -> 
         both = by_hand(stored, sequence) + by_hand(stored, cdi.reverse_complement(sequence))
         expected.append([(both[2] + both[5]) / 4, (both[8] + both[11]) / 4])
     np.testing.assert_allclose(teach(network, ids), expected, atol=1e-5)
-
-
-def features_by_hand(stored: dict[str, np.ndarray], sequence: str) -> np.ndarray:
-    """Features (133, 120) of the published network before its last layer."""
-    plain = {**stored, "dense_1.kernel": np.eye(133 * 120), "dense_1.bias": np.zeros(133 * 120)}
-    return by_hand(plain, sequence).reshape(133, 120)
 
 
 def test_contributions_are_the_published_network_with_the_mean_weight_of_all_places(weights: Path) -> None:
@@ -132,6 +131,22 @@ def test_distillation_learns_from_each_position(weights: Path) -> None:
     assert float(module.training_step(rows, 0).detach()) < 1e-6
     module.teacher = Contributions(network, windows)
     assert float(module.training_step(rows, 0).detach()) > 0.5
+
+
+@pytest.mark.parametrize(
+    ("lengths", "message"),
+    [((200, 145), "`lengths` must be two lengths in order"), ((145, 201), "`train` must have at least 201 bases")],
+)
+def test_bad_lengths(lengths: tuple[int, int], message: str, weights: Path) -> None:
+    random = np.random.default_rng(0)
+    windows = random.integers(4, size=(8, 200)).astype(np.uint8)
+    model = enhancer.begun(Dragonn(weights), windows, torch.zeros(2), seed=0)
+    settings = {"offsets": torch.zeros(1, 2), "learning_rate": 1e-3, "weight_decay": 0.0}
+    with pytest.raises(ValueError, match=message):
+        PositionDistillation(model, teacher=lambda ids: ids, lengths=lengths, **settings).check(
+            enhancer.labelled(windows, lambda ids: random.random((len(ids), 2), dtype=np.float32)),
+            None, batch=4, monitor=None,
+        )  # fmt: skip
 
 
 def test_a_missing_teacher(tmp_path: Path) -> None:

@@ -42,6 +42,26 @@ def test_a_model_agrees_with_itself() -> None:
     np.testing.assert_allclose(agreement_of_maps(small(1), small(1), ["ACGTACGATCGTA"]), 1.0)
 
 
+def test_letters_may_be_small_and_unknown() -> None:
+    large, small_letters = "ACGTNACGATCGTA", "acgtnacgatcgta"
+    models = small(1), small(2)
+    np.testing.assert_array_equal(agreement_of_maps(*models, [large]), agreement_of_maps(*models, [small_letters]))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--column", "seq"], "--column must be one of sequence, but is seq"),
+        (["--rows", "0"], "--rows must be at least 1, but is 0"),
+    ],
+)
+def test_bad_options(words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "few.tsv").write_text("sequence\nACGT\n")
+    with pytest.raises(SystemExit):
+        main(["yeast-promoter", "yeast-promoter", "--table", str(tmp_path / "few.tsv"), *words])
+    assert message in capsys.readouterr().err
+
+
 def test_other_targets_are_refused() -> None:
     with pytest.raises(ValueError, match="must have the targets"):
         agreement_of_maps(small(1), small(2, "c", "d"), ["ACGTACGATCGTA"])

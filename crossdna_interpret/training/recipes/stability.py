@@ -40,7 +40,7 @@ def agreement_of_maps(first: SequenceModel, second: SequenceModel, sequences: Se
         one, other = (ism(sequence, model, target=0) for model in (first, second))
         if one.targets != other.targets:
             raise ValueError(f"`second` must have the targets {one.targets}, but has {other.targets}.")
-        substituted = alphabet.encode(sequence)[:, None] != np.arange(4)
+        substituted = alphabet.encode(one.sequence)[:, None] != np.arange(4)
         effects = [(each.predictions - each.reference)[substituted] for each in (one, other)]
         agreement.append([pearson(x, y) for x, y in zip(effects[0].T, effects[1].T, strict=True)])
     return np.array(agreement)
@@ -56,7 +56,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of their choice (%(default)s)")
     options = parser.parse_args(argv)
     first, second = (load_model(each) for each in options.models)
-    table = pd.read_csv(options.table, sep="\t")
+    table = pd.read_csv(options.table, sep="\t", dtype=str, keep_default_na=False)
+    if options.column not in table.columns:
+        parser.error(f"--column must be one of {', '.join(table.columns)}, but is {options.column}")
+    if options.rows < 1:
+        parser.error(f"--rows must be at least 1, but is {options.rows}")
     chosen = table[options.column].sample(min(options.rows, len(table)), random_state=options.seed).tolist()
     agreement = agreement_of_maps(first, second, chosen)
     result = {

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from crossdna_interpret.dna import strand
 from crossdna_interpret.models.crossdna.model import CrossDNA
+from crossdna_interpret.training.batches import Rows
 from crossdna_interpret.training.recipes.families import FamilyBatch
 from crossdna_interpret.training.recipes.family_training import FamilyFinetuning
 from crossdna_interpret.training.recipes.human.teacher import Dragonn
@@ -33,15 +34,26 @@ class PositionDistillation(FamilyFinetuning):
         model: a model with a head. Its score is the mean of a term for each position too.
         teacher: terms (N, L, T) of ids (N, L), whose mean over L is the teacher's score.
         lengths: shortest and longest sequence. Each batch is cropped to a random length between them.
-        settings: settings of `FamilyFinetuning`.
+        settings: settings of `FamilyFinetuning`, except those of its loss and its shift.
+
+    Raises:
+        ValueError: the lengths are not in order.
     """
 
     def __init__(
         self, model: CrossDNA, *, teacher: Callable[[Tensor], Tensor], lengths: Sequence[int], **settings: Any
     ) -> None:
-        super().__init__(model, **settings)
+        super().__init__(model, of_changes=0.0, shift=0, **settings)
+        shortest, longest = lengths
+        if not 1 <= shortest <= longest:
+            raise ValueError(f"`lengths` must be two lengths in order, but are {shortest} and {longest}.")
         self.teacher = teacher
-        self.lengths = tuple(lengths)
+        self.lengths = shortest, longest
+
+    def check(self, train: Rows, valid: Rows | None, *, batch: int, monitor: str | None) -> None:
+        super().check(train, valid, batch=batch, monitor=monitor)
+        if self.lengths[1] > train.lengths.min():
+            raise ValueError(f"`train` must have at least {self.lengths[1]} bases, but has {train.lengths.min()}.")
 
     def training_step(self, batch: FamilyBatch, batch_index: int) -> Tensor:
         ids = self._cropped(batch[0])

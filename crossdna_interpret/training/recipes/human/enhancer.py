@@ -10,7 +10,7 @@ checkpoint. At the end, the model and its card are written to `<run>/model` in t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from crossdna_interpret.training.recipes.human.distillation import PositionDisti
 from crossdna_interpret.training.recipes.human.teacher import LENGTH, TARGETS, Contributions, Dragonn, teach
 from crossdna_interpret.training.recipes.human.windows import genome_windows, known_sequences
 from crossdna_interpret.training.recipes.kmers import held_out_kmers, without_kmers
-from crossdna_interpret.training.recipes.pseudo_labels import pseudo_labelled
+from crossdna_interpret.training.recipes.pseudo_labels import Teacher, pseudo_labelled
 from crossdna_interpret.training.recipes.script import exported, facts_of, options_of, recipe_parser, run_options
 from crossdna_interpret.training.recipes.student import scores_of
 from crossdna_interpret.training.run import fit, must_be_finite
@@ -48,8 +48,6 @@ LONGEST = 200  # bases of a training window, and of a lentiMPRA element
 _STEP = 72  # bases from one training window to the next
 _USUAL = 2000  # windows whose mean term is the usual one
 _MAX_CHANGES = 12  # changed bases of a mutant
-
-Teacher = Callable[[np.ndarray], np.ndarray]
 
 
 def human_windows(
@@ -101,14 +99,17 @@ def validation(windows: np.ndarray, teacher: Teacher, seed: int) -> Families:
     )
 
 
-def agreement(scores: np.ndarray, valid: Families) -> dict[str, float]:
-    """r of scores (N, 2) with the teacher's, and of the effects of single substitutions."""
+def agreement(scores: np.ndarray, valid: Families, *, name_of: str) -> dict[str, float]:
+    """r of scores (N, 2) with those of the rows, and of the effects of single substitutions.
+
+    The names of the measures begin with `name_of`.
+    """
     one, other = valid.pairs.T
     result = {}
     for at, name in enumerate(TARGETS):
         of_teacher = valid.targets[:, at]
-        result[f"valid_r_{name}"] = pearson(scores[one, at], of_teacher[one])
-        result[f"valid_r_effects_{name}"] = pearson(
+        result[f"{name_of}_r_{name}"] = pearson(scores[one, at], of_teacher[one])
+        result[f"{name_of}_r_effects_{name}"] = pearson(
             scores[other, at] - scores[one, at], of_teacher[other] - of_teacher[one]
         )
     return result
@@ -193,10 +194,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         return scores_of(model, ids)
 
     scores = student(valid.ids)
-    facts |= agreement(scores, valid)
     one_place = replace(valid, targets=published(valid.ids))
-    facts |= {f"published_{name.removeprefix('valid_')}": r for name, r in agreement(scores, one_place).items()}
-    facts |= {f"ceiling_{name.removeprefix('valid_')}": r for name, r in agreement(valid.targets, one_place).items()}
+    facts |= agreement(scores, valid, name_of="valid")
+    facts |= agreement(scores, one_place, name_of="published")
+    facts |= agreement(valid.targets, one_place, name_of="ceiling")
     facts["r_of_strands"] = pearson(scores[:, 0], student(reverse_complement_ids(valid.ids))[:, 0])
     facts |= {"lenti": len(lenti), "lenti_r": of_long_sequences(student, lenti)}
     facts["lenti_r_teacher"] = of_long_sequences(published, lenti)
